@@ -1,0 +1,105 @@
+"""Trains the digit classifiers that judge samples: two bundled, one kept apart.
+
+    python benchmarks/train_judges.py            # all three, about 20 minutes on one CPU thread each
+    python benchmarks/train_judges.py digits_plain
+
+They see the training split only, differ in architecture and seed, and exist before any generator is tuned. The folders
+that this script writes are committed with their hashes; accuracy on the test images goes to
+``benchmarks/results/judges.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vaebm.checkpoint import StoredModel, save_model_folder, tensors_sha256
+from vaebm.data import load_splits, to_float
+from vaebm.models.classifier import Classifier
+
+ROOT = Path(__file__).parent
+BUNDLED = ROOT.parent / "src" / "vaebm" / "checkpoint" / "bundled"
+JUDGES: dict[str, tuple[Path, int, dict[str, Any]]] = {
+    "digits_plain": (BUNDLED / "judges", 101, {"widths": [32, 64, 128], "kernel_size": 3, "residual": False, "num_features": 128}),
+    "digits_residual": (BUNDLED / "judges", 202, {"widths": [48, 96], "kernel_size": 3, "residual": True, "num_features": 96}),
+    "digits_apart": (ROOT / "judges", 303, {"widths": [24, 48, 64], "kernel_size": 5, "residual": False, "num_features": 160}),
+}
+NUM_EPOCHS, BATCH_SIZE, LEARNING_RATE = 14, 128, 3e-3
+
+
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Shifts by up to 2.5 pixels, rotates by up to 12 degrees, scales by up to 12 %, shape (B, 1, 28, 28)."""
+    count = len(images)
+    uniform = torch.rand(count, 4, generator=generator) * 2 - 1
+    angle, scale = uniform[:, 0] * math.radians(12), 1 + 0.12 * uniform[:, 1]
+    shift = uniform[:, 2:] * (2.5 / 14)
+    rows = [torch.stack([scale * angle.cos(), -scale * angle.sin(), shift[:, 0]], 1),
+            torch.stack([scale * angle.sin(), scale * angle.cos(), shift[:, 1]], 1)]
+    grid = functional.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
+    return functional.grid_sample(images + 1, grid, align_corners=False) - 1
+
+
+def accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
+    """Returns the share of correct decisions."""
+    classifier.eval()
+    with torch.no_grad():
+        decisions = torch.cat([classifier(batch).argmax(1) for batch in images.split(500)])
+    classifier.train()
+    return float((decisions == labels).double().mean())
+
+
+def train(name: str) -> dict[str, Any]:
+    """Trains one judge, writes its folder and returns its row of the results."""
+    folder, seed, arguments = JUDGES[name]
+    started = time.monotonic()
+    splits = load_splits("mnist")
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    config = {"image_shape": [1, 28, 28], "num_classes": 10, "dropout": 0.3, **arguments}
+    classifier = Classifier(**config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images, labels = to_float(splits.training.images), torch.from_numpy(splits.training.labels)
+    num_iterations = NUM_EPOCHS * len(images) // BATCH_SIZE
+    optimizer = torch.optim.AdamW(classifier.parameters(), LEARNING_RATE, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, num_iterations, pct_start=0.2)
+    order = torch.cat([torch.randperm(len(images), generator=generator) for _ in range(NUM_EPOCHS)])
+    for iteration in range(num_iterations):
+        chosen = order[iteration * BATCH_SIZE : (iteration + 1) * BATCH_SIZE]
+        batch = augment(images[chosen], generator).to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = classifier(batch)
+        loss = functional.cross_entropy(logits.float(), labels[chosen], label_smoothing=0.05)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if iteration % 500 == 0:
+            print(f"{name} {iteration}/{num_iterations} loss {loss.item():.3f} {time.monotonic() - started:.0f} s", flush=True)
+    selection = accuracy(classifier, to_float(splits.selection.images), torch.from_numpy(splits.selection.labels))
+    test = accuracy(classifier, to_float(splits.test.images), torch.from_numpy(splits.test.labels))
+    tensors = {key: value.contiguous() for key, value in classifier.state_dict().items()}
+    card = f"# {name}\n\nDigit classifier of `benchmarks/train_judges.py` (seed {seed}); test accuracy {test:.4f}. Feature extractor of the Fréchet figures.\n"
+    save_model_folder(folder / name, StoredModel({"kind": "classifier", "classifier": config}, tensors, None, card))
+    return {"name": name, "seed": seed, "config": config, "selection_accuracy": selection, "test_accuracy": test,
+            "sha256": tensors_sha256(tensors), "seconds": round(time.monotonic() - started), "threads": torch.get_num_threads()}
+
+
+def main() -> None:
+    """Trains the judges named on the command line, or all."""
+    results = ROOT / "results" / "judges.json"
+    for name in sys.argv[1:] or JUDGES:
+        row = train(name)
+        print(json.dumps(row))
+        rows = json.loads(results.read_text()) if results.exists() else {}
+        results.write_text(json.dumps({**rows, name: row}, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+r"""How odd an image is to a VAEBM: its energy, its ELBO, and both together.
+
+log h(x) ≥ ELBO(x) − E(x) − log Z, so *joint* = ELBO − E is the log-density up to a constant, bounded from below. All three
+keep their own sense (low energy, high ELBO, high joint = normal); ``outlier_score`` = −joint is higher for outliers.
+
+Each image gets posterior noise of its own, the same for every image and every call with the same generator seed, so that
+scores don't depend on batch size or order.
+
+References:
+    VAEBM: A Symbiosis between Variational Autoencoders and Energy-based Models, https://arxiv.org/abs/2010.00654
+    Your Classifier is Secretly an Energy Based Model (energy as outlier score), https://arxiv.org/abs/1912.03263
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vaebm.models import VAEBM
+
+
+@dataclass(frozen=True)
+class OutlierScores:
+    """Scores of N images, each (N,), float64, in nats."""
+
+    energy: Tensor
+    elbo: Tensor
+    joint: Tensor
+
+    @property
+    def outlier_score(self) -> Tensor:
+        """The negative joint, higher = outlier, shape (N,)."""
+        return -self.joint
+
+
+@torch.no_grad()
+def outlier_scores(
+    model: VAEBM, images: Tensor, *, num_posterior_samples: int = 8, generator: torch.Generator, batch_size: int = 500
+) -> OutlierScores:
+    """Scores images.
+
+    The ELBO is averaged over posterior samples. Where the energy was trained on images with the VAE's pixel noise, it is
+    averaged over as many noisy copies.
+
+    Arguments:
+        model: The VAEBM.
+        images: Images (N, C, H, W) in [−1, 1].
+        num_posterior_samples: The number of posterior samples, and of noisy copies, for each image.
+        generator: The source of the noise; one draw serves all images.
+        batch_size: The number of images at once.
+
+    Returns:
+        energy, elbo and joint, each (N,).
+
+    Raises:
+        ValueError: If the images have another shape than the model's.
+    """
+    if images.ndim != 4 or tuple(images.shape[1:]) != model.image_shape:
+        raise ValueError(f"images have shape {tuple(images.shape)}: expected (N, {', '.join(map(str, model.image_shape))})")
+    device = next(model.parameters()).device
+    latent_size = model.noise_layout.latent_size
+    posterior_noise = torch.randn(num_posterior_samples, latent_size, generator=generator, device=generator.device).to(device)
+    pixel_noise = torch.randn(num_posterior_samples, *model.image_shape, generator=generator, device=generator.device).to(device)
+    noisy = model.image_fields.has_image_noise
+    energies, elbos = [], []
+    for batch in images.to(device).split(batch_size):
+        energy = elbo = batch.new_zeros(len(batch), dtype=torch.float64)
+        for latent, pixel in zip(posterior_noise, pixel_noise, strict=True):
+            terms = model.vae.elbo_terms(batch, latent.expand(len(batch), -1))
+            elbo = elbo + terms.elbo / num_posterior_samples
+            seen = batch + terms.scale * pixel if noisy else batch
+            energy = energy + model.energy(seen).double() / num_posterior_samples
+        energies.append(energy)
+        elbos.append(elbo)
+    energy, elbo = torch.cat(energies), torch.cat(elbos)
+    return OutlierScores(energy, elbo, elbo - energy)

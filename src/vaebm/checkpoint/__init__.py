@@ -1,0 +1,29 @@
+"""Model folders and run folders: configurations and tensors in, configurations and tensors out, no classes.
+
+Every write happens whole or not at all; every read checks what it reads, and no pickle is ever executed. Importing this
+package does not import torch.
+"""
+
+from vaebm.checkpoint.atomic import replace_file, write_bytes, write_json
+from vaebm.checkpoint.errors import CheckpointError
+from vaebm.checkpoint.files import file_sha256, tensors_sha256
+from vaebm.checkpoint.json_text import read_json
+from vaebm.checkpoint.model_folder import StoredModel, load_model_folder, save_model_folder
+from vaebm.checkpoint.resolve import bundled_models, resolve_model
+from vaebm.checkpoint.run_folder import RunFolder
+
+__all__ = [
+    "CheckpointError",
+    "RunFolder",
+    "StoredModel",
+    "bundled_models",
+    "file_sha256",
+    "load_model_folder",
+    "read_json",
+    "replace_file",
+    "resolve_model",
+    "save_model_folder",
+    "tensors_sha256",
+    "write_bytes",
+    "write_json",
+]

@@ -1,0 +1,308 @@
+"""The run folder: everything about one training run, in files that outlive a crash.
+
+| file | content |
+|---|---|
+| `config.yaml` | the complete configuration |
+| `provenance.json` | versions, commit, seed, hardware, wall times |
+| `metrics.jsonl` | one line of figures for each report of the training loop |
+| `log.txt` | what was shown |
+| `samples/` | sample grids |
+| `checkpoints/` | what training needs to go on |
+| `model/` | the trained model, a model folder |
+| `evaluation.json`, `report.html` | what was measured, and what a person reads |
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vaebm.checkpoint.atomic import write_bytes, write_json
+from vaebm.checkpoint.errors import CheckpointError, one_line
+from vaebm.checkpoint.json_text import from_text, read_json, to_text
+from vaebm.checkpoint.state_file import load_state, save_state
+
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One training run on a disk; the object holds the path and nothing else.
+
+    Args:
+        path: the folder; it need not exist before `create`.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     run = RunFolder(f"{root}/run").create("seed: 1\\n", {"versions": {}})
+        ...     run.append_metrics({"step": 1, "elbo": float("-inf")})
+        ...     path = run.save_checkpoint("last", {"step": 1})
+        ...     run.read_metrics(), run.load_checkpoint("last"), run.load_checkpoint("best")
+        ([{'step': 1, 'elbo': -inf}], {'step': 1}, None)
+    """
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", Path(self.path).expanduser())
+
+    @property
+    def config(self) -> Path:
+        """The complete configuration, as YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def provenance(self) -> Path:
+        """Versions, commit, seed, hardware and wall times, as JSON."""
+        return self.path / "provenance.json"
+
+    @property
+    def metrics(self) -> Path:
+        """The figures of the training loop, one JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What was shown during training, as text."""
+        return self.path / "log.txt"
+
+    @property
+    def samples(self) -> Path:
+        """The folder of the sample grids."""
+        return self.path / "samples"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The model folder."""
+        return self.path / "model"
+
+    @property
+    def evaluation(self) -> Path:
+        """What was measured, as JSON."""
+        return self.path / "evaluation.json"
+
+    @property
+    def report(self) -> Path:
+        """The report, as one HTML file."""
+        return self.path / "report.html"
+
+    def create(self, config_yaml: str, provenance: Mapping[str, Any]) -> RunFolder:
+        """Starts a new run in a folder that is absent or empty.
+
+        Args:
+            config_yaml: the complete configuration.
+            provenance: where the run comes from; see `provenance`.
+
+        Returns:
+            This run folder.
+
+        Raises:
+            CheckpointError: the folder is not empty, is a file, or cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if any(self.path.iterdir()):
+                way_out = f"go on with `vaebm train --resume {self.path}` or " if self.config.is_file() else ""
+                raise CheckpointError(f"the folder {self.path} is not empty; {way_out}choose another one")
+            self.samples.mkdir()
+            self.checkpoints.mkdir()
+        except OSError as error:
+            raise CheckpointError(f"cannot make the folder {self.path}: {one_line(error)}; choose another") from error
+        write_json(self.provenance, provenance)
+        write_bytes(self.config, config_yaml.encode())
+        return self
+
+    def open(self) -> RunFolder:
+        """Checks that there is a run here.
+
+        Returns:
+            This run folder.
+
+        Raises:
+            CheckpointError: the folder is missing or is not a run folder.
+        """
+        if not self.path.is_dir():
+            raise CheckpointError(f"there is no run folder {self.path}; check the path")
+        if not self.config.is_file():
+            raise CheckpointError(f"{self.path} is not a run folder ({self.config.name} is missing); check the path")
+        return self
+
+    def read_config(self) -> str:
+        """Reads the configuration.
+
+        Returns:
+            YAML text.
+
+        Raises:
+            CheckpointError: the file is missing or not text.
+        """
+        return _read_text(self.config)
+
+    def read_provenance(self) -> dict[str, Any]:
+        """Reads where the run comes from.
+
+        Returns:
+            What `create` or `write_provenance` was given.
+
+        Raises:
+            CheckpointError: the file is missing or damaged.
+        """
+        provenance = read_json(self.provenance)
+        if not isinstance(provenance, dict):
+            raise CheckpointError(f"{self.provenance} is damaged (not a JSON object); restore it from a copy")
+        return provenance
+
+    def write_provenance(self, provenance: Mapping[str, Any]) -> None:
+        """Replaces the provenance, for instance when the wall time of a stage is known.
+
+        Args:
+            provenance: the whole of it, not only what is new.
+
+        Raises:
+            CheckpointError: the file cannot be written; the old one is intact.
+        """
+        write_json(self.provenance, provenance)
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Adds one line of figures, handed to the system at once; nan and infinities are kept.
+
+        Args:
+            row: names and numbers (or short strings).
+
+        Raises:
+            CheckpointError: the file cannot be written.
+        """
+        line = to_text(row).encode() + b"\n"
+        try:
+            self.metrics.touch()
+            with open(self.metrics, "r+b") as file:
+                _cut_unfinished_line(file)
+                file.write(line)
+        except OSError as error:
+            raise CheckpointError(f"cannot write {self.metrics}: {one_line(error)}; check the disk space") from error
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Reads all lines of figures; a last line that a crash cut off is left out.
+
+        Returns:
+            One dict a line, oldest first; empty if nothing was written yet.
+
+        Raises:
+            CheckpointError: a line is damaged; the message names it.
+        """
+        if not self.metrics.exists():
+            return []
+        lines = _read_text(self.metrics).split("\n")[:-1]
+        return [_read_row(self.metrics, number, line) for number, line in enumerate(lines, start=1)]
+
+    def keep_metrics(self, num_rows: int) -> None:
+        """Drops the lines after the first few, so that a resumed run does not report the same steps twice.
+
+        Args:
+            num_rows: how many lines stay.
+
+        Raises:
+            CheckpointError: the file cannot be read or written; it is left as it was.
+        """
+        rows = self.read_metrics()[:num_rows]
+        write_bytes(self.metrics, "".join(to_text(row) + "\n" for row in rows).encode())
+
+    def save_sample(self, name: str, data: bytes) -> Path:
+        """Writes a picture.
+
+        Args:
+            name: its name, for instance "energy_001000"; ".png" is added unless it has an ending.
+            data: the content of the file.
+
+        Returns:
+            Where it lies.
+
+        Raises:
+            CheckpointError: the file cannot be written.
+        """
+        path = self.samples / _checked_name(name if Path(name).suffix else f"{name}.png")
+        write_bytes(path, data)
+        return path
+
+    def save_checkpoint(self, name: str, state: Mapping[str, Any]) -> Path:
+        """Writes what training needs to go on, whole or not at all.
+
+        Args:
+            name: the checkpoint's name, for instance "last".
+            state: nested dicts, lists and tuples of tensors, numbers, strings, booleans and None.
+
+        Returns:
+            Where it lies.
+
+        Raises:
+            CheckpointError: the file cannot be written; the old one is intact.
+            TypeError: the state holds something that could not be read back; the message says where.
+        """
+        path = self._checkpoint_path(name)
+        save_state(path, state)
+        return path
+
+    def load_checkpoint(self, name: str) -> dict[str, Any] | None:
+        """Reads a checkpoint after checking every byte of it; no code in it can run (`weights_only=True`).
+
+        Args:
+            name: the checkpoint's name.
+
+        Returns:
+            The state with its tensors on the CPU, or None if there is no such checkpoint.
+
+        Raises:
+            CheckpointError: the file is damaged, truncated or altered, or holds more than plain values.
+        """
+        path = self._checkpoint_path(name)
+        return load_state(path) if path.exists() else None
+
+    def _checkpoint_path(self, name: str) -> Path:
+        return self.checkpoints / _checked_name(f"{name}.pt")
+
+
+def _checked_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not a file name: letters, digits, '.', '-' and '_' only")
+    return name
+
+
+def _cut_unfinished_line(file: io.BufferedRandom) -> None:
+    end = file.seek(0, os.SEEK_END)
+    if end == 0:
+        return
+    file.seek(end - 1)
+    if file.read(1) != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+    file.seek(0, os.SEEK_END)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {one_line(error)}; check the path") from error
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} is damaged (not UTF-8 text); restore it from a copy") from error
+
+
+def _read_row(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        row = from_text(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        raise CheckpointError(f"{path} is damaged in line {number} (not a JSON object); remove the line")
+    return row

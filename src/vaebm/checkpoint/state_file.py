@@ -1,0 +1,104 @@
+"""One training state in one file: nested plain values and tensors, sealed with a SHA-256.
+
+The file is what `torch.save` writes, followed by one line with the SHA-256 of it, because `torch.load` alone does not
+notice a changed byte. It is read with `weights_only=True`, so that no code in it can run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vaebm.checkpoint.atomic import write_bytes
+from vaebm.checkpoint.errors import CheckpointError, one_line
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SEAL = b"\nvaebm checkpoint sha256 "
+SEAL_LENGTH = len(SEAL) + 64 + 1
+
+
+def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
+    """Writes a state, whole or not at all.
+
+    Args:
+        path: where the file shall be.
+        state: nested dicts, lists and tuples of tensors, numbers, strings, booleans and None.
+
+    Raises:
+        CheckpointError: the file cannot be written; the old one is intact.
+        TypeError: the state holds something that could not be read back; the message says where.
+    """
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(_storable(state, "state"), buffer)
+    data = buffer.getvalue()
+    write_bytes(path, data + _seal(data))
+
+
+def load_state(path: str | Path) -> dict[str, Any]:
+    """Reads a state after checking every byte of it; no code in it can run.
+
+    Args:
+        path: a file that `save_state` wrote.
+
+    Returns:
+        The state, its tensors on the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, truncated or altered, or holds more than plain values.
+    """
+    import torch
+
+    data = _read_sealed(Path(path))
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds here, and all mean that the content is not plain values
+        raise CheckpointError(f"{path} is not a checkpoint of vaebm ({type(error).__name__}); remove it") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path} is not a checkpoint of vaebm (it holds a {type(state).__name__}); remove it")
+    return state
+
+
+def _seal(data: bytes) -> bytes:
+    return SEAL + hashlib.sha256(data).hexdigest().encode() + b"\n"
+
+
+def _read_sealed(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {one_line(error)}; check the path") from error
+    data = content[:-SEAL_LENGTH]
+    if content[-SEAL_LENGTH:] != _seal(data):
+        raise CheckpointError(f"{path} is damaged, truncated or altered; remove it and use another, or start anew")
+    return data
+
+
+def _storable(value: Any, where: str) -> Any:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return _compact(value.detach())
+    if value is None or isinstance(value, bool):
+        return value
+    for plain in (int, float, str):
+        if isinstance(value, plain):
+            return plain(value)
+    if isinstance(value, Mapping):
+        return {_storable(key, f"key of {where}"): _storable(item, f"{where}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [_storable(item, f"{where}[{index}]") for index, item in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    raise TypeError(f"{where} is a {type(value).__name__}; checkpoints hold tensors, numbers, strings, lists and dicts")
+
+
+def _compact(tensor: Tensor) -> Tensor:
+    # torch.save writes the whole storage behind a view.
+    is_view = tensor.untyped_storage().nbytes() > tensor.numel() * tensor.element_size()
+    return tensor.clone() if is_view else tensor

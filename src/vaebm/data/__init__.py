@@ -1,0 +1,35 @@
+"""Images: where they come from, what they must be, how they are split and dealt out.
+
+Inside, images are float32 (N, C, H, W) in [-1, 1]; at the edges they are uint8. Whatever is wrong with a source is a
+`DataError` of one line.
+"""
+
+from vaebm.data.batches import Batches
+from vaebm.data.checks import check_images, check_labels
+from vaebm.data.corruptions import averaged_pairs, gaussian_noise, grey_levels, outlier_sets, uniform_noise
+from vaebm.data.errors import DataError
+from vaebm.data.idx import read_idx
+from vaebm.data.images import ImageSet, to_float, to_uint8
+from vaebm.data.sources import DATA_SETS, load_images, load_splits
+from vaebm.data.splits import Splits, make_splits
+
+__all__ = [
+    "DATA_SETS",
+    "Batches",
+    "DataError",
+    "ImageSet",
+    "Splits",
+    "averaged_pairs",
+    "check_images",
+    "check_labels",
+    "gaussian_noise",
+    "grey_levels",
+    "load_images",
+    "load_splits",
+    "make_splits",
+    "outlier_sets",
+    "read_idx",
+    "to_float",
+    "to_uint8",
+    "uniform_noise",
+]

@@ -1,0 +1,147 @@
+"""Images in arrays: npz, npy and idx files, and folders of the idx files that MNIST and its kin come in.
+
+Nothing is ever unpickled. An npz file holds `train_x` and `test_x` (with `train_y`, `test_y`), or `images` or `x`
+(with `labels` or `y`).
+"""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaebm.data.checks import check_images, check_labels
+from vaebm.data.errors import DataError
+from vaebm.data.idx import read_idx
+from vaebm.data.images import ImageSet
+
+__all__ = ["PoolAndTest", "find_idx_files", "read_array_file", "read_idx_folder"]
+
+_LABELS_OF = {"train_x": "train_y", "test_x": "test_y", "images": "labels", "x": "y"}
+_KEYS = (*_LABELS_OF, *_LABELS_OF.values())
+_IDX_NAME = re.compile(r"(?P<part>train|t10k|test)-images(?P<mark>[-.])idx3-ubyte(?P<packed>\.gz)?")
+
+
+class PoolAndTest(NamedTuple):
+    """What a source holds before it is split.
+
+    Args:
+        pool: Images to be split, or None.
+        test: Test images of its own, or None.
+    """
+
+    pool: ImageSet | None
+    test: ImageSet | None
+
+
+def read_array_file(path: Path) -> PoolAndTest:
+    """Read images from one npz, npy or idx file.
+
+    Args:
+        path: The file; a suffix of npz or npy tells the first two, everything else is read as idx.
+
+    Returns:
+        The pool, and the test set if the file is an npz with `test_x`.
+
+    Raises:
+        DataError: If the file or an array in it is damaged or wrong, if it holds pickled objects, or a key is unknown.
+    """
+    if path.suffix.lower() not in (".npz", ".npy"):
+        return PoolAndTest(ImageSet(check_images(read_idx(path), str(path)), None, path.name), None)
+    content = _read_numpy(path)
+    if isinstance(content, dict):
+        return _sets_of_keys(content, path)
+    return PoolAndTest(ImageSet(check_images(content, str(path)), None, path.stem), None)
+
+
+def find_idx_files(folder: Path) -> dict[str, Path]:
+    """Find the idx files of images in a folder, by their customary names.
+
+    Args:
+        folder: A folder with files such as `train-images-idx3-ubyte.gz` and `t10k-images-idx3-ubyte.gz`.
+
+    Returns:
+        The file of the pool as `train` and that of the test images as `test`, as far as they are there.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        match = _IDX_NAME.fullmatch(path.name)
+        if match is not None:
+            found.setdefault("train" if match["part"] == "train" else "test", path)
+    return found
+
+
+def read_idx_folder(folder: Path) -> PoolAndTest:
+    """Read images and labels from the idx files of a folder.
+
+    Args:
+        folder: One in which `find_idx_files` finds something.
+
+    Returns:
+        The pool and the test set, as far as they are there, with labels where the file of labels is there.
+
+    Raises:
+        DataError: If a file is damaged, or images and labels do not fit together.
+    """
+    files = find_idx_files(folder)
+    pool = _read_idx_pair(files["train"], folder.name) if "train" in files else None
+    test = _read_idx_pair(files["test"], f"{folder.name} test") if "test" in files else None
+    return PoolAndTest(pool, test)
+
+
+def _read_idx_pair(path: Path, name: str) -> ImageSet:
+    images = check_images(read_idx(path), str(path))
+    labels_path = path.with_name(path.name.replace("-images", "-labels").replace("idx3", "idx1"))
+    labels = None
+    if labels_path.exists():
+        labels = check_labels(read_idx(labels_path), len(images), str(labels_path))
+    return ImageSet(images, labels, name)
+
+
+def _read_numpy(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
+    try:
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                return content
+            _check_keys(list(content.keys()), path)
+            return {key: content[key] for key in content}
+    except DataError:
+        raise
+    # A damaged file makes the readers of zip and of numpy's header fail in more ways than can be listed.
+    except Exception as error:
+        raise DataError(f"{path}: cannot be read ({error}): expected arrays of numbers, saved by numpy") from None
+
+
+def _check_keys(keys: list[str], path: Path) -> None:
+    for key in keys:
+        if key not in _KEYS:
+            nearest = difflib.get_close_matches(key, _KEYS, n=1)
+            hint = f": did you mean {nearest[0]!r}?" if nearest else ""
+            raise DataError(f"{path}: unknown key {key!r}: expected some of {', '.join(_KEYS)}{hint}")
+    pools = [key for key in ("train_x", "images", "x") if key in keys]
+    if len(pools) > 1:
+        raise DataError(f"{path}: holds both {pools[0]!r} and {pools[1]!r}: expected one of them")
+    for images_key, labels_key in _LABELS_OF.items():
+        if labels_key in keys and images_key not in keys:
+            raise DataError(f"{path}: holds labels {labels_key!r} without images {images_key!r}: expected both")
+    if not keys:
+        raise DataError(f"{path}: holds no array: expected some of {', '.join(_KEYS)}")
+
+
+def _sets_of_keys(arrays: dict[str, NDArray[Any]], path: Path) -> PoolAndTest:
+    pool, test = None, None
+    for images_key, labels_key in _LABELS_OF.items():
+        if images_key not in arrays:
+            continue
+        images = check_images(arrays[images_key], f"{path}: {images_key!r}")
+        labels = None
+        if labels_key in arrays:
+            labels = check_labels(arrays[labels_key], len(images), f"{path}: {labels_key!r}")
+        if images_key == "test_x":
+            test = ImageSet(images, labels, f"{path.stem} test")
+        else:
+            pool = ImageSet(images, labels, path.stem)
+    return PoolAndTest(pool, test)

@@ -1,0 +1,204 @@
+"""Devices, precision and processes.
+
+A program runs as one process or as k equal ones, started by `accelerate launch` or `torchrun`. Every process draws the
+same global batch and the same global noise from the same generator and works on its own rows, so that k processes
+compute what one computes: with n_i rows and mean gradient g_i in process i,
+
+    g = sum_i n_i g_i / sum_i n_i.
+
+With one process every method here leaves its argument as it is. accelerate finds out who and where we are and connects
+the processes; it is imported when an engine is made.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+import torch
+import torch.distributed as processes
+from torch import Tensor, nn
+
+from vaebm.distributed.hardware import supports_bfloat16
+
+Precision = Literal["fp32", "bf16"]
+
+
+class EngineError(ValueError):
+    """A device or a precision that does not exist here was asked for; one line says what to do."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where this process runs, in which precision, and what it shares with the other processes; see `make_engine`.
+
+    Args:
+        device: where tensors and modules of this process belong.
+        precision: "fp32", or "bf16" for automatic mixed precision in bfloat16.
+        process_index: 0 … num_processes - 1.
+        num_processes: how many processes run the same program.
+    """
+
+    device: torch.device
+    precision: Precision
+    process_index: int
+    num_processes: int
+
+    @property
+    def is_main(self) -> bool:
+        """Is this the process that writes files and talks to the user?"""
+        return self.process_index == 0
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Makes the context in which networks run.
+
+        Returns:
+            A context: bfloat16 where that is safe if the precision is "bf16", no change of types otherwise.
+        """
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def slice(self, tensor: Tensor) -> Tensor:
+        """Takes this process's rows of a global batch.
+
+        Where it does not come out even, the first processes take one row more.
+
+        Args:
+            tensor: the global batch (N, ...), the same in all processes.
+
+        Returns:
+            A view (n_i, ...), with sum_i n_i = N; joined in the order of the processes they are the batch.
+        """
+        return tensor if self.num_processes == 1 else tensor.tensor_split(self.num_processes)[self.process_index]
+
+    def average_gradients(self, module: nn.Module, weight: float = 1.0) -> None:
+        """Replaces the gradients of a module by their mean over the processes, g = sum_i w_i g_i / sum_i w_i.
+
+        A gradient that exists in no process stays None; one that is missing here counts as zero.
+
+        Args:
+            module: the same module in all processes.
+            weight: w_i, the number of rows behind this process's mean (0 is allowed); needed if `slice` was not even.
+        """
+        if self.num_processes > 1:
+            for parameters in _by_dtype(module.parameters()):
+                _average_gradients(parameters, weight)
+
+    def mean(self, value: Tensor, weight: float = 1.0) -> Tensor:
+        """Takes the mean over the processes, sum_i w_i x_i / sum_i w_i, in float64 and without gradient.
+
+        Args:
+            value: x_i of any shape, usually a scalar; the same shape in all processes.
+            weight: w_i, the number of rows behind this process's value (0 is allowed); needed if `slice` was not even.
+
+        Returns:
+            The mean, in the shape and type of the argument.
+        """
+        if self.num_processes == 1:
+            return value.detach()
+        total = weight * value.detach().double() if weight else torch.zeros_like(value, dtype=torch.float64)
+        summed = torch.cat([total.reshape(-1), total.new_tensor([weight])])
+        processes.all_reduce(summed)
+        return (summed[:-1] / summed[-1]).reshape(value.shape).to(value.dtype)
+
+    def gather(self, tensor: Tensor) -> Tensor:
+        """Joins the rows of all processes, in the order of the processes: the inverse of `slice`, without gradient.
+
+        Args:
+            tensor: rows (n_i, ...) of this process; their number may differ, not their shape.
+
+        Returns:
+            All rows (N, ...), the same in every process.
+        """
+        tensor = tensor.detach()
+        if self.num_processes == 1:
+            return tensor
+        counts = self._gather_equal(torch.tensor([len(tensor)], device=tensor.device)).tolist()
+        padded = tensor.new_zeros(max(counts), *tensor.shape[1:])
+        padded[: len(tensor)] = tensor
+        parts = torch.split(self._gather_equal(padded), max(counts))
+        return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+    def wait(self) -> None:
+        """Waits until all processes are here, for instance until the main one has written a file."""
+        if self.num_processes > 1:
+            processes.barrier()
+
+    def close(self) -> None:
+        """Parts from the other processes, at the end of the program."""
+        if self.num_processes > 1 and processes.is_initialized():
+            processes.destroy_process_group()
+
+    def _gather_equal(self, tensor: Tensor) -> Tensor:
+        parts = [torch.empty_like(tensor) for _ in range(self.num_processes)]
+        processes.all_gather(parts, tensor)
+        return torch.cat(parts)
+
+
+def make_engine(precision: str = "auto", device: str = "auto") -> Engine:
+    """Finds out where this process runs and connects it to the others, if there are any.
+
+    Args:
+        precision: "fp32", "bf16", or "auto": bfloat16 only where the hardware computes in it (a CPU with AVX512-BF16 or
+            AMX, a CUDA device of compute capability 8 or more).
+        device: "cpu", "cuda", "cuda:1", …, or "auto": CUDA where there is one, else the CPU.
+
+    Returns:
+        The engine of this process.
+
+    Raises:
+        EngineError: there is no such precision, or no such device here.
+
+    Example:
+        >>> engine = make_engine("fp32", "cpu")
+        >>> engine.device, engine.is_main, engine.num_processes
+        (device(type='cpu'), True, 1)
+    """
+    if precision not in ("auto", *get_args(Precision)):
+        raise EngineError(f"unknown precision {precision!r}; choose auto, fp32 or bf16")
+    from accelerate import PartialState
+
+    wanted = _wanted_device(device)
+    # Without cpu=True accelerate would take launched processes on a machine without GPU for strangers to each other.
+    state = PartialState(cpu=wanted.type == "cpu")
+    own = state.device if state.num_processes > 1 else wanted
+    if own.type != wanted.type:
+        raise EngineError(f"device {device!r} does not fit the launched processes ({own.type}); choose auto")
+    resolved = ("bf16" if supports_bfloat16(own) else "fp32") if precision == "auto" else precision
+    return Engine(own, cast(Precision, resolved), state.process_index, state.num_processes)
+
+
+def _wanted_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise EngineError(f"there is no device {name!r} here; choose auto or cpu") from error
+    if device.type == "meta":
+        raise EngineError(f"the device {name!r} holds no numbers; choose auto or cpu")
+    return device
+
+
+def _by_dtype(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
+    groups: defaultdict[torch.dtype, list[nn.Parameter]] = defaultdict(list)
+    for parameter in parameters:
+        if parameter.requires_grad:
+            groups[parameter.dtype].append(parameter)
+    return list(groups.values())
+
+
+def _average_gradients(parameters: list[nn.Parameter], weight: float) -> None:
+    # One message for all: the weighted gradients, then whether each of them exists, then the weight.
+    # A process without rows has the weight 0, and means over nothing, nan, for gradients.
+    gradients = [torch.zeros_like(p) if p.grad is None or weight == 0 else p.grad for p in parameters]
+    present = gradients[0].new_tensor([float(p.grad is not None) for p in parameters] + [weight])
+    summed = torch.cat([*(weight * gradient.reshape(-1) for gradient in gradients), present])
+    processes.all_reduce(summed)
+    flat, counts = summed[: -len(present)] / summed[-1], summed[-len(present) : -1]
+    sizes = [parameter.numel() for parameter in parameters]
+    for parameter, mean, count in zip(parameters, torch.split(flat, sizes), counts.tolist(), strict=True):
+        parameter.grad = mean.reshape(parameter.shape) if count > 0 else None

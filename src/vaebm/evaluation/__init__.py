@@ -1,0 +1,38 @@
+"""What a trained model is worth: quality of its samples, and how well its scores find outliers.
+
+Evaluation gets tensors of images, callables and judges, never paths; every result carries the judge with its hash, the
+number of images and the seed.
+"""
+
+from vaebm.evaluation.features import FeatureNetwork, Judge, JudgedImages, extract
+from vaebm.evaluation.outliers import OutlierRow, ScoreFunction, measure_outliers, rank_scores, score_images
+from vaebm.evaluation.sample_quality import (
+    ClassQuality,
+    Reference,
+    SampleQuality,
+    fraction_closed,
+    frechet_to_reference,
+    make_reference,
+    measure_against,
+    measure_samples,
+)
+
+__all__ = [
+    "ClassQuality",
+    "FeatureNetwork",
+    "Judge",
+    "JudgedImages",
+    "OutlierRow",
+    "Reference",
+    "SampleQuality",
+    "ScoreFunction",
+    "extract",
+    "fraction_closed",
+    "frechet_to_reference",
+    "make_reference",
+    "measure_against",
+    "measure_outliers",
+    "measure_samples",
+    "rank_scores",
+    "score_images",
+]

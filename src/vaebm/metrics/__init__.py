@@ -1,0 +1,29 @@
+"""Arithmetic on arrays: distances between sets of features, shares of classes, rankings of scores, p-values.
+
+Every function takes tensors and returns floats or frozen dataclasses of floats; all sums are float64, and all
+randomness comes from the `generator` argument. Nothing here knows of images, networks or files.
+"""
+
+from vaebm.metrics.calibration import conformal_p_values, false_positive_rates
+from vaebm.metrics.frechet import FeatureStatistics, feature_statistics, frechet_distance
+from vaebm.metrics.kernel_inception import KernelDistance, kernel_distance
+from vaebm.metrics.modes import class_shares, total_variation
+from vaebm.metrics.prdc import Prdc, prdc
+from vaebm.metrics.ranking import Interval, Ranking, rank_outliers
+
+__all__ = [
+    "FeatureStatistics",
+    "Interval",
+    "KernelDistance",
+    "Prdc",
+    "Ranking",
+    "class_shares",
+    "conformal_p_values",
+    "false_positive_rates",
+    "feature_statistics",
+    "frechet_distance",
+    "kernel_distance",
+    "prdc",
+    "rank_outliers",
+    "total_variation",
+]

@@ -1,0 +1,9 @@
+"""VAEs, energy networks and their product; classifiers as feature extractors. Nothing here samples, trains or reads files."""
+
+from vaebm.models.classifier import Classifier
+from vaebm.models.conv_vae import ConvVAE
+from vaebm.models.energy import EnergyNetwork
+from vaebm.models.vae import VAE, Decoded, ElboTerms
+from vaebm.models.vaebm import VAEBM, ImageFields, Transported
+
+__all__ = ["VAE", "VAEBM", "Classifier", "ConvVAE", "Decoded", "ElboTerms", "EnergyNetwork", "ImageFields", "Transported"]

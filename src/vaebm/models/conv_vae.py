@@ -1,0 +1,192 @@
+r"""A small VAE with a convolutional or fully connected body and one or several latent groups.
+
+Prior: z_1 ~ N(0, I), z_l ~ N(μ_l(z_<l), σ_l(z_<l)) with learned networks. Posterior: residual to the prior,
+μ_q = μ_p + Δμ(x, z_<l), σ_q = σ_p exp(Δ(x, z_<l)). Pixels: N(mean(z), scale), the mean squashed into [−1, 1].
+
+References:
+    Auto-Encoding Variational Bayes, https://arxiv.org/abs/1312.6114
+    NVAE: A Deep Hierarchical Variational Autoencoder (residual posterior), https://arxiv.org/abs/2007.03898
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vaebm.distributions import NoiseLayout, Normal
+from vaebm.models.vae import Decoded, ElboTerms
+
+BODIES = ("dense", "convolutional")
+SCALES = ("fixed", "shared", "pixel")
+
+
+def _dense(sizes: Sequence[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for incoming, outgoing in zip(sizes[:-1], sizes[1:], strict=True):
+        layers += [nn.Linear(incoming, outgoing), nn.SiLU()]
+    return nn.Sequential(*layers)
+
+
+class _Upsample(nn.Module):
+    """Nearest up-sampling to a fixed size, so that odd sizes come back."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return functional.interpolate(hidden, self.size, mode="nearest")
+
+
+def _sizes(image_shape: Sequence[int], depth: int) -> list[tuple[int, int]]:
+    sizes = [(image_shape[1], image_shape[2])]
+    for _ in range(depth):
+        height, width = sizes[-1]
+        sizes.append(((height + 1) // 2, (width + 1) // 2))
+    return sizes
+
+
+def _convolutional_encoder(image_shape: Sequence[int], widths: Sequence[int], num_features: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    incoming = image_shape[0]
+    for width in widths:
+        layers += [nn.Conv2d(incoming, width, 5, 2, 2), nn.SiLU()]
+        incoming = width
+    height, width = _sizes(image_shape, len(widths))[-1]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(incoming * height * width, num_features), nn.SiLU())
+
+
+def _convolutional_decoder(image_shape: Sequence[int], widths: Sequence[int], num_latents: int, num_hidden: int, out_channels: int) -> nn.Sequential:
+    sizes = _sizes(image_shape, len(widths))
+    channels = list(reversed(widths))
+    height, width = sizes[-1]
+    first = nn.Linear(num_hidden, channels[0] * height * width)
+    layers: list[nn.Module] = [*_dense([num_latents, num_hidden]), first, nn.SiLU(), nn.Unflatten(1, (channels[0], height, width))]
+    for incoming, outgoing, size in zip(channels, [*channels[1:], channels[-1]], reversed(sizes[:-1]), strict=True):
+        layers += [_Upsample(size), nn.Conv2d(incoming, outgoing, 5, padding=2), nn.SiLU()]
+    return nn.Sequential(*layers, nn.Conv2d(channels[-1], out_channels, 3, padding=1))
+
+
+class ConvVAE(nn.Module):
+    """A VAE for images from 8×8 to 128×128 with 1 or 3 channels.
+
+    Arguments:
+        image_shape: The shape (C, H, W) of one image.
+        latent_groups: The number of latents of each group, top-down.
+        body: ``dense`` (fully connected) or ``convolutional``.
+        widths: The sizes of the body's layers: hidden units, or channels after each halving of the resolution.
+        num_hidden: The width of the networks of conditional prior and posterior.
+        scale_kind: ``fixed``: the pixel scale is ``scale``; ``shared``: one learned scale, at least ``scale``;
+            ``pixel``: the decoder predicts a scale for each pixel, at least ``scale``.
+        scale: The pixel scale, or its floor, in units of the range [−1, 1].
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> vae = ConvVAE((1, 8, 8), latent_groups=(4, 2), widths=(32,))
+        >>> vae.decode(torch.zeros(3, 6)).mean.shape
+        torch.Size([3, 1, 8, 8])
+        >>> vae.elbo_terms(torch.zeros(3, 1, 8, 8), torch.zeros(3, 6)).kl.shape
+        torch.Size([3, 2])
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        latent_groups: Sequence[int] = (32,),
+        body: str = "dense",
+        widths: Sequence[int] = (1024, 512),
+        num_hidden: int = 256,
+        scale_kind: str = "fixed",
+        scale: float = 0.1,
+    ) -> None:
+        super().__init__()
+        _check(image_shape, latent_groups, body, scale_kind, scale)
+        self.image_shape = tuple(image_shape)
+        self.noise_layout = NoiseLayout(tuple((size,) for size in latent_groups))
+        self.scale_kind, self.scale = scale_kind, scale
+        pixels, num_latents = math.prod(image_shape), sum(latent_groups)
+        out_channels = image_shape[0] * (2 if scale_kind == "pixel" else 1)
+        if body == "dense":
+            self.encoder = nn.Sequential(nn.Flatten(), _dense([pixels, *widths]))
+            out = nn.Linear(widths[0], out_channels * image_shape[1] * image_shape[2])
+            shape = (out_channels, *self.image_shape[1:])
+            self.decoder = nn.Sequential(_dense([num_latents, *reversed(widths)]), out, nn.Unflatten(1, shape))
+        else:
+            self.encoder = _convolutional_encoder(image_shape, widths, num_hidden)
+            self.decoder = _convolutional_decoder(image_shape, widths, num_latents, num_hidden, out_channels)
+        num_features = widths[-1] if body == "dense" else num_hidden
+        above = [sum(latent_groups[:index]) for index in range(len(latent_groups))]
+        self.posteriors = nn.ModuleList(
+            nn.Linear(num_features, 2 * size) if seen == 0
+            else nn.Sequential(_dense([num_features + seen, num_hidden]), nn.Linear(num_hidden, 2 * size))
+            for seen, size in zip(above, latent_groups, strict=True)
+        )  # fmt: skip
+        self.priors = nn.ModuleList(
+            nn.Sequential(_dense([seen, num_hidden, num_hidden]), nn.Linear(num_hidden, 2 * size))
+            for seen, size in zip(above[1:], latent_groups[1:], strict=True)
+        )
+        self.log_scale = nn.Parameter(torch.tensor(math.log(0.3))) if scale_kind == "shared" else None
+
+    def _prior(self, latents: list[Tensor], like: Tensor) -> Normal:
+        if not latents:
+            return Normal(torch.zeros_like(like), torch.ones_like(like))
+        mean, log_scale = self.priors[len(latents) - 1](torch.cat(latents, 1)).float().chunk(2, 1)
+        return Normal(mean, _soft_clamp(log_scale).exp())
+
+    def _pixels(self, latents: list[Tensor]) -> Normal:
+        parameters = self.decoder(torch.cat(latents, 1)).float()
+        if self.scale_kind == "pixel":
+            mean, raw = parameters.chunk(2, 1)
+            return Normal(mean.tanh(), self.scale + functional.softplus(raw - 1))
+        mean = parameters.tanh()
+        scale = mean.new_tensor(self.scale) if self.log_scale is None else self.scale + self.log_scale.exp()
+        return Normal(mean, scale.expand_as(mean))
+
+    def decode(self, latent_noise: Tensor) -> Decoded:
+        """Transports latent noise (B, latent_size) to latents and on to the pixel likelihood."""
+        latents: list[Tensor] = []
+        for noise in self.noise_layout.split(latent_noise):
+            latents.append(self._prior(latents, noise).transport(noise))
+        pixels = self._pixels(latents)
+        return Decoded(pixels.mean, pixels.scale, latents)
+
+    def elbo_terms(self, images: Tensor, posterior_noise: Tensor) -> ElboTerms:
+        """Evaluates the ELBO of images (B, C, H, W) with given posterior noise (B, latent_size)."""
+        features = self.encoder(images)
+        latents: list[Tensor] = []
+        divergences, prior_noise = [], []
+        for network, noise in zip(self.posteriors, self.noise_layout.split(posterior_noise), strict=True):
+            prior = self._prior(latents, noise)
+            shift, log_ratio = network(torch.cat([features, *latents], 1)).float().chunk(2, 1)
+            posterior = Normal(prior.mean + shift, prior.scale * _soft_clamp(log_ratio).exp())
+            latent = posterior.transport(noise)
+            divergences.append(posterior.kl(prior))
+            prior_noise.append((latent - prior.mean) / prior.scale)
+            latents.append(latent)
+        pixels = self._pixels(latents)
+        log_likelihood = pixels.log_prob(images.float())
+        noise_at = self.noise_layout.join(prior_noise)
+        return ElboTerms(log_likelihood, torch.stack(divergences, 1), pixels.mean, pixels.scale, noise_at)
+
+
+def _soft_clamp(values: Tensor, limit: float = 5.0) -> Tensor:
+    return limit * torch.tanh(values / limit)
+
+
+def _check(image_shape: Sequence[int], latent_groups: Sequence[int], body: str, scale_kind: str, scale: float) -> None:
+    if len(image_shape) != 3 or image_shape[0] not in (1, 3) or not all(8 <= size <= 128 for size in image_shape[1:]):
+        raise ValueError(f"image_shape is {tuple(image_shape)}: expected (1 or 3, 8 … 128, 8 … 128)")
+    if not latent_groups or any(size < 1 for size in latent_groups):
+        raise ValueError(f"latent_groups is {tuple(latent_groups)}: expected one or more positive numbers")
+    if body not in BODIES:
+        raise ValueError(f"body is {body!r}: expected one of {', '.join(BODIES)}")
+    if scale_kind not in SCALES:
+        raise ValueError(f"scale_kind is {scale_kind!r}: expected one of {', '.join(SCALES)}")
+    if not scale > 0:
+        raise ValueError(f"scale is {scale}: expected a positive number")

@@ -1,0 +1,125 @@
+r"""The energy network E(x): low energy = likely.
+
+One class for all of them: plain strided convolutions or the paper's residual blocks, then a scalar head. Images are
+clamped to [−1, 1] and mapped to [0, 1] first: E∘clamp is what is trained and what is sampled. No batch norm: the energy of
+an image must not depend on its neighbours.
+
+References:
+    VAEBM: A Symbiosis between Variational Autoencoders and Energy-based Models, https://arxiv.org/abs/2010.00654
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from vaebm.nn import NORMALIZATIONS, ResidualBlock, normalized, swish_1lipschitz
+
+BLOCKS = ("plain", "residual")
+POOLINGS = ("flatten", "sum")
+
+
+class _Swish(nn.Module):
+    def forward(self, hidden: Tensor) -> Tensor:
+        return swish_1lipschitz(hidden)
+
+
+class _SumOverSpace(nn.Module):
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden.sum((2, 3))
+
+
+class EnergyNetwork(nn.Module):
+    """A convolutional network from images to energies.
+
+    Arguments:
+        image_shape: The shape (C, H, W) of one image.
+        blocks: ``plain`` strided convolutions, or the paper's ``residual`` blocks behind a stem.
+        widths: The channels after each halving of the resolution.
+        depth: The number of blocks for each width; the first of them halves the resolution.
+        stem_kernel_size: The odd size of the first convolution.
+        num_hidden: The width of a hidden layer before the scalar, 0 for none.
+        pooling: ``flatten`` keeps the place of features, ``sum`` adds them over space (the paper).
+        normalization: ``weight`` (with data-dependent initialisation and the spectral penalty), ``spectral`` (with a
+            learned output gain, without which the energy is too flat) or ``none``.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> energy = EnergyNetwork((1, 8, 8), widths=(4, 8))
+        >>> energy(torch.zeros(5, 1, 8, 8)).shape
+        torch.Size([5])
+    """
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        blocks: str = "plain",
+        widths: Sequence[int] = (32, 64, 128),
+        depth: int = 1,
+        stem_kernel_size: int = 5,
+        num_hidden: int = 128,
+        pooling: str = "flatten",
+        normalization: str = "weight",
+    ) -> None:
+        super().__init__()
+        _check(blocks, widths, depth, stem_kernel_size, pooling, normalization)
+        channels, height, width = image_shape
+        self.body = nn.Sequential(*_body(channels, blocks, widths, depth, stem_kernel_size, normalization))
+        for _ in widths:
+            height, width = (height + 1) // 2, (width + 1) // 2
+        num_features = widths[-1] * (height * width if pooling == "flatten" else 1)
+        self.pool: nn.Module = nn.Flatten() if pooling == "flatten" else _SumOverSpace()
+        layers: list[nn.Module] = []
+        if num_hidden:
+            layers = [normalized(nn.Linear(num_features, num_hidden), normalization), _Swish()]
+            num_features = num_hidden
+        self.head = nn.Sequential(*layers, normalized(nn.Linear(num_features, 1), normalization))
+        self.log_gain = nn.Parameter(torch.zeros(())) if normalization == "spectral" else None
+
+    def features(self, images: Tensor) -> Tensor:
+        """Returns the pooled features (B, F) of images (B, C, H, W)."""
+        pooled: Tensor = self.pool(self.body((images.clamp(-1, 1) + 1) / 2))
+        return pooled
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns energies (B,), float32 or better, of images (B, C, H, W); entries outside [−1, 1] are clamped."""
+        output: Tensor = self.head(self.features(images)).squeeze(1)
+        output = output if output.dtype == torch.float64 else output.float()
+        return output if self.log_gain is None else output * self.log_gain.exp()
+
+
+def _body(channels: int, blocks: str, widths: Sequence[int], depth: int, stem_kernel_size: int, normalization: str) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    incoming = channels
+    if blocks == "residual":
+        stem = nn.Conv2d(incoming, widths[0], stem_kernel_size, padding=stem_kernel_size // 2)
+        layers += [normalized(stem, normalization), _Swish()]
+        incoming = widths[0]
+    for index, width in enumerate(widths):
+        for level in range(depth):
+            if blocks == "residual":
+                layers.append(ResidualBlock(incoming, width, level == 0, normalization))
+            else:
+                size = stem_kernel_size if index == level == 0 else 3
+                convolution = nn.Conv2d(incoming, width, size, 2 if level == 0 else 1, size // 2)
+                layers += [normalized(convolution, normalization), _Swish()]
+            incoming = width
+    return layers
+
+
+def _check(blocks: str, widths: Sequence[int], depth: int, stem_kernel_size: int, pooling: str, normalization: str) -> None:
+    for name, value, allowed in (
+        ("blocks", blocks, BLOCKS),
+        ("pooling", pooling, POOLINGS),
+        ("normalization", normalization, NORMALIZATIONS),
+    ):
+        if value not in allowed:
+            raise ValueError(f"{name} is {value!r}: expected one of {', '.join(allowed)}")
+    if not widths or any(width < 1 for width in widths) or depth < 1:
+        raise ValueError(f"widths {tuple(widths)} and depth {depth}: expected positive numbers, at least one width")
+    if stem_kernel_size % 2 == 0 or stem_kernel_size < 1:
+        raise ValueError(f"stem_kernel_size is {stem_kernel_size}: expected an odd positive number")

@@ -1,0 +1,130 @@
+r"""The VAEBM: h(x, z) ∝ p(x, z) · exp(−E(x)), a frozen VAE corrected by an energy network.
+
+In noise space the change of variables cancels every scale of the VAE, so the sampled density is exactly
+
+    log h(noise) = −E(image(noise)) − ½ |noise|² + const,    image = mean(z(noise_z)) + scale(z(noise_z)) · noise_x.
+
+With ``chain_image="mean"`` the energy sees the decoder's mean instead and there is no image noise: a density over noise,
+not over images.
+
+References:
+    VAEBM: A Symbiosis between Variational Autoencoders and Energy-based Models, https://arxiv.org/abs/2010.00654
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vaebm.distributions import NoiseLayout, standard_normal_log_prob
+
+IMAGES = ("sampled", "mean")
+
+
+@dataclass(frozen=True)
+class ImageFields:
+    """Which image is meant where, each ``sampled`` (mean + scale·noise) or ``mean``.
+
+    Arguments:
+        chain_image: What the energy sees in a chain.
+        loss_image: The negative of the loss.
+        output_image: What generation returns.
+
+    Raises:
+        ValueError: If a field has another value.
+    """
+
+    chain_image: str = "sampled"
+    loss_image: str = "sampled"
+    output_image: str = "mean"
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value not in IMAGES:
+                raise ValueError(f"{name} is {value!r}: expected one of {', '.join(IMAGES)}")
+
+    @property
+    def has_image_noise(self) -> bool:
+        """Whether any field needs image noise."""
+        return "sampled" in (self.chain_image, self.loss_image, self.output_image)
+
+
+@dataclass(frozen=True)
+class Transported:
+    """Noise carried to images: image is what the energy sees in a chain, not clamped; mean and scale of the pixels.
+
+    All (B, C, H, W); the latents are one tensor for each group; sampled is mean + scale·noise, or None without image noise.
+    """
+
+    image: Tensor
+    mean: Tensor
+    scale: Tensor
+    latents: list[Tensor]
+    sampled: Tensor | None
+
+    def pick(self, which: str) -> Tensor:
+        """Returns the ``sampled`` or the ``mean`` image."""
+        if which == "mean":
+            return self.mean
+        if self.sampled is None:
+            raise ValueError("the model has no image noise: expected image 'mean'")
+        return self.sampled
+
+
+class VAEBM(nn.Module):
+    """A VAE and an energy network, and the density that they define together.
+
+    Arguments:
+        vae: The VAE; satisfies ``vaebm.models.vae.VAE``.
+        energy: The energy network, images (B, C, H, W) → (B,).
+        image_fields: Which image is meant where.
+
+    Example:
+        >>> from vaebm.models import ConvVAE, EnergyNetwork
+        >>> vae, energy = ConvVAE((1, 8, 8), (4,), widths=(16,)), EnergyNetwork((1, 8, 8), widths=(4,))
+        >>> model = VAEBM(vae, energy, ImageFields())
+        >>> model.noise_layout.size, model.log_density(torch.zeros(2, 68)).shape
+        (68, torch.Size([2]))
+    """
+
+    def __init__(self, vae: Any, energy: nn.Module, image_fields: ImageFields | None = None) -> None:
+        super().__init__()
+        self.vae, self.energy = vae, energy
+        self.image_fields = image_fields or ImageFields()
+        self.image_shape: tuple[int, ...] = tuple(vae.image_shape)
+        shape = self.image_shape if self.image_fields.has_image_noise else None
+        self.noise_layout = NoiseLayout(vae.noise_layout.latent_shapes, shape)
+
+    def transport(self, noise: Tensor) -> Transported:
+        """Transports noise (B, D) to latents and images."""
+        parts = self.noise_layout.split(noise)
+        size = self.noise_layout.latent_size
+        decoded = self.vae.decode(noise[:, :size])
+        sampled = None
+        if self.noise_layout.image_shape is not None:
+            sampled = decoded.mean + decoded.scale * parts[-1]
+        image = decoded.mean if self.image_fields.chain_image == "mean" or sampled is None else sampled
+        return Transported(image, decoded.mean, decoded.scale, decoded.latents, sampled)
+
+    def log_density(self, noise: Tensor) -> Tensor:
+        """Returns −E(image(noise)) + log N(noise; 0, I) in nats, shape (B,), float64; exact up to the constant log Z."""
+        energy: Tensor = self.energy(self.transport(noise).image)
+        return standard_normal_log_prob(noise) - energy.double()
+
+    def unnormalized_log_joint(self, images: Tensor, log_likelihood: Tensor) -> Tensor:
+        """Returns log p(x) − E(x) in nats, shape (B,), float64, for images and a bound on their log p(x) under the VAE."""
+        energy: Tensor = self.energy(images)
+        return log_likelihood.double() - energy.double()
+
+    @torch.no_grad()
+    def noise_of(self, images: Tensor, posterior_noise: Tensor) -> Tensor:
+        """Returns the place of images in noise space, shape (B, D): what ``transport`` maps back near them."""
+        terms = self.vae.elbo_terms(images, posterior_noise)
+        if self.noise_layout.image_shape is None:
+            noise: Tensor = terms.noise
+            return noise
+        decoded = self.vae.decode(terms.noise)
+        return torch.cat([terms.noise, ((images - decoded.mean) / decoded.scale).flatten(1)], 1)

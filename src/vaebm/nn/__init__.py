@@ -1,0 +1,16 @@
+"""Building blocks of the networks: normalised convolutions, residual blocks, spectral norms."""
+
+from vaebm.nn.convolution import NORMALIZATIONS, initialize_from_data, normalized, swish_1lipschitz
+from vaebm.nn.residual import ResidualBlock
+from vaebm.nn.spectral import SpectralNorms, spectral_norms, spectral_vectors
+
+__all__ = [
+    "NORMALIZATIONS",
+    "ResidualBlock",
+    "SpectralNorms",
+    "initialize_from_data",
+    "normalized",
+    "spectral_norms",
+    "spectral_vectors",
+    "swish_1lipschitz",
+]

@@ -1,0 +1,133 @@
+"""The tables that an evaluation is read in: sample quality, steps, outliers, false alarms.
+
+The same tables stand in the terminal, in the README and in the report.
+"""
+
+from typing import Any, Literal
+
+import numpy as np
+
+from vaebm.reports.content import Evaluation, number
+from vaebm.reports.tables import Column, Table, text_table
+
+QUALITY_COLUMNS = (
+    Column("what", "images"),
+    Column("frechet", "Fréchet", "digits", "frechet_std", "low", "Fréchet distance between the judge's features"),
+    Column("closed", "closed", "percent", "closed_std", "high", "share of the way from the VAE to the floor"),
+    Column("kernel", "kernel", "digits", "kernel_std", "low", "unbiased squared MMD with a cubic kernel"),
+    Column("precision", "precision", "unit", better="high", meaning="share of samples in the range of real images"),
+    Column("recall", "recall", "unit", better="high", meaning="share of real images in the range of the samples"),
+    Column("density", "density", "digits", better="high", meaning="real images near a sample, 1 is as expected"),
+    Column("coverage", "coverage", "unit", better="high", meaning="share of real images with a sample near"),
+    Column("confidence", "confidence", "unit", meaning="the judge's mean confidence in its class"),
+)  # fmt: skip
+
+
+def tone_of(what: str) -> str:
+    """Return whose colour a row of images takes: "real", "vae" or "vaebm".
+
+    Example:
+        >>> tone_of("floor"), tone_of("VAE"), tone_of("VAEBM, mean image")
+        ('real', 'vae', 'vaebm')
+    """
+    if what.upper().startswith("VAEBM"):
+        return "vaebm"
+    return "vae" if what.upper().startswith("VAE") else "real"
+
+
+def quality_table(evaluation: Evaluation) -> Table:
+    """Return the table of sample quality: for each judge the floor, the VAE and the VAEBM.
+
+    Args:
+        evaluation: what was measured.
+
+    Returns:
+        The table, grouped by judge, in the order of the first row of each.
+    """
+    rows = evaluation.get("quality", [])
+    order = list(dict.fromkeys(row.get("judge", "") for row in rows))
+    sorted_rows = sorted(rows, key=lambda row: order.index(row.get("judge", "")))
+    shown = [{**row, "group": f"judge {row.get('judge', '')}", "tone": tone_of(row.get("what", ""))}
+             for row in sorted_rows]  # fmt: skip
+    count = f", n = {evaluation['n']:,}" if "n" in evaluation else ""
+    return Table(f"Sample quality against the test images{count}", QUALITY_COLUMNS, shown, "group", "tone")
+
+
+def outlier_table(evaluation: Evaluation, figure: Literal["auroc", "aupr", "fpr95"] = "auroc") -> Table:
+    """Return the table of one outlier figure: a row for each outlier set, a column for each score.
+
+    Args:
+        evaluation: what was measured.
+        figure: "auroc", "aupr" or "fpr95".
+
+    Returns:
+        The table.
+    """
+    entries = evaluation.get("outliers", [])
+    scores = list(dict.fromkeys(entry.get("score", "") for entry in entries))
+    rows: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        name = entry.get("set", "")
+        row = rows.setdefault(name, {"set": name, "n_outlier": entry.get("n_outlier")})
+        row[f"score {entry.get('score', '')}"] = entry.get(figure)
+    columns = [Column("set", "outliers"), *(Column(f"score {score}", score, "interval") for score in scores)]
+    name = {"auroc": "AUROC (1 is best, 0.5 is chance)", "aupr": "AUPR (1 is best)"}.get(figure, "FPR95 (0 is best)")
+    caption = f"{name}, with bootstrap intervals"
+    return Table(caption, [*columns, Column("n_outlier", "n", "count")], list(rows.values()))
+
+
+def p_value_table(evaluation: Evaluation) -> Table:
+    """Return the table of false alarms: how many normal images fall below each level.
+
+    Args:
+        evaluation: what was measured.
+
+    Returns:
+        The table; "off by" is in percentage points, "chance" what 95 % of test sets of this size stay within.
+    """
+    rows = []
+    for row in evaluation.get("p_values", []):
+        level, measured, count = number(row.get("level")), number(row.get("measured")), number(row.get("n"))
+        off = None if level is None or measured is None else measured - level
+        chance = None if level is None or not count else f"±{196 * np.sqrt(level * (1 - level) / count):.1f}"
+        rows.append({**row, "off": off, "chance": chance})
+    columns = (
+        Column("level", "level α", "percent"),
+        Column("measured", "test images with p ≤ α", "percent"),
+        Column("off", "off by, points", "points"),
+        Column("chance", "chance alone, points"),
+        Column("n", "n", "count"),
+    )
+    return Table("False alarms on normal images", columns, rows)
+
+
+def steps_table(evaluation: Evaluation) -> Table:
+    """Return the table behind the curve by steps: a row for each number of steps, a column for each judge.
+
+    Args:
+        evaluation: what was measured.
+
+    Returns:
+        The table, by rising number of steps.
+    """
+    entries = evaluation.get("steps_curve", [])
+    judges = list(dict.fromkeys(entry.get("judge", "") for entry in entries))
+    rows: dict[int, dict[str, Any]] = {}
+    for entry in sorted(entries, key=lambda entry: entry.get("num_steps", 0)):
+        steps = entry.get("num_steps", 0)
+        rows.setdefault(steps, {"num_steps": steps})[f"judge {entry.get('judge', '')}"] = entry.get("frechet")
+    columns = [Column("num_steps", "steps", "count"), *(Column(f"judge {judge}", judge, "digits") for judge in judges)]
+    return Table("Fréchet distance by number of chain steps", columns, list(rows.values()))
+
+
+def evaluation_text(evaluation: Evaluation) -> str:
+    """Write every table of an evaluation for the terminal.
+
+    Args:
+        evaluation: what was measured.
+
+    Returns:
+        The tables that have rows, with an empty line between them.
+    """
+    tables = (quality_table, steps_table, outlier_table, p_value_table)
+    return "\n\n".join(text_table(table) for table in (make(evaluation) for make in tables) if table.rows)

@@ -1,0 +1,203 @@
+"""What the figures say, in sentences.
+
+Each function reads an evaluation and returns a sentence, or "" where the figures for it are missing. The sentences
+state what was measured, good or bad; nothing is rounded in favour of the model.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from vaebm.reports.content import Evaluation, NearestImages, QualityRow, number
+from vaebm.reports.evaluation_tables import tone_of
+from vaebm.reports.tables import format_value
+
+
+def _range_text(values: Iterable[float], kind: Any = "digits") -> str:
+    texts = [format_value(value, kind) for value in sorted(values)]
+    return texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
+
+
+def rows_by_judge(evaluation: Evaluation) -> dict[str, dict[str, QualityRow]]:
+    """Return the first row of each kind ("real", "vae", "vaebm") for each judge that has a VAEBM.
+
+    Args:
+        evaluation: what was measured.
+
+    Returns:
+        Rows by judge and kind.
+    """
+    judges: dict[str, dict[str, QualityRow]] = {}
+    for row in evaluation.get("quality", []):
+        judges.setdefault(row.get("judge", ""), {}).setdefault(tone_of(row.get("what", "")), row)
+    return {judge: rows for judge, rows in judges.items() if "vaebm" in rows}
+
+
+def _frechets(evaluation: Evaluation, kind: str) -> list[float]:
+    values = [number(rows[kind].get("frechet")) for rows in rows_by_judge(evaluation).values() if kind in rows]
+    return [value for value in values if value is not None and np.isfinite(value)]
+
+
+def headline(evaluation: Evaluation) -> str:
+    """Say in one sentence what the energy network adds to the VAE.
+
+    Args:
+        evaluation: what was measured; the first row of each judge whose `what` begins with "VAEBM" counts.
+
+    Returns:
+        The sentence, or "" without Fréchet distances of both.
+
+    Example:
+        >>> row = {"judge": "a", "frechet": 400.0, "what": "VAE"}
+        >>> headline({"quality": [row, {**row, "what": "VAEBM", "frechet": 500.0}]})
+        'The energy network does not help: Fréchet distance 500 with it, 400 without.'
+    """
+    before, after, floor = (_frechets(evaluation, kind) for kind in ("vae", "vaebm", "real"))
+    if not before or not after:
+        return ""
+    if max(after) >= min(before):
+        return (
+            f"The energy network does not help: Fréchet distance {_range_text(after)} with it, "
+            f"{_range_text(before)} without."
+        )
+    shares = [number(rows["vaebm"].get("closed")) for rows in rows_by_judge(evaluation).values()]
+    known = [share for share in shares if share is not None and np.isfinite(share)]
+    ground = f", where real images reach {_range_text(floor)}" if floor else ""
+    moved = f"the Fréchet distance from {_range_text(before)} to {_range_text(after)}{ground}"
+    if not known:
+        return f"The energy network brings {moved}."
+    judges = {1: "one judge", 2: "both judges"}.get(len(known), f"all {len(known)} judges")
+    closed = _range_text(known, "percent")
+    closed = closed.replace(" % to", " to")
+    return f"The energy network closes {closed} of the gap between VAE and real images ({judges}): {moved}."
+
+
+def steps_sentence(evaluation: Evaluation) -> str:
+    """Say where the curve by steps is best and how it ends.
+
+    Args:
+        evaluation: what was measured; the first judge of `steps_curve` counts.
+
+    Returns:
+        The sentence, or "" with fewer than two points.
+    """
+    entries = evaluation.get("steps_curve", [])
+    points = [
+        (entry.get("num_steps", 0), value)
+        for entry in entries
+        if entry.get("judge") == entries[0].get("judge")
+        and (value := number(entry.get("frechet"))) is not None
+        and np.isfinite(value)
+    ]
+    if len(points) < 2:
+        return ""
+    best_steps, best = min(points, key=lambda point: point[1])
+    last_steps, last = max(points)
+    trained = evaluation.get("trained_steps")
+    usual = f" (training used {trained})" if trained else ""
+    if last_steps == best_steps:
+        return (
+            f"The distance is smallest, {format_value(best)}, at the longest chain measured, {best_steps} steps{usual}."
+        )
+    return (
+        f"The distance is smallest, {format_value(best)}, after {best_steps} steps{usual}; after {last_steps} steps "
+        f"it is {format_value(last)}, {last / max(best, 1e-12):.2f} times as large."
+    )
+
+
+def shares_sentence(row: QualityRow, who: str) -> str:
+    """Say between which shares the classes of one set of images lie.
+
+    Args:
+        row: a row of sample quality with `shares`.
+        who: whose images they are.
+
+    Returns:
+        The sentence, or "" without shares.
+
+    Example:
+        >>> shares_sentence({"shares": [0.4, 0.6]}, "the VAEBM")
+        'The classes of the VAEBM have shares from 0.400 to 0.600.'
+    """
+    shares = row.get("shares") or []
+    if not shares:
+        return ""
+    low, high = format_value(min(shares), "unit"), format_value(max(shares), "unit")
+    return f"The classes of {who} have shares from {low} to {high}."
+
+
+def weak_spots(evaluation: Evaluation) -> list[str]:
+    """Say for each score which outlier set it recognises worst.
+
+    Args:
+        evaluation: what was measured.
+
+    Returns:
+        One sentence for each score.
+
+    Example:
+        >>> area = {"value": 0.505, "low": 0.49, "high": 0.52}
+        >>> weak_spots({"outliers": [{"set": "uniform noise", "score": "energy", "auroc": area}]})
+        ['energy is weakest on uniform noise: AUROC 0.505 [0.490, 0.520], no better than chance.']
+    """
+    by_score: dict[str, list[tuple[float, str, Mapping[str, Any]]]] = {}
+    for entry in evaluation.get("outliers", []):
+        area = entry.get("auroc")
+        value = number(area.get("value")) if area else None
+        if area is not None and value is not None and np.isfinite(value):
+            by_score.setdefault(entry.get("score", ""), []).append((value, entry.get("set", ""), area))
+    sentences = []
+    for score, entries in by_score.items():
+        value, name, worst = min(entries, key=lambda entry: entry[0])
+        low, high = number(worst.get("low")), number(worst.get("high"))
+        remark = ""
+        if high is not None and high < 0.5:
+            remark = ", worse than chance: it takes these for the more normal ones"
+        elif low is not None and low <= 0.5:
+            remark = ", no better than chance"
+        elif value >= 0.99:
+            remark = ", still almost perfect"
+        sentences.append(f"{score} is weakest on {name}: AUROC {format_value(worst, 'interval')}{remark}.")
+    return sentences
+
+
+def p_value_sentence(evaluation: Evaluation) -> str:
+    """Say how far the measured false alarms are from their levels.
+
+    Args:
+        evaluation: what was measured.
+
+    Returns:
+        The sentence, or "" without measured levels.
+
+    Example:
+        >>> p_value_sentence({"p_values": [{"level": 0.05, "measured": 0.053, "n": 10000}]})
+        'The share of false alarms is at most 0.3 points away from its level.'
+    """
+    pairs = [(number(row.get("level")), number(row.get("measured"))) for row in evaluation.get("p_values", [])]
+    gaps = [abs(measured - level) for level, measured in pairs if level is not None and measured is not None]
+    return f"The share of false alarms is at most {100 * max(gaps):.1f} points away from its level." if gaps else ""
+
+
+def nearest_sentence(nearest: NearestImages) -> str:
+    """Say whether samples are closer to training images than unseen real images are.
+
+    Args:
+        nearest: samples, neighbours and distances.
+
+    Returns:
+        The sentence.
+    """
+    middle = float(np.median(nearest.distances[:, 0]))
+    sentence = f"The nearest training image of these samples is at a median distance of {middle:.3g}"
+    reference = nearest.reference_distances
+    if reference is None or reference.size == 0:
+        return f"{sentence} ({nearest.measure})."
+    usual = float(np.median(reference))
+    verdict = (
+        "closer than unseen images usually are: look at them with care"
+        if middle < float(np.quantile(reference, 0.25))
+        else "no sign of copying"
+    )
+    return f"{sentence}; for unseen real images it is {usual:.3g} ({nearest.measure}): {verdict}."

@@ -1,0 +1,108 @@
+"""What a Markov kernel is, and how one is run.
+
+A kernel is a pure function (state, log_density, generator) → (state, info). The state holds only what the next step
+needs, the info is diagnostics; neither holds tuning parameters, which belong to the kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class LogDensity(Protocol):
+    """Maps noise (B, D) to an unnormalised log-density (B,) in nats, differentiable in the noise."""
+
+    def __call__(self, noise: Tensor, /) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class ChainState:
+    """The positions of B chains: noise (B, D)."""
+
+    noise: Tensor
+
+
+@dataclass(frozen=True)
+class KernelInfo:
+    """Diagnostics of one step, each (B,): the log-density before the step, the norm of its gradient, the distance moved."""
+
+    log_density: Tensor
+    grad_norm: Tensor
+    displacement: Tensor
+
+
+class Transition(NamedTuple):
+    """What a kernel returns."""
+
+    state: ChainState
+    info: KernelInfo
+
+
+class Kernel(Protocol):
+    """A Markov kernel on flat noise; pure: all randomness comes from the generator."""
+
+    def __call__(self, state: ChainState, log_density: LogDensity, generator: torch.Generator, /) -> Transition: ...
+
+
+class ChainStep(NamedTuple):
+    """One step of ``run_chain``: its number, from 1, the state after it and the diagnostics."""
+
+    number: int
+    state: ChainState
+    info: KernelInfo
+
+
+class ValueAndGrad(NamedTuple):
+    """A log-density (B,) and its gradient by the noise (B, D)."""
+
+    value: Tensor
+    grad: Tensor
+
+
+def grad_log_density(log_density: LogDensity, noise: Tensor) -> ValueAndGrad:
+    """Evaluates a log-density and its gradient; the result carries no graph.
+
+    Example:
+        >>> result = grad_log_density(lambda noise: -0.5 * noise.square().sum(1), torch.ones(1, 2))
+        >>> result.grad
+        tensor([[-1., -1.]])
+    """
+    with torch.enable_grad():
+        leaf = noise.detach().requires_grad_()
+        value = log_density(leaf)
+        (grad,) = torch.autograd.grad(value.sum(), leaf)
+    return ValueAndGrad(value.detach(), grad)
+
+
+def run_chain(
+    kernel: Kernel, noise: Tensor, log_density: LogDensity, num_steps: int, generator: torch.Generator
+) -> Iterator[ChainStep]:
+    """Runs B chains and yields after every step.
+
+    Arguments:
+        kernel: The Markov kernel.
+        noise: The start points, shape (B, D).
+        log_density: The unnormalised log-density of the target.
+        num_steps: The number of steps.
+        generator: The source of randomness.
+
+    Yields:
+        The step's number, the new state, and diagnostics.
+
+    Example:
+        >>> from vaebm.sampling import Langevin
+        >>> def log_density(noise): return -0.5 * noise.square().sum(1)
+        >>> for step in run_chain(Langevin(0.1), torch.zeros(4, 2), log_density, 3, torch.Generator()):
+        ...     pass
+        >>> step.number, tuple(step.state.noise.shape)
+        (3, (4, 2))
+    """
+    state = ChainState(noise.detach())
+    for number in range(1, num_steps + 1):
+        state, info = kernel(state, log_density, generator)
+        yield ChainStep(number, state, info)

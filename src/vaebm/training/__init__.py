@@ -1,0 +1,20 @@
+"""Two stages, each a step function that ``fit`` drives as a generator."""
+
+from vaebm.training.ema import update_average
+from vaebm.training.energy_stage import EnergySettings, EnergyState, energy_step, start_energy
+from vaebm.training.fit import Progress, fit
+from vaebm.training.vae_stage import VAESettings, VAEState, start_vae, vae_step
+
+__all__ = [
+    "EnergySettings",
+    "EnergyState",
+    "Progress",
+    "VAESettings",
+    "VAEState",
+    "energy_step",
+    "fit",
+    "start_energy",
+    "start_vae",
+    "update_average",
+    "vae_step",
+]

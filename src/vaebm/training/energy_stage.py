@@ -1,0 +1,213 @@
+r"""Stage 2: the energy network by maximum likelihood, the VAE frozen.
+
+For each batch: start chains from the replay buffer or N(0, I); run K Langevin steps on log h(noise); carry their ends to
+images, the negatives; descend Ē(data) − Ē(negatives) with the regularisers; write the ends back.
+
+Where the negatives are *sampled* images, mean + scale·noise, the data get the same noise (noise-matched positives): else
+the energy only learns to see the noise.
+
+References:
+    VAEBM: A Symbiosis between Variational Autoencoders and Energy-based Models, https://arxiv.org/abs/2010.00654
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vaebm.distributed import Engine
+from vaebm.models import VAEBM
+from vaebm.nn import initialize_from_data, spectral_vectors
+from vaebm.objectives import contrastive_loss, spectral_penalty
+from vaebm.sampling import Kernel, Langevin, ReplayBuffer, draw_start, empty_buffer, run_chain, write_back
+from vaebm.training.ema import update_average
+from vaebm.training.fit import Progress
+
+
+@dataclass(frozen=True)
+class EnergySettings:
+    """How the energy network is trained.
+
+    Arguments:
+        num_iterations: The number of optimizer steps.
+        batch_size: The number of chains and of data images in a batch, over all processes.
+        learning_rate: The initial rate of Adam; it falls to zero along a cosine.
+        num_steps: The number of Langevin steps K for each batch.
+        step_size: The step size η.
+        replay_probability: The probability p that a chain goes on from the buffer, after its rise.
+        replay_rise: The share of training in which p rises from zero.
+        buffer_size: The number of end points that the buffer holds, 0 for none.
+        buffer_keeps: ``all`` the noise, or the ``latent`` part (the paper).
+        matched_noise: Whether data get the pixel noise of the VAE where the negatives have it.
+        centring: The weight of the term that holds the energy level.
+        l2: The weight of the term that holds each energy near zero.
+        spectral: The weight of the spectral penalty.
+        ema_decay: The decay of the moving average that becomes the model.
+        betas: The betas of Adam.
+        clip_norm: The largest norm of the gradient.
+    """
+
+    num_iterations: int = 1000
+    batch_size: int = 64
+    learning_rate: float = 6e-4
+    num_steps: int = 15
+    step_size: float = 0.05
+    replay_probability: float = 0.95
+    replay_rise: float = 0.0
+    buffer_size: int = 1000
+    buffer_keeps: str = "all"
+    matched_noise: bool = True
+    centring: float = 1e-3
+    l2: float = 0.0
+    spectral: float = 0.01
+    ema_decay: float = 0.99
+    betas: tuple[float, float] = (0.0, 0.99)
+    clip_norm: float = 100.0
+
+
+@dataclass
+class EnergyState:
+    """All that the next step needs besides the network's weights; ``average`` is the moving average of the energy network."""
+
+    iteration: int
+    optimizer: torch.optim.Optimizer
+    average: dict[str, Tensor]
+    buffer: ReplayBuffer
+    vectors: dict[str, Tensor]
+    generator: torch.Generator
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns tensors and numbers to go on from."""
+        return {
+            "iteration": self.iteration,
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+            "buffer": self.buffer.noise,
+            "vectors": self.vectors,
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what ``state_dict`` returned."""
+        self.iteration, self.average, self.vectors = state["iteration"], state["average"], state["vectors"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.buffer = replace(self.buffer, noise=state["buffer"])
+        self.generator.set_state(state["generator"])
+
+
+def start_energy(model: VAEBM, settings: EnergySettings, images: Tensor, generator: torch.Generator) -> EnergyState:
+    """Freezes the VAE, initialises the energy network on images (B, C, H, W), and returns the state before the first step."""
+    model.vae.requires_grad_(False)
+    model.vae.eval()
+    initialize_from_data(model.energy, images)
+    layout = model.noise_layout
+    width = layout.latent_size if settings.buffer_keeps == "latent" else layout.size
+    return EnergyState(
+        iteration=0,
+        optimizer=torch.optim.Adam(model.energy.parameters(), settings.learning_rate, betas=settings.betas),
+        average={name: value.clone() for name, value in model.energy.state_dict().items()},
+        buffer=empty_buffer(settings.buffer_size, width),
+        vectors=spectral_vectors(model.energy, generator),
+        generator=generator,
+    )
+
+
+def energy_step(
+    model: VAEBM, settings: EnergySettings, engine: Engine, kernel: Kernel | None = None
+) -> Callable[[EnergyState, Tensor], Progress[EnergyState]]:
+    """Returns the step of stage 2.
+
+    Arguments:
+        model: The VAEBM; its energy network is changed in place.
+        settings: How it is trained.
+        engine: Device, precision and processes.
+        kernel: The kernel of the chains, by default Langevin with the settings' step size.
+
+    Returns:
+        A step for ``fit``. Its figures: loss, data_energy, sample_energy, gap, spectral_penalty, noise_norm (|noise|²/D at
+        the end of the chains), displacement (RMS distance from start to end, in units of √D), chain_grad_norm, num_replayed,
+        learning_rate, grad_norm.
+    """
+    chain = kernel or Langevin(settings.step_size)
+
+    def step(state: EnergyState, images: Tensor) -> Progress[EnergyState]:
+        rate = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * state.iteration / settings.num_iterations))
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        positives = _positives(model, settings, engine, images, state.generator)
+        chains, buffer = _negatives(model, settings, engine, chain, state)
+        with engine.autocast():
+            energies = model.energy(torch.cat([positives, chains.images]))
+        data_energy, sample_energy = energies.split([len(positives), len(chains.images)])
+        contrast = contrastive_loss(data_energy, sample_energy, settings.centring, settings.l2)
+        penalty = spectral_penalty(model.energy, state.vectors)
+        loss = contrast.loss + settings.spectral * penalty.value
+        state.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        engine.average_gradients(model.energy)
+        norm = nn.utils.clip_grad_norm_(model.energy.parameters(), settings.clip_norm)
+        state.optimizer.step()
+        figures = {
+            "loss": float(loss),
+            "data_energy": float(contrast.data_energy),
+            "sample_energy": float(contrast.sample_energy),
+            "gap": float(contrast.gap),
+            "spectral_penalty": float(penalty.value),
+            **chains.figures,
+            "learning_rate": rate,
+            "grad_norm": float(norm),
+        }
+        average = update_average(state.average, model.energy, settings.ema_decay)
+        after = replace(state, iteration=state.iteration + 1, average=average, buffer=buffer, vectors=penalty.vectors)
+        return Progress(after, figures)
+
+    return step
+
+
+@dataclass(frozen=True)
+class _Chains:
+    images: Tensor
+    figures: dict[str, float]
+
+
+def _positives(model: VAEBM, settings: EnergySettings, engine: Engine, images: Tensor, generator: torch.Generator) -> Tensor:
+    noise = torch.randn(images.shape, generator=generator, device=generator.device)
+    images, noise = engine.slice(images.to(engine.device)), engine.slice(noise.to(engine.device))
+    if not settings.matched_noise or model.image_fields.loss_image == "mean":
+        return images
+    with torch.no_grad():
+        posterior_noise = images.new_zeros(len(images), model.noise_layout.latent_size)
+        scale: Tensor = model.vae.elbo_terms(images, posterior_noise).scale
+    return images + scale * noise
+
+
+def _negatives(
+    model: VAEBM, settings: EnergySettings, engine: Engine, kernel: Kernel, state: EnergyState
+) -> tuple[_Chains, ReplayBuffer]:
+    shape = (settings.batch_size, model.noise_layout.size)
+    probability = settings.replay_probability
+    if settings.replay_rise > 0:
+        probability *= min(1.0, state.iteration / (settings.replay_rise * settings.num_iterations))
+    start = draw_start(state.buffer, shape, probability, state.generator)
+    noise = begin = engine.slice(start.noise.to(engine.device))
+    grad_norm = noise.new_zeros(())
+    model.energy.requires_grad_(False)
+    with engine.autocast():
+        for chain_step in run_chain(kernel, begin, model.log_density, settings.num_steps, state.generator):
+            noise, grad_norm = chain_step.state.noise, chain_step.info.grad_norm
+        with torch.no_grad():
+            images = model.transport(noise).pick(model.image_fields.loss_image)
+    model.energy.requires_grad_(True)
+    figures = {
+        "noise_norm": float(noise.square().mean(dtype=torch.float64)),
+        "displacement": float((noise - begin).square().mean(dtype=torch.float64).sqrt()),
+        "chain_grad_norm": float(grad_norm.mean()),
+        "num_replayed": float(start.num_replayed),
+    }
+    buffer = write_back(state.buffer, engine.gather(noise)) if settings.buffer_size else state.buffer
+    return _Chains(images.float(), figures), buffer
