@@ -21,6 +21,7 @@ __all__ = ["PoolAndTest", "find_idx_files", "read_array_file", "read_idx_folder"
 
 _LABELS_OF = {"train_x": "train_y", "test_x": "test_y", "images": "labels", "x": "y"}
 _KEYS = (*_LABELS_OF, *_LABELS_OF.values())
+_NUMPY_BEGINNINGS = (b"\x93NUM", b"PK\x03\x04", b"PK\x05\x06")
 _IDX_NAME = re.compile(r"(?P<part>train|t10k|test)-images(?P<mark>[-.])idx3-ubyte(?P<packed>\.gz)?")
 
 
@@ -103,6 +104,9 @@ def _read_idx_pair(path: Path, name: str) -> ImageSet:
 def _read_numpy(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
     try:
         with path.open("rb") as file:
+            if file.read(4) not in _NUMPY_BEGINNINGS:
+                raise DataError(f"{path}: is no npz or npy file: expected one saved by numpy.savez or numpy.save")
+            file.seek(0)
             content = np.load(file, allow_pickle=False)
             if isinstance(content, np.ndarray):
                 return content
@@ -112,13 +116,14 @@ def _read_numpy(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
         raise
     # A damaged file makes the readers of zip and of numpy's header fail in more ways than can be listed.
     except Exception as error:
-        raise DataError(f"{path}: cannot be read ({error}): expected arrays of numbers, saved by numpy") from None
+        reason = "it holds Python objects, which are never loaded" if "Object arrays" in str(error) else error
+        raise DataError(f"{path}: cannot be read ({reason}): expected arrays of numbers, saved by numpy") from None
 
 
 def _check_keys(keys: list[str], path: Path) -> None:
     for key in keys:
         if key not in _KEYS:
-            nearest = difflib.get_close_matches(key, _KEYS, n=1)
+            nearest = difflib.get_close_matches(key.lower(), _KEYS, n=1)
             hint = f": did you mean {nearest[0]!r}?" if nearest else ""
             raise DataError(f"{path}: unknown key {key!r}: expected some of {', '.join(_KEYS)}{hint}")
     pools = [key for key in ("train_x", "images", "x") if key in keys]

@@ -140,7 +140,7 @@ def _check_kind(image: Any, path: Path) -> None:
     # Pillow cuts 16-bit colours to 8 bits and says so only in the name of its decoder.
     num_bits = "16-bit " if ";16" in f"{image.mode}{getattr(image, 'tile', '')}" else ""
     if num_bits or image.mode not in ("L", "RGB"):
-        raise DataError(f"{path}: is {num_bits}{image.mode}: expected 8-bit grey (L) or RGB: convert it first")
+        raise DataError(f"{path}: is of {num_bits}mode {image.mode}: expected 8-bit grey (L) or RGB: convert it")
 
 
 def _describe(image: NDArray[np.uint8]) -> str:

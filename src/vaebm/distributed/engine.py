@@ -163,9 +163,9 @@ def make_engine(precision: str = "auto", device: str = "auto") -> Engine:
     wanted = _wanted_device(device)
     # Without cpu=True accelerate would take launched processes on a machine without GPU for strangers to each other.
     state = PartialState(cpu=wanted.type == "cpu")
-    own = state.device if state.num_processes > 1 else wanted
-    if own.type != wanted.type:
-        raise EngineError(f"device {device!r} does not fit the launched processes ({own.type}); choose auto")
+    if state.num_processes > 1 and state.device.type != wanted.type:
+        raise EngineError(f"device {device!r} does not fit the launched processes ({state.device.type}); choose auto")
+    own = wanted if state.num_processes == 1 or wanted.type == "cpu" else state.device
     resolved = ("bf16" if supports_bfloat16(own) else "fp32") if precision == "auto" else precision
     return Engine(own, cast(Precision, resolved), state.process_index, state.num_processes)
 

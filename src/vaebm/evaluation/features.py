@@ -114,7 +114,8 @@ def extract(judge: Judge, images: Tensor, batch_size: int = 500) -> JudgedImages
     if images.ndim != 4 or len(images) == 0:
         raise ValueError(f"the images have shape {tuple(images.shape)}, expected (N, C, H, W) with N at least 1")
     features, probabilities = [], []
-    for batch in images.split(batch_size):
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
         seen = network.features(to_float(to_uint8(batch)).to(images.device))
         if seen.shape != (len(batch), network.num_features):
             expected = (len(batch), network.num_features)

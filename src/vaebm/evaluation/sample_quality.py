@@ -102,7 +102,7 @@ class SampleQuality:
         seed: The seed that the generator was made with; it draws the training images and the kernel's subsets.
         frechet: Fréchet distance of the samples from the test images.
         frechet_floor: The same of n training images.
-        kernel: Kernel distance of the samples from the test images.
+        kernel: Kernel distance of the samples from the test images, over 50 subsets of 1,000 (of half a smaller set).
         kernel_floor: The same of n training images.
         prdc: Precision, recall, density and coverage of the samples.
         classes: Class shares and confidence, or None if the judge has no head.
@@ -207,7 +207,7 @@ def measure_against(
     """Measures samples against real images that have been judged before.
 
     Args:
-        samples: float, nominally in [-1, 1], (N, C, H, W), more than 5 and at most as many as the reference was made for.
+        samples: float, nominally in [-1, 1], (N, C, H, W); N is more than 5, and at most the reference's `num_samples`.
         reference: The judged real images.
         generator: Draws the subsets of the kernel distance.
         batch_size: The number of images that the judge sees at a time.
@@ -280,7 +280,8 @@ def measure_samples(
 
 
 def _kernel(judged: JudgedImages, test: JudgedImages, generator: torch.Generator) -> KernelDistance:
-    size = min(_SUBSET_SIZE, len(judged), len(test))
+    # Subsets of more than half a set are so alike that their spread would say nothing.
+    size = min(_SUBSET_SIZE, len(judged) // 2, len(test) // 2)
     return kernel_distance(
         judged.features, test.features, num_subsets=_NUM_SUBSETS, subset_size=size, generator=generator
     )

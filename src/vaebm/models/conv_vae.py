@@ -107,6 +107,15 @@ class ConvVAE(nn.Module):
     ) -> None:
         super().__init__()
         _check(image_shape, latent_groups, body, scale_kind, scale)
+        self.arguments = {
+            "image_shape": list(image_shape),
+            "latent_groups": list(latent_groups),
+            "body": body,
+            "widths": list(widths),
+            "num_hidden": num_hidden,
+            "scale_kind": scale_kind,
+            "scale": scale,
+        }
         self.image_shape = tuple(image_shape)
         self.noise_layout = NoiseLayout(tuple((size,) for size in latent_groups))
         self.scale_kind, self.scale = scale_kind, scale

@@ -67,6 +67,16 @@ class EnergyNetwork(nn.Module):
     ) -> None:
         super().__init__()
         _check(blocks, widths, depth, stem_kernel_size, pooling, normalization)
+        self.arguments = {
+            "image_shape": list(image_shape),
+            "blocks": blocks,
+            "widths": list(widths),
+            "depth": depth,
+            "stem_kernel_size": stem_kernel_size,
+            "num_hidden": num_hidden,
+            "pooling": pooling,
+            "normalization": normalization,
+        }
         channels, height, width = image_shape
         self.body = nn.Sequential(*_body(channels, blocks, widths, depth, stem_kernel_size, normalization))
         for _ in widths:

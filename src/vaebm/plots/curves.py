@@ -216,7 +216,7 @@ def cursor_shifts(x: FloatArray) -> FloatArray:
     return np.array([scale(float(place)) for place in x])
 
 
-def line_chart(  # noqa: PLR0913
+def line_chart(
     title: str,
     series: Sequence[Series],
     across: Axis = Axis(),

@@ -1,1 +1,25 @@
-"""."""
+"""One complete configuration for each data set, and the networks that it names."""
+
+from collections.abc import Callable
+
+from vaebm.recipes.build import LoadedModel, build_model, load, load_judges, read_model, save
+from vaebm.recipes.config import Config, from_dict, to_dict
+from vaebm.recipes.digits import digits
+from vaebm.recipes.errors import ConfigError
+from vaebm.recipes.mnist import mnist
+
+RECIPES: dict[str, Callable[[], Config]] = {"digits": digits, "mnist": mnist}
+
+__all__ = [
+    "RECIPES",
+    "Config",
+    "ConfigError",
+    "LoadedModel",
+    "build_model",
+    "from_dict",
+    "load",
+    "load_judges",
+    "read_model",
+    "save",
+    "to_dict",
+]

@@ -1,7 +1,7 @@
 """The chain at work: a film of all chains, the energy beside it, and some chains step by step.
 
-The film is one tall picture, frame under frame, that slides behind a window. The style sheet plays it; the script, where
-it may run, hands it to a slider.
+The film is one tall picture, frame under frame, that slides behind a window. The style sheet plays it; the script,
+where it may run, hands it to a slider.
 """
 
 import json
@@ -53,7 +53,8 @@ def _animation(num_frames: int, shifts: FloatArray) -> str:
     run = f"{seconds:.1f}s step-end infinite"
     return (
         f"<style>{_keyframes('film', film)}{_keyframes('cursor', cursor)}"
-        f".film img{{transform:{film[-1]};animation:film {run}}}.cursor{{transform:{cursor[-1]};animation:cursor {run}}}"
+        f".film img{{transform:{film[-1]};animation:film {run}}}"
+        f".cursor{{transform:{cursor[-1]};animation:cursor {run}}}"
         "@media (prefers-reduced-motion:reduce),print{.film img,.cursor{animation:none}}</style>"
     )
 
@@ -81,10 +82,8 @@ def _player(images: UInt8Array, energies: FloatArray, steps: IntArray) -> str:
     ]
     alt = f"The images of the chains, step {steps[0]} to {steps[-1]}"
     window = f"aspect-ratio:{film.shape[1]}/{film.shape[0] // count}"
-    controls = (
-        '<div class="controls" hidden><button type="button">Play</button>'
-        f'<input type="range" min="0" max="{count - 1}" value="{count - 1}" aria-label="chain step"><output></output></div>'
-    )
+    slider = f'<input type="range" min="0" max="{count - 1}" value="{count - 1}" aria-label="chain step">'
+    controls = f'<div class="controls" hidden><button type="button">Play</button>{slider}<output></output></div>'
     return (
         _animation(count, shifts)
         + f'<div class="player" data-frames="{escape(json.dumps(frames))}">'

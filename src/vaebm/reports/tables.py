@@ -133,8 +133,17 @@ def _cell(row: Mapping[str, Any], column: Column) -> str:
         return text
     if column.kind == "percent":
         return f"{text.removesuffix(' %')} ± {format_value(spread, 'percent')}"
-    decimals = len(text.partition(".")[2])
-    return f"{text} ± {number(spread) or 0.0:,.{decimals}f}"
+    value, deviation = number(row.get(column.key)), number(spread)
+    if value is None or not deviation or not np.isfinite([value, deviation]).all():
+        return text
+    decimals = min(max(_decimals(deviation), 0), _decimals(value) + 2)
+    return f"{value:,.{decimals}f} ± {deviation:,.{decimals}f}"
+
+
+def _decimals(deviation: float) -> int:
+    """Return the decimals that show one digit of a number, or two if the first is a one."""
+    power = int(np.floor(np.log10(abs(deviation) or 1.0)))
+    return 1 - power if abs(deviation) < 2 * 10.0**power else -power
 
 
 def _cells(table: Table) -> tuple[list[str], list[list[str]], list[bool]]:

@@ -19,7 +19,8 @@ html { scroll-behavior: smooth; -webkit-text-size-adjust: 100%; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 1.0625rem/1.6 var(--serif); }
 main, header, footer { max-width: 68rem; margin: 0 auto; padding: 0 clamp(1rem, 4vw, 2.5rem); }
 header { padding-top: clamp(1.75rem, 6vw, 4rem); }
-h1, h2, h3, nav, table, figcaption, .tile, .eyebrow, summary, .controls, dt, footer, .note { font-family: var(--sans); }
+
+  1, h2, h3, nav, table, figcaption, .tile, .eyebrow, summary, .controls, dt, footer, .note { font-family: var(--sans); }
 .eyebrow { margin: 0 0 .75rem; font-size: .9rem; font-weight: 600; letter-spacing: .02em; color: var(--tone-vaebm); }
 h1 { margin: 0 0 1.25rem; max-width: 34ch; font-size: clamp(1.45rem, 1.1rem + 2vw, 2.3rem); line-height: 1.22;
   letter-spacing: -.015em; font-weight: 680; text-wrap: balance; }
@@ -32,7 +33,8 @@ section:first-of-type { border-top: 0; padding-top: 1.5rem; }
 nav { display: flex; flex-wrap: wrap; gap: .25rem 1.1rem; margin-top: 1.5rem; font-size: .875rem; }
 a { color: inherit; text-decoration-color: var(--rule); text-underline-offset: .2em; }
 a:hover { text-decoration-color: currentColor; }
-a:focus-visible, .scroll:focus-visible, summary:focus-visible { outline: 2px solid var(--tone-vaebm); outline-offset: 3px; }
+a:focus-visible, .scroll:focus-visible, summary:focus-visible { outline: 2px solid var(--tone-vaebm);
+  outline-offset: 3px; }
 figure { margin: 0 0 1.25rem; min-width: 0; }
 figure img { display: block; width: 100%; height: auto; border-radius: 4px; }
 figure svg { display: block; width: 100%; height: auto; }
@@ -42,7 +44,8 @@ figcaption b { color: var(--ink); }
 .trio { display: grid; gap: 1rem 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); }
 .vae > figcaption b { color: var(--tone-vae); } .vaebm > figcaption b { color: var(--tone-vaebm); }
 .vae > img { outline: 2px solid var(--tone-vae); } .vaebm > img { outline: 2px solid var(--tone-vaebm); }
-.charts { display: grid; gap: 1.25rem 1.75rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); }
+.charts { display: grid; gap: 1.25rem 1.75rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); }
 .small-charts { grid-template-columns: repeat(auto-fit, minmax(min(100%, 13rem), 1fr)); }
 .charts figure { margin: 0; max-width: 30rem; }
 .tiles { display: grid; gap: 1rem; margin: 0 0 1.5rem; padding: 0; list-style: none; max-width: none;
@@ -56,7 +59,8 @@ figcaption b { color: var(--ink); }
 .meter { height: 6px; border-radius: 3px; background: var(--wash); overflow: hidden; margin-bottom: .45rem; }
 .meter div { height: 100%; background: var(--tone-vaebm); border-radius: 3px; }
 .scroll { overflow-x: auto; margin: 0 0 1.25rem; }
-table { border-collapse: collapse; font-size: .9rem; line-height: 1.4; font-variant-numeric: tabular-nums; min-width: 60%; }
+table { border-collapse: collapse; font-size: .9rem; line-height: 1.4; font-variant-numeric: tabular-nums;
+  min-width: 60%; }
 caption { text-align: left; padding-bottom: .5rem; font-weight: 600; }
 th, td { padding: .42rem .9rem .42rem 0; text-align: left; white-space: nowrap; font-weight: 400;
   border-bottom: 1px solid var(--rule); }
@@ -64,22 +68,25 @@ thead th { font-size: .8rem; color: var(--ink-soft); vertical-align: bottom; }
 tbody th[scope=row] { position: sticky; left: 0; background: var(--paper); }
 th.group { padding-top: 1.1rem; font-weight: 600; }
 .number { text-align: right; } td:last-child, th:last-child { padding-right: 0; }
-.dot { display: inline-block; width: .6em; height: .6em; margin-right: .5em; border-radius: 50%; background: var(--tone-real); }
+.dot { display: inline-block; width: .6em; height: .6em; margin-right: .5em; border-radius: 50%;
+  background: var(--tone-real); }
 .dot.vae { background: var(--tone-vae); } .dot.vaebm { background: var(--tone-vaebm); }
 .player { display: grid; gap: 1rem 2rem; align-items: center; margin-bottom: 1.75rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); }
 .film { overflow: hidden; border-radius: 4px; width: 100%; }
-.film img { border-radius: 0; }
+.film img { display: block; width: 100%; height: auto; }
 .controls { display: flex; gap: .9rem; align-items: center; grid-column: 1 / -1; font-size: .9rem; }
 .controls[hidden] { display: none; }
 .controls input { flex: 1; min-width: 6rem; accent-color: var(--tone-vaebm); }
 .controls output { min-width: 13em; font-variant-numeric: tabular-nums; }
 button { min-width: 5em; padding: .35rem .8rem; font: inherit; color: var(--ink); background: var(--card);
   border: 1px solid var(--rule); border-radius: 6px; cursor: pointer; }
-.strip-labels { display: flex; margin: .3rem 0 0; padding: 0; list-style: none; max-width: none; font: .75rem var(--sans);
+.strip-labels { display: flex; margin: .3rem 0 0; padding: 0; list-style: none; max-width: none;
+  font: .75rem var(--sans);
   color: var(--ink-soft); }
 .strip-labels li { flex: 1; text-align: center; }
-.neighbours { display: grid; gap: 1rem 1.5rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
+.neighbours { display: grid; gap: 1rem 1.5rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
 .neighbours figure { margin: 0; }
 details { margin: 0 0 .75rem; } summary { cursor: pointer; font-size: .95rem; font-weight: 600; }
 pre { overflow-x: auto; margin: .75rem 0 0; padding: 1rem; background: var(--wash); border-radius: 6px;
@@ -88,7 +95,8 @@ code { font: .85em var(--mono); overflow-wrap: anywhere; }
 dt { font-weight: 600; font-size: .95rem; } dd { margin: 0 0 .75rem; }
 .note { font-size: .875rem; color: var(--ink-soft); }
 footer { padding-top: 1.5rem; padding-bottom: 3rem; font-size: .85rem; color: var(--ink-soft); }
-@media (max-width: 40rem) { body { font-size: 1rem; } .controls { flex-wrap: wrap; } .controls output { flex: 1 0 100%; } }
+@media (max-width: 40rem) { body { font-size: 1rem; } .controls { flex-wrap: wrap; }
+  .controls output { flex: 1 0 100%; } }
 @media print { section { break-inside: avoid; border: 0; } nav, .controls { display: none; } }
 """
 

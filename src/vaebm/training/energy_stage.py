@@ -153,11 +153,11 @@ def energy_step(
         norm = nn.utils.clip_grad_norm_(model.energy.parameters(), settings.clip_norm)
         state.optimizer.step()
         figures = {
-            "loss": float(loss),
+            "loss": float(loss.detach()),
             "data_energy": float(contrast.data_energy),
             "sample_energy": float(contrast.sample_energy),
             "gap": float(contrast.gap),
-            "spectral_penalty": float(penalty.value),
+            "spectral_penalty": float(penalty.value.detach()),
             **chains.figures,
             "learning_rate": rate,
             "grad_norm": float(norm),

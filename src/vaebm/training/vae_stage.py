@@ -108,7 +108,7 @@ def vae_step(vae: Any, settings: VAESettings, engine: Engine) -> Callable[[VAESt
         state.optimizer.step()
         average = update_average(state.average, vae, settings.ema_decay) if state.average else {}
         figures = {
-            "loss": float(result.loss),
+            "loss": float(result.loss.detach()),
             "elbo": float(result.elbo),
             "log_likelihood": float(result.log_likelihood),
             "kl": float(result.kl),

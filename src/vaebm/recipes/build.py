@@ -1,0 +1,132 @@
+"""From configurations and stored tensors to networks: the only place that knows which name means which class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaebm.checkpoint import CheckpointError, StoredModel, load_model_folder, resolve_model, save_model_folder, tensors_sha256
+from vaebm.evaluation import Judge
+from vaebm.models import VAEBM, Classifier, ConvVAE, EnergyNetwork, ImageFields
+from vaebm.recipes.config import Config
+
+JUDGES_FOLDER = Path(__file__).parent.parent / "checkpoint" / "bundled" / "judges"
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model and what is stored beside it: sampling defaults (num_steps, step_size), calibration scores, the card."""
+
+    model: VAEBM
+    sampling: dict[str, Any]
+    calibration: dict[str, Any] | None
+    card: str
+    folder: Path
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def build_model(config: Config, image_shape: Sequence[int]) -> VAEBM:
+    """Builds the untrained VAEBM of a configuration for images (C, H, W)."""
+    vae = ConvVAE(image_shape, **asdict(config.vae_network))
+    energy = EnergyNetwork(image_shape, **asdict(config.energy_network))
+    return VAEBM(vae, energy, config.images)
+
+
+def save(
+    model: VAEBM,
+    folder: str | Path,
+    *,
+    sampling: dict[str, Any] | None = None,
+    calibration: dict[str, Any] | None = None,
+    card: str = "",
+    details: dict[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Writes a model folder: config.json, model.safetensors, a card, and calibration scores if there are any.
+
+    Arguments:
+        model: The VAEBM.
+        folder: Where to; written whole or not at all.
+        sampling: Defaults for generation: num_steps and step_size.
+        calibration: Scores of the calibration split, for p-values.
+        card: The model card, Markdown.
+        details: Plain values to keep with the model: data set, seed, and the like.
+        dtype: The type in which floating-point tensors are stored, by default their own.
+
+    Raises:
+        CheckpointError: If the folder can't be written.
+    """
+    config = {
+        "kind": "vaebm",
+        "vae": {"class": "ConvVAE", **model.vae.arguments},
+        "energy": {"class": "EnergyNetwork", **model.energy.arguments},
+        "images": asdict(model.image_fields),
+        "sampling": sampling or {},
+        "details": details or {},
+    }
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    if dtype is not None:
+        tensors = {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}
+    save_model_folder(folder, StoredModel(config, tensors, calibration, card))
+
+
+def load(name: str | Path) -> VAEBM:
+    """Loads a VAEBM: a bundled name, a model folder, a run folder or a hub id.
+
+    Arguments:
+        name: Which one.
+
+    Returns:
+        The model in evaluation mode, float32, on the CPU, its parameters frozen.
+
+    Raises:
+        CheckpointError: If there is no such model or a file of it is damaged.
+    """
+    return read_model(name).model
+
+
+def read_model(name: str | Path) -> LoadedModel:
+    """Loads a VAEBM as ``load`` does, with what is stored beside it."""
+    folder = resolve_model(str(name))
+    stored = load_model_folder(folder)
+    if stored.config.get("kind") != "vaebm":
+        raise CheckpointError(f"{folder} holds a {stored.config.get('kind')!r}, not a vaebm: name another model")
+    vae_arguments = _arguments(stored.config["vae"], "ConvVAE", folder)
+    energy_arguments = _arguments(stored.config["energy"], "EnergyNetwork", folder)
+    model = VAEBM(ConvVAE(**vae_arguments), EnergyNetwork(**energy_arguments), ImageFields(**stored.config["images"]))
+    _fill(model, stored.tensors, folder)
+    model.requires_grad_(False)
+    return LoadedModel(
+        model.eval(), stored.config["sampling"], stored.calibration, stored.card, folder, stored.config.get("details", {})
+    )
+
+
+def load_judges(folder: Path = JUDGES_FOLDER) -> list[Judge]:
+    """Loads all classifiers of a folder as judges of sample quality, by default the bundled digit classifiers."""
+    judges = []
+    for path in sorted(entry for entry in folder.iterdir() if (entry / "config.json").exists()):
+        stored = load_model_folder(path)
+        classifier = Classifier(**stored.config["classifier"])
+        _fill(classifier, stored.tensors, path)
+        judges.append(Judge(path.name, tensors_sha256(stored.tensors), classifier.requires_grad_(False).eval()))
+    return judges
+
+
+def _arguments(entry: dict[str, Any], expected: str, folder: Path) -> dict[str, Any]:
+    if entry.get("class") != expected:
+        raise CheckpointError(f"{folder}/config.json names class {entry.get('class')!r}: expected {expected}, made by a newer vaebm?")
+    return {name: value for name, value in entry.items() if name != "class"}
+
+
+def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
+    floats = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+    try:
+        module.load_state_dict(floats)
+    except RuntimeError as error:
+        lines = " ".join(str(error).split())
+        raise CheckpointError(f"{folder}/model.safetensors doesn't fit its config.json: {lines[:300]}") from error

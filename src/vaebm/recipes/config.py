@@ -1,0 +1,223 @@
+"""The complete configuration of a run: frozen dataclasses whose fields are the arguments of what they build.
+
+A recipe is a function that returns one complete ``Config``; a file and the command line override single fields. Ranges
+are checked here, so that a bad value ends before anything is built.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any
+
+from vaebm.models import ImageFields
+from vaebm.models.conv_vae import BODIES, SCALES
+from vaebm.models.energy import BLOCKS, POOLINGS
+from vaebm.nn import NORMALIZATIONS
+from vaebm.recipes.errors import ConfigError
+from vaebm.training import EnergySettings, VAESettings
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where images come from.
+
+    Arguments:
+        source: A bundled name (mnist, digits) or a path: npz, npy, idx files, a folder of images.
+        split_seed: The seed of the split into training, selection, calibration and test.
+    """
+
+    source: str = "mnist"
+    split_seed: int = 0
+
+
+@dataclass(frozen=True)
+class VAENetworkConfig:
+    """The arguments of ``vaebm.models.ConvVAE``, but the image shape.
+
+    Arguments:
+        latent_groups: The number of latents of each group, top-down.
+        body: dense (fully connected) or convolutional.
+        widths: Hidden units of the body's layers, or channels after each halving of the resolution.
+        num_hidden: The width of the networks of conditional prior and posterior.
+        scale_kind: fixed, shared (one learned pixel scale) or pixel (predicted for each pixel).
+        scale: The pixel scale, or its floor, in units of the range [−1, 1].
+    """
+
+    latent_groups: tuple[int, ...] = (32,)
+    body: str = "dense"
+    widths: tuple[int, ...] = (1024, 512)
+    num_hidden: int = 256
+    scale_kind: str = "fixed"
+    scale: float = 0.1
+
+
+@dataclass(frozen=True)
+class EnergyNetworkConfig:
+    """The arguments of ``vaebm.models.EnergyNetwork``, but the image shape.
+
+    Arguments:
+        blocks: plain strided convolutions, or the paper's residual blocks.
+        widths: The channels after each halving of the resolution.
+        depth: The number of blocks for each width.
+        stem_kernel_size: The odd size of the first convolution.
+        num_hidden: The width of a hidden layer before the scalar, 0 for none.
+        pooling: flatten, or sum over space.
+        normalization: weight, spectral or none.
+    """
+
+    blocks: str = "plain"
+    widths: tuple[int, ...] = (32, 64, 128)
+    depth: int = 1
+    stem_kernel_size: int = 5
+    num_hidden: int = 128
+    pooling: str = "flatten"
+    normalization: str = "weight"
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How images are generated.
+
+    Arguments:
+        num_steps: The number of Langevin steps.
+        step_size: The step size η.
+    """
+
+    num_steps: int = 45
+    step_size: float = 0.05
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is measured at the end, on the test images.
+
+    Arguments:
+        num_samples: The number of generated images.
+        steps_curve: The numbers of Langevin steps at which quality is measured.
+        num_posterior_samples: The number of posterior samples of an ELBO, and of noisy copies of an energy.
+    """
+
+    num_samples: int = 5000
+    steps_curve: tuple[int, ...] = (0, 5, 15, 45, 150)
+    num_posterior_samples: int = 8
+
+
+@dataclass(frozen=True)
+class Config:
+    """The complete configuration of a run.
+
+    Arguments:
+        data: Where images come from.
+        vae_network: The VAE.
+        vae: How the VAE is trained.
+        energy_network: The energy network.
+        energy: How the energy network is trained.
+        images: Which image the energy sees, the loss takes and generation returns.
+        sampling: How images are generated.
+        evaluation: What is measured at the end.
+        seed: The seed of everything random but the split.
+        precision: fp32, bf16 or auto (bf16 where the hardware has it).
+        device: cpu, cuda, mps or auto.
+        sample_every: A grid of samples is drawn after so many iterations.
+        checkpoint_every: A checkpoint is written after so many iterations.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    vae_network: VAENetworkConfig = field(default_factory=VAENetworkConfig)
+    vae: VAESettings = field(default_factory=VAESettings)
+    energy_network: EnergyNetworkConfig = field(default_factory=EnergyNetworkConfig)
+    energy: EnergySettings = field(default_factory=EnergySettings)
+    images: ImageFields = field(default_factory=ImageFields)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    seed: int = 0
+    precision: str = "auto"
+    device: str = "auto"
+    sample_every: int = 500
+    checkpoint_every: int = 200
+
+    def __post_init__(self) -> None:
+        for path, value in _leaves(self):
+            _check_leaf(path, value)
+
+
+_POSITIVE = {
+    "vae.num_iterations", "vae.batch_size", "vae.learning_rate", "vae.clip_norm", "energy.num_iterations", "energy.batch_size",
+    "energy.learning_rate", "energy.num_steps", "energy.step_size", "energy.clip_norm", "sampling.step_size", "evaluation.num_samples",
+    "evaluation.num_posterior_samples", "vae_network.scale", "vae_network.num_hidden", "energy_network.depth", "sample_every", "checkpoint_every",
+}  # fmt: skip
+_SHARES = {"vae.kl_warmup", "vae.ema_decay", "energy.ema_decay", "energy.replay_probability", "energy.replay_rise"}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "vae_network.body": BODIES,
+    "vae_network.scale_kind": SCALES,
+    "energy_network.blocks": BLOCKS,
+    "energy_network.pooling": POOLINGS,
+    "energy_network.normalization": NORMALIZATIONS,
+    "energy.buffer_keeps": ("all", "latent"),
+    "precision": ("auto", "fp32", "bf16"),
+}
+
+
+def _leaves(config: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    found = []
+    for item in fields(config):
+        value = getattr(config, item.name)
+        found += _leaves(value, f"{prefix}{item.name}.") if is_dataclass(value) else [(prefix + item.name, value)]
+    return found
+
+
+def _check_leaf(path: str, value: Any) -> None:
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            continue
+        if not math.isfinite(number) or number < 0:
+            raise ConfigError(f"{path} is {number}: expected a number of at least 0")
+        if path in _POSITIVE and number == 0:
+            raise ConfigError(f"{path} is {number}: expected a number above 0")
+        if path in _SHARES and number > 1:
+            raise ConfigError(f"{path} is {number}: expected a share from 0 to 1")
+    if path in _CHOICES and value not in _CHOICES[path]:
+        raise ConfigError(f"{path} is {value!r}: expected one of {', '.join(_CHOICES[path])}")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Returns a configuration as nested plain values: lists instead of tuples."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(entry) for name, entry in value.items()}
+        return [plain(entry) for entry in value] if isinstance(value, tuple | list) else value
+
+    result: dict[str, Any] = plain(asdict(config))
+    return result
+
+
+def from_dict(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
+    """Builds a configuration dataclass from nested plain values.
+
+    Arguments:
+        cls: The dataclass.
+        values: Its fields by name; missing ones keep their default.
+        prefix: What precedes a field's name in an error.
+
+    Raises:
+        ConfigError: If a key is unknown.
+
+    Example:
+        >>> from_dict(SamplingConfig, {"num_steps": 3}).num_steps
+        3
+    """
+    defaults = {item.name: item for item in fields(cls)}
+    arguments = {}
+    for name, value in values.items():
+        if name not in defaults:
+            raise ConfigError(f"unknown key {prefix}{name}: expected one of {', '.join(defaults)}")
+        current = getattr(cls(), name)
+        if is_dataclass(current):
+            value = from_dict(type(current), value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            value = tuple(value)
+        arguments[name] = value
+    return cls(**arguments)

@@ -1,0 +1,150 @@
+"""A run folder keeps what it was given through crashes, and says so where it could not."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vaebm.checkpoint import CheckpointError, RunFolder, StoredModel, load_model_folder, save_model_folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path / "run").create("seed: 1\n", {"seed": 1})
+
+
+def test_create_writes_what_open_finds(run: RunFolder) -> None:
+    again = RunFolder(run.path).open()
+    assert again == run
+    assert again.read_config() == "seed: 1\n"
+    assert again.read_provenance() == {"seed": 1}
+    again.write_provenance({"seed": 1, "seconds": {"vae": 2.5}})
+    assert run.read_provenance() == {"seed": 1, "seconds": {"vae": 2.5}}
+    assert sorted(path.name for path in run.path.iterdir()) == [
+        "checkpoints",
+        "config.yaml",
+        "provenance.json",
+        "samples",
+    ]
+    assert run.read_metrics() == []
+    assert run.load_checkpoint("last") is None
+
+
+def test_all_places_lie_in_the_folder_and_differ(run: RunFolder) -> None:
+    places = [run.config, run.provenance, run.metrics, run.log, run.samples, run.checkpoints]
+    places += [run.model, run.evaluation, run.report]
+    assert {place.parent for place in places} == {run.path}
+    assert len(set(places)) == 9
+    save_model_folder(run.model, StoredModel({"a": 1}, {}))
+    assert load_model_folder(run.model).config == {"a": 1}
+
+
+def test_a_folder_that_is_not_empty_is_refused(run: RunFolder, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"not empty; go on with `vaebm train --resume .*run`"):
+        RunFolder(run.path).create("", {})
+    assert run.read_config() == "seed: 1\n"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter").write_text("dear")
+    with pytest.raises(CheckpointError, match="not empty; choose another") as caught:
+        RunFolder(tmp_path / "other").create("", {})
+    assert "resume" not in str(caught.value)
+    with pytest.raises(CheckpointError, match="letter"):
+        RunFolder(tmp_path / "other" / "letter").create("", {})
+    (tmp_path / "empty").mkdir()
+    assert RunFolder(tmp_path / "empty").create("a: 1\n", {}).read_config() == "a: 1\n"
+
+
+def test_open_says_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no run folder .*nowhere"):
+        RunFolder(tmp_path / "nowhere").open()
+    with pytest.raises(CheckpointError, match=r"config\.yaml is missing"):
+        RunFolder(tmp_path).open()
+
+
+def test_figures_come_back_non_finite_ones_included(run: RunFolder) -> None:
+    run.append_metrics({"step": 1, "gap": np.float32(0.5), "energy": torch.tensor(-math.inf), "stage": "energy"})
+    run.append_metrics({"step": 2, "gap": math.nan})
+    assert '"gap": "nan"' in run.metrics.read_text()
+    first, second = run.read_metrics()
+    assert first == {"step": 1, "gap": 0.5, "energy": -math.inf, "stage": "energy"}
+    assert second["step"] == 2
+    assert math.isnan(second["gap"])
+
+
+def test_a_line_that_a_crash_cut_off_is_dropped_and_written_over(run: RunFolder) -> None:
+    for whole in (0, 2):
+        run.keep_metrics(0)
+        for step in range(whole):
+            run.append_metrics({"step": step})
+        with open(run.metrics, "ab") as file:
+            file.write(b'{"step": 2, "gap": "n')
+        assert [row["step"] for row in run.read_metrics()] == list(range(whole))
+        run.append_metrics({"step": 7})
+        assert [row["step"] for row in run.read_metrics()] == [*range(whole), 7]
+
+
+def test_a_damaged_line_is_named(run: RunFolder) -> None:
+    for step in range(3):
+        run.append_metrics({"step": step})
+    run.metrics.write_text(run.metrics.read_text().replace('"step": 1', '"step": '))
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl is damaged in line 2"):
+        run.read_metrics()
+    run.metrics.write_bytes(b"[1]\n")
+    with pytest.raises(CheckpointError, match="line 1"):
+        run.read_metrics()
+
+
+def test_resuming_drops_the_lines_after_the_checkpoint(run: RunFolder) -> None:
+    for step in range(5):
+        run.append_metrics({"step": step, "gap": math.inf})
+    run.keep_metrics(3)
+    run.append_metrics({"step": 3, "gap": 0.1})
+    assert [row["step"] for row in run.read_metrics()] == [0, 1, 2, 3]
+    assert run.read_metrics()[2]["gap"] == math.inf
+
+
+def test_checkpoints_are_kept_by_name(run: RunFolder) -> None:
+    for step in (1, 2):
+        path = run.save_checkpoint("last", {"step": step, "noise": torch.full((2,), float(step))})
+    run.save_checkpoint("best", {"step": 1})
+    assert path == run.checkpoints / "last.pt"
+    assert run.load_checkpoint("last")["noise"].tolist() == [2, 2]
+    assert run.load_checkpoint("best") == {"step": 1}
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(CheckpointError, match=r"last\.pt is damaged"):
+        run.load_checkpoint("last")
+
+
+def test_samples_are_kept_byte_for_byte(run: RunFolder) -> None:
+    assert run.save_sample("energy_000100", b"\x89PNG").read_bytes() == b"\x89PNG"
+    assert run.save_sample("chain.gif", b"GIF89a").name == "chain.gif"
+    assert sorted(path.name for path in run.samples.iterdir()) == ["chain.gif", "energy_000100.png"]
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a\n"])
+def test_names_stay_in_the_folder(run: RunFolder, name: str) -> None:
+    with pytest.raises(ValueError, match="not a file name"):
+        run.save_checkpoint(name, {})
+    with pytest.raises(ValueError, match="not a file name"):
+        run.save_sample(f"{name}.png", b"")
+    assert not list(run.path.parent.glob("*.p*"))
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff"])
+def test_damaged_provenance_is_named(run: RunFolder, content: bytes) -> None:
+    run.provenance.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"provenance\.json is damaged"):
+        run.read_provenance()
+
+
+def test_unreadable_configuration_is_named(run: RunFolder) -> None:
+    run.config.write_bytes(b"\xff\xfe")
+    with pytest.raises(CheckpointError, match=r"config\.yaml is damaged"):
+        run.read_config()
+    run.config.unlink()
+    with pytest.raises(CheckpointError, match=r"cannot read .*config\.yaml"):
+        run.read_config()
