@@ -1,6 +1,6 @@
-"""Trains the digit classifiers that judge samples: two bundled, one kept apart.
+"""Trains the digit classifiers that judge samples: two for MNIST and one for 8×8 digits bundled, one kept apart.
 
-    python benchmarks/train_judges.py            # all three, about 20 minutes on one CPU thread each
+    python benchmarks/train_judges.py            # all, 1 + 7 + 17 + 10 minutes on one busy CPU thread
     python benchmarks/train_judges.py digits_plain
 
 They see the training split only, differ in architecture and seed, and exist before any generator is tuned. The folders
@@ -28,6 +28,7 @@ from vaebm.models.classifier import Classifier
 ROOT = Path(__file__).parent
 BUNDLED = ROOT.parent / "src" / "vaebm" / "checkpoint" / "bundled"
 JUDGES: dict[str, tuple[Path, int, dict[str, Any]]] = {
+    "digits8_plain": (BUNDLED / "judges", 404, {"widths": [32, 64], "kernel_size": 3, "residual": False, "num_features": 64}),
     "digits_plain": (BUNDLED / "judges", 101, {"widths": [32, 64, 128], "kernel_size": 3, "residual": False, "num_features": 128}),
     "digits_residual": (BUNDLED / "judges", 202, {"widths": [48, 96], "kernel_size": 3, "residual": True, "num_features": 96}),
     "digits_apart": (ROOT / "judges", 303, {"widths": [24, 48, 64], "kernel_size": 5, "residual": False, "num_features": 160}),
@@ -36,11 +37,11 @@ NUM_EPOCHS, BATCH_SIZE, LEARNING_RATE = 14, 128, 3e-3
 
 
 def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Shifts by up to 2.5 pixels, rotates by up to 12 degrees, scales by up to 12 %, shape (B, 1, 28, 28)."""
+    """Shifts by up to 9 % of the image, rotates by up to 12 degrees, scales by up to 12 %, shape (B, 1, H, W)."""
     count = len(images)
     uniform = torch.rand(count, 4, generator=generator) * 2 - 1
     angle, scale = uniform[:, 0] * math.radians(12), 1 + 0.12 * uniform[:, 1]
-    shift = uniform[:, 2:] * (2.5 / 14)
+    shift = uniform[:, 2:] * (2.5 / 14)  # in half images, so that 8×8 digits move by up to 0.7 pixels
     rows = [torch.stack([scale * angle.cos(), -scale * angle.sin(), shift[:, 0]], 1),
             torch.stack([scale * angle.sin(), scale * angle.cos(), shift[:, 1]], 1)]
     grid = functional.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
@@ -60,16 +61,18 @@ def train(name: str) -> dict[str, Any]:
     """Trains one judge, writes its folder and returns its row of the results."""
     folder, seed, arguments = JUDGES[name]
     started = time.monotonic()
-    splits = load_splits("mnist")
+    small = name == "digits8_plain"
+    splits = load_splits("digits" if small else "mnist")
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    config = {"image_shape": [1, 28, 28], "num_classes": 10, "dropout": 0.3, **arguments}
+    num_epochs = NUM_EPOCHS * (10 if small else 1)
+    config = {"image_shape": list(splits.training.shape), "num_classes": 10, "dropout": 0.3, **arguments}
     classifier = Classifier(**config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, labels = to_float(splits.training.images), torch.from_numpy(splits.training.labels)
-    num_iterations = NUM_EPOCHS * len(images) // BATCH_SIZE
+    num_iterations = num_epochs * len(images) // BATCH_SIZE
     optimizer = torch.optim.AdamW(classifier.parameters(), LEARNING_RATE, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, num_iterations, pct_start=0.2)
-    order = torch.cat([torch.randperm(len(images), generator=generator) for _ in range(NUM_EPOCHS)])
+    order = torch.cat([torch.randperm(len(images), generator=generator) for _ in range(num_epochs)])
     for iteration in range(num_iterations):
         chosen = order[iteration * BATCH_SIZE : (iteration + 1) * BATCH_SIZE]
         batch = augment(images[chosen], generator).to(memory_format=torch.channels_last)

@@ -21,6 +21,7 @@ from vaebm.checkpoint import (
     save_model_folder,
 )
 from vaebm.checkpoint.model_folder import previous_folder
+from vaebm.checkpoint.resolve import BUNDLED
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -56,6 +57,8 @@ def test_bundled_names_win_and_are_listed(bundled: Path, monkeypatch: pytest.Mon
 def test_whatever_is_bundled_with_the_package_can_be_loaded() -> None:
     for name in bundled_models():
         assert load_model_folder(resolve_model(name)).tensors
+    for manifest in BUNDLED.rglob("manifest.json"):
+        assert load_model_folder(manifest.parent).tensors
 
 
 def test_model_folders_and_run_folders_are_found(bundled: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from vaebm.evaluation import (
     measure_against,
     measure_samples,
 )
-from vaebm.metrics import feature_statistics, frechet_distance
+from vaebm.metrics import feature_statistics, frechet_distance, prdc
 
 
 class Pixels(nn.Module):
@@ -90,6 +90,13 @@ def test_reference_serves_smaller_sets_with_their_own_floor(judge: Judge, digits
     few, many = (measure_against(digits.training[:n], reference, generator=seeded()) for n in (100, 1000))
     assert few.frechet_floor > 1.5 * many.frechet_floor
     assert frechet_to_reference(digits.training[:100], reference) == pytest.approx(few.frechet, rel=1e-6)
+
+
+def test_precision_is_of_the_samples_and_recall_of_the_test_images(judge: Judge, digits: SimpleNamespace) -> None:
+    samples = noisy(digits.test[digits.test_labels < 5], 0.3)
+    (row,) = measure_samples(samples, digits.test, digits.training, [judge], generator=seeded())
+    assert row.prdc == prdc(extract(judge, digits.test).features, extract(judge, samples).features)
+    assert row.prdc.precision > 0.7 > row.prdc.recall
 
 
 def test_lost_class_shows_in_the_shares(judge: Judge, digits: SimpleNamespace) -> None:

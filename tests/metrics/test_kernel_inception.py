@@ -82,6 +82,13 @@ def test_same_seed_gives_the_same_subsets() -> None:
     assert first.std > 0
 
 
+def test_spread_has_the_number_of_subsets_as_divisor() -> None:
+    x, y = features(80, 0.0, 1), features(90, 0.4, 2)
+    one, two = (kernel_distance(x, y, num_subsets=n, subset_size=20, generator=seeded()) for n in (1, 2))
+    second = 2 * two.mean - one.mean
+    assert two.std == pytest.approx(abs(one.mean - second) / 2)
+
+
 @pytest.mark.parametrize(("num_subsets", "subset_size"), [(0, 10), (3, 1), (3, 31)])
 def test_impossible_subsets_are_refused(num_subsets: int, subset_size: int) -> None:
     x, y = features(40, 0.0, 1), features(30, 0.0, 2)

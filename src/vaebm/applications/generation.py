@@ -6,7 +6,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,7 +28,7 @@ class Generation(NamedTuple):
 def _look(model: VAEBM, step: int, noise: Tensor) -> Generation:
     with torch.no_grad():
         transported = model.transport(noise)
-        images = transported.pick(model.image_fields.output_image).clamp(-1, 1)
+        images = transported.pick(model.image_fields.output_image).float().clamp(-1, 1)
         return Generation(step, noise, images, model.energy(transported.image).double())
 
 
@@ -86,19 +86,48 @@ def generate(
     if start.shape != (num_images, model.noise_layout.size):
         raise ValueError(f"noise has shape {tuple(start.shape)}: expected ({num_images}, {model.noise_layout.size})")
     chosen = kernel or Langevin(step_size)
-    frozen = [parameter.requires_grad for parameter in model.parameters()]
+    (seen,) = snapshots(model, start, (num_steps,), kernel=chosen, generator=generator, batch_size=batch_size)
+    return seen.images
+
+
+def snapshots(
+    model: VAEBM,
+    noise: Tensor,
+    num_steps: Sequence[int],
+    *,
+    kernel: Kernel,
+    generator: torch.Generator,
+    batch_size: int = 250,
+) -> list[Generation]:
+    """Runs the same chains once and looks at them after several numbers of steps.
+
+    Arguments:
+        model: The VAEBM.
+        noise: Start points, shape (N, D).
+        num_steps: Ascending numbers of steps, 0 for the start.
+        kernel: The Markov kernel.
+        generator: The source of randomness.
+        batch_size: The number of chains that run at once.
+
+    Returns:
+        All N chains at each of the numbers of steps.
+    """
+    flags = [parameter.requires_grad for parameter in model.parameters()]
     model.requires_grad_(False)
-    images = []
-    for part in start.split(batch_size):
-        end = part
-        for step in run_chain(chosen, part, model.log_density, num_steps, generator):
-            end = step.state.noise
-        images.append(_look(model, num_steps, end).images)
-    for parameter, flag in zip(model.parameters(), frozen, strict=True):
+    parts: list[list[Generation]] = []
+    for start in noise.split(batch_size):
+        state, done, seen = start, 0, []
+        for number in num_steps:
+            for step in run_chain(kernel, state, model.log_density, number - done, generator):
+                state = step.state.noise
+            done = number
+            seen.append(_look(model, number, state))
+        parts.append(seen)
+    for parameter, flag in zip(model.parameters(), flags, strict=True):
         parameter.requires_grad_(flag)
-    return torch.cat(images) if images else torch.zeros(0, *model.image_shape)
+    return [_join([part[index] for part in parts], number) for index, number in enumerate(num_steps)]
 
 
-def generate_from_vae(model: VAEBM, noise: Tensor, batch_size: int = 1000) -> Tensor:
-    """Returns the VAE's own images (N, C, H, W) in [−1, 1] at noise (N, D): a chain of no steps."""
-    return torch.cat([_look(model, 0, part).images for part in noise.split(batch_size)])
+def _join(parts: list[Generation], step: int) -> Generation:
+    noise, images, energies = (torch.cat([part[index] for part in parts]) for index in (1, 2, 3))
+    return Generation(step, noise, images, energies)

@@ -1,4 +1,4 @@
-"""One flat tensor for all noise of a VAE: latent groups top-down, each flattened in (C, H, W) order, then the image noise."""
+"""One flat tensor for all noise: latent groups top-down, each flattened in (C, H, W) order, then the image noise."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class NoiseLayout:
         if noise.ndim != 2 or noise.shape[1] != self.size:
             raise ValueError(f"noise has shape {tuple(noise.shape)}: expected (B, {self.size})")
         shapes = [*self.latent_shapes, *([self.image_shape] if self.image_shape else [])]
-        flat = noise.split([math.prod(shape) for shape in shapes], dim=1)
+        flat = torch.split(noise, [math.prod(shape) for shape in shapes], dim=1)
         return [part.view(len(noise), *shape) for part, shape in zip(flat, shapes, strict=True)]
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -22,6 +21,7 @@ class Normal:
     """A diagonal Gaussian with batched mean and scale, shape (B, …), broadcastable to each other.
 
     Example:
+        >>> import torch
         >>> normal = Normal(torch.zeros(2, 3), torch.ones(2, 3))
         >>> normal.log_prob(torch.zeros(2, 3))
         tensor([-2.7568, -2.7568], dtype=torch.float64)
@@ -39,7 +39,8 @@ class Normal:
     def log_prob(self, value: Tensor) -> Tensor:
         """Returns the log-density of value (B, …) in nats, shape (B,), float64."""
         scaled = (value - self.mean) / self.scale
-        return -0.5 * _sum(scaled.square()) - _sum(self.scale.log().expand_as(value)) - value[0].numel() * 0.5 * math.log(2 * math.pi)
+        constant = 0.5 * math.log(2 * math.pi) * value.shape[1:].numel()
+        return -0.5 * _sum(scaled.square()) - _sum(self.scale.log().expand_as(value)) - constant
 
     def kl(self, other: Normal) -> Tensor:
         """Returns KL(self ‖ other) in nats, shape (B,), float64."""

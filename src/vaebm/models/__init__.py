@@ -6,4 +6,14 @@ from vaebm.models.energy import EnergyNetwork
 from vaebm.models.vae import VAE, Decoded, ElboTerms
 from vaebm.models.vaebm import VAEBM, ImageFields, Transported
 
-__all__ = ["VAE", "VAEBM", "Classifier", "ConvVAE", "Decoded", "ElboTerms", "EnergyNetwork", "ImageFields", "Transported"]
+__all__ = [
+    "VAE",
+    "VAEBM",
+    "Classifier",
+    "ConvVAE",
+    "Decoded",
+    "ElboTerms",
+    "EnergyNetwork",
+    "ImageFields",
+    "Transported",
+]

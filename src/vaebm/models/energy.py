@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vaebm.nn import NORMALIZATIONS, ResidualBlock, normalized, swish_1lipschitz
+from vaebm.nn import NORMALIZATIONS, ResidualBlock, at_least_float32, normalized, swish_1lipschitz
 
 BLOCKS = ("plain", "residual")
 POOLINGS = ("flatten", "sum")
@@ -97,12 +97,13 @@ class EnergyNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns energies (B,), float32 or better, of images (B, C, H, W); entries outside [−1, 1] are clamped."""
-        output: Tensor = self.head(self.features(images)).squeeze(1)
-        output = output if output.dtype == torch.float64 else output.float()
+        output = at_least_float32(self.head(self.features(images)).squeeze(1))
         return output if self.log_gain is None else output * self.log_gain.exp()
 
 
-def _body(channels: int, blocks: str, widths: Sequence[int], depth: int, stem_kernel_size: int, normalization: str) -> list[nn.Module]:
+def _body(
+    channels: int, blocks: str, widths: Sequence[int], depth: int, stem_kernel_size: int, normalization: str
+) -> list[nn.Module]:
     layers: list[nn.Module] = []
     incoming = channels
     if blocks == "residual":

@@ -1,6 +1,7 @@
 """Building blocks of the networks: normalised convolutions, residual blocks, spectral norms."""
 
 from vaebm.nn.convolution import NORMALIZATIONS, initialize_from_data, normalized, swish_1lipschitz
+from vaebm.nn.precision import at_least_float32
 from vaebm.nn.residual import ResidualBlock
 from vaebm.nn.spectral import SpectralNorms, spectral_norms, spectral_vectors
 
@@ -8,6 +9,7 @@ __all__ = [
     "NORMALIZATIONS",
     "ResidualBlock",
     "SpectralNorms",
+    "at_least_float32",
     "initialize_from_data",
     "normalized",
     "spectral_norms",

@@ -1,7 +1,8 @@
 r"""Convolutions and linear layers whose weights are reparameterised, and their data-dependent initialisation.
 
 Symbols: a layer maps a to W a + b. *Weight* normalisation writes W = g v / |v| per output channel; *spectral*
-normalisation writes W = v / σ_max(v), so that the layer is 1-Lipschitz.
+normalisation writes W = v / σ_max(v), with v as a matrix (out × rest): a linear layer becomes 1-Lipschitz, a
+convolution of kernel size k and stride s, whose patches overlap, ⌈k/s⌉-Lipschitz.
 
 References:
     Weight Normalization: A Simple Reparameterization to Accelerate Training of Deep Neural Networks,
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations
+from torch.nn.utils.parametrize import is_parametrized
 
 NORMALIZATIONS = ("weight", "spectral", "none")
 
@@ -47,10 +49,14 @@ def normalized(layer: nn.Module, normalization: str) -> nn.Module:
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"unknown normalization {normalization!r}: expected one of {', '.join(NORMALIZATIONS)}")
     if normalization == "weight":
-        return parametrizations.weight_norm(layer)
+        parametrizations.weight_norm(layer)
     if normalization == "spectral":
-        return parametrizations.spectral_norm(layer)
+        parametrizations.spectral_norm(layer)
     return layer
+
+
+def _is_weight_normalized(layer: Any) -> bool:
+    return is_parametrized(layer, "weight") and hasattr(layer.parametrizations.weight, "original1")
 
 
 @torch.no_grad()
@@ -62,9 +68,21 @@ def initialize_from_data(network: nn.Module, images: Tensor, standard_deviation:
 
     Arguments:
         network: The network, changed in place.
-        images: A batch of its input, shape (B, C, H, W).
+        images: A batch of its input, shape (B, C, H, W), of at least two images.
         standard_deviation: The spread of each output channel after the call.
+
+    Raises:
+        ValueError: If there are less than two images, which have no spread.
+
+    Example:
+        >>> layer = normalized(nn.Conv2d(1, 4, 3), "weight")
+        >>> images = torch.rand(8, 1, 8, 8)
+        >>> initialize_from_data(layer, images)
+        >>> torch.allclose(layer(images).std((0, 2, 3)), torch.tensor(0.2), rtol=1e-3)
+        True
     """
+    if len(images) < 2:
+        raise ValueError(f"{len(images)} images for the initialisation: expected at least 2")
 
     def initialize(layer: Any, inputs: Any, output: Tensor) -> Tensor:
         axes = [axis for axis in range(output.ndim) if axis != 1]
@@ -76,11 +94,8 @@ def initialize_from_data(network: nn.Module, images: Tensor, standard_deviation:
         shape = [1, -1] + [1] * (output.ndim - 2)
         return (output - mean.view(shape)) * factor.view(shape)
 
-    handles = [
-        module.register_forward_hook(initialize)
-        for module in network.modules()
-        if hasattr(module, "parametrizations") and hasattr(module.parametrizations.weight, "original1")
-    ]
+    layers = [module for module in network.modules() if _is_weight_normalized(module)]
+    handles = [layer.register_forward_hook(initialize) for layer in layers]
     try:
         network(images)
     finally:

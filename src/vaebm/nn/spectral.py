@@ -1,8 +1,8 @@
 r"""Largest singular values of all convolutions of a network, by power iteration with explicit vectors.
 
 For a convolution with weights reshaped to a matrix W (out × rest) and a unit vector u, one power iteration sets
-v ∝ Wᵀu, u ∝ W v; then σ_max ≈ uᵀ W v, differentiable in W with u and v held fixed. The vectors are handed in and out, so
-that a checkpoint sees them.
+v ∝ Wᵀu, u ∝ W v; then σ_max ≈ uᵀ W v, differentiable in W with u and v held fixed. The vectors are handed in and out,
+so that a checkpoint sees them.
 
 References:
     VAEBM: A Symbiosis between Variational Autoencoders and Energy-based Models, https://arxiv.org/abs/2010.00654
@@ -33,8 +33,11 @@ def _weights(network: nn.Module) -> dict[str, Tensor]:
 
 def spectral_vectors(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
     """Draws one random unit vector (out_channels,) for each convolution of a network, by its name."""
-    drawn = {name: torch.randn(len(weight), generator=generator, device=generator.device) for name, weight in _weights(network).items()}
-    return {name: functional.normalize(vector, dim=0) for name, vector in drawn.items()}
+    device = generator.device
+    return {
+        name: functional.normalize(torch.randn(len(weight), generator=generator, device=device).to(weight), dim=0)
+        for name, weight in _weights(network).items()
+    }
 
 
 def spectral_norms(network: nn.Module, vectors: dict[str, Tensor], num_iterations: int = 4) -> SpectralNorms:
@@ -65,4 +68,4 @@ def spectral_norms(network: nn.Module, vectors: dict[str, Tensor], num_iteration
                 left = functional.normalize(weight @ right, dim=0)
         values.append(left @ weight @ right)
         updated[name] = left
-    return SpectralNorms(torch.stack(values), updated)
+    return SpectralNorms(torch.stack(values) if values else torch.zeros(0), updated)

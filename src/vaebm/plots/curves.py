@@ -42,6 +42,8 @@ class Series:
         y: (n,) values; a value that is not finite leaves a gap.
         tone: whose colour it takes: "vae", "vaebm", "real" or "other".
         marked: also draw each point, with its value as a tooltip.
+        low: (n,) lower edge of a band around the curve; a curve of many points makes its own.
+        high: (n,) its upper edge.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Series:
     y: FloatArray
     tone: Tone = "vaebm"
     marked: bool = False
+    low: FloatArray | None = None
+    high: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,8 @@ def _binned(series: Series) -> _Binned:
     """Average neighbours until few enough points are left, and keep how far they scatter."""
     x, y = np.asarray(series.x, dtype=float), np.asarray(series.y, dtype=float)
     if len(x) <= _MOST_POINTS:
-        return _Binned(x, y, y, y)
+        edges = (y if series.low is None else series.low, y if series.high is None else series.high)
+        return _Binned(x, y, *(np.asarray(edge, dtype=float) for edge in edges))
     parts = np.array_split(np.arange(len(x)), _MOST_POINTS)
     columns = [(x[part].mean(), y[part].mean(), y[part].min(), y[part].max()) for part in parts]
     return _Binned(*np.array(columns).T)
@@ -162,7 +167,7 @@ def _curve(series: Series, curve: _Binned, across: Scale, down: Scale) -> str:
     parts = []
     for piece in _pieces(curve, down):
         x, y = curve.x[piece], curve.y[piece]
-        if len(series.x) > _MOST_POINTS:
+        if not np.array_equal(curve.low, curve.high, equal_nan=True):
             edge = _points(np.concatenate([x, x[::-1]]), np.concatenate([curve.low[piece], curve.high[piece][::-1]]),
                            across, down)  # fmt: skip
             parts.append(f'<polygon points="{edge}" fill="{colour}" fill-opacity="0.16"/>')
@@ -242,7 +247,7 @@ def line_chart(
         1
     """
     curves = [_binned(entry) for entry in series]
-    places = np.concatenate([curve.x for curve in curves] or [np.zeros(0)])
+    places = np.concatenate([np.asarray(entry.x, dtype=float) for entry in series] or [np.zeros(0)])
     left, right = finite_range(places, across.kind) or (0.0, 1.0)
     horizontal = Scale(left, right, _LEFT + 4, _WIDTH - _RIGHT - 4, across.kind)
     vertical = _vertical_scale(curves, references, down)
@@ -283,6 +288,7 @@ def ranking_bars(title: str, bars: Sequence[Bar], lowest: float = 0.5, highest: 
             parts.append(text_at(2, y, bar.group, "start", 12, INK))
             group = bar.group
         y += 17
+        parts += [line_at(scale(value), y - 8.5, scale(value), y + 8.5) for value in scale.ticks(6)]
         colour = TONES[bar.tone]
         parts.append(text_at(84, y + 4, bar.name, "end"))
         if not np.isfinite(bar.value):
@@ -290,12 +296,9 @@ def ranking_bars(title: str, bars: Sequence[Bar], lowest: float = 0.5, highest: 
         ends = f'x1="{scale.clipped(bar.low):.1f}" x2="{scale.clipped(bar.high):.1f}"'
         parts.append(line_at(scale.start, y, scale.clipped(bar.value), y, colour))
         parts.append(f'<line {ends} y1="{y:g}" y2="{y:g}" stroke="{colour}" stroke-width="6" stroke-opacity="0.3"/>')
-        parts.append(f'<circle cx="{scale.clipped(bar.value):.1f}" cy="{y:g}" r="4" fill="{colour}"/>')
+        parts.append(f'<circle cx="{scale.clipped(bar.value):.1f}" cy="{y:g}" r="3.4" fill="{colour}"/>')
         parts.append(text_at(_WIDTH - 2, y + 4, f"{bar.value:.3f}", "end", 11, INK))
-    rules = []
-    for value in scale.ticks(5):
-        rules.append(line_at(scale(value), 26, scale(value), y + 10))
-        rules.append(text_at(scale(value), y + 24, tick_label(value), "middle"))
+    rules = [text_at(scale(value), y + 24, tick_label(value), "middle") for value in scale.ticks(6)]
     head = f'<text x="2" y="13" font-size="12.5" font-weight="600" fill="{INK}">{escape(title)}</text>'
     return drawing(_WIDTH, y + 30, title, [head, *rules, *parts])
 
@@ -306,6 +309,7 @@ def share_bars(
     names: Sequence[str],
     tone: Tone = "vaebm",
     level: Sequence[float] | None = None,
+    highest: float | None = None,
 ) -> str:
     """Draw how often each class occurs.
 
@@ -315,6 +319,7 @@ def share_bars(
         names: (K,) what each class is called.
         tone: whose colour the bars take.
         level: (K,) shares to compare with, drawn as a dash over each bar; equal shares if there are none.
+        highest: the share at the top of the drawing, for drawings to be compared; the largest one if not given.
 
     Returns:
         One `<svg>` element.
@@ -331,11 +336,12 @@ def share_bars(
     if len(names) != count or len(compared) != count:
         raise ValueError(f"shares, names and level must be equally many: {count}, {len(names)}, {len(compared)}")
     width, height, foot = 240.0, 124.0, 106.0
-    scale = Scale(0.0, max([*shares, *compared, 1e-9]) * 1.05, foot, 24.0)
+    top = max([*shares, *compared, 1e-9]) if highest is None else highest
+    scale = Scale(0.0, top * 1.05, foot, 24.0)
     step = (width - 4) / max(count, 1)
     parts = [f'<text x="2" y="13" font-size="12.5" font-weight="600" fill="{INK}">{escape(title)}</text>']
     for index, (share, name, expected) in enumerate(zip(shares, names, compared, strict=True)):
-        x, top = 2 + index * step, scale(share)
+        x, top = 2 + index * step, scale.clipped(share)
         size = f'x="{x + step * 0.12:.1f}" y="{top:.1f}" width="{step * 0.76:.1f}" height="{foot - top:.1f}"'
         parts.append(f'<rect {size} rx="1.5" fill="{TONES[tone]}"><title>{escape(name)}: {share:.3f}</title></rect>')
         parts.append(line_at(x + 1, scale(expected), x + step - 1, scale(expected), INK))

@@ -106,11 +106,26 @@ def read_model(name: str | Path) -> LoadedModel:
     )
 
 
-def load_judges(folder: Path = JUDGES_FOLDER) -> list[Judge]:
-    """Loads all classifiers of a folder as judges of sample quality, by default the bundled digit classifiers."""
+def load_judges(image_shape: Sequence[int], folder: Path = JUDGES_FOLDER) -> list[Judge]:
+    """Loads the classifiers of a folder that take images (C, H, W), as judges of sample quality.
+
+    Arguments:
+        image_shape: The shape of one image.
+        folder: Where the classifiers lie, by default the bundled ones.
+
+    Returns:
+        The judges by name; none if no classifier takes such images.
+
+    Raises:
+        CheckpointError: If there is no such folder or a classifier is damaged.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no folder {folder}: name one with model folders of classifiers")
     judges = []
     for path in sorted(entry for entry in folder.iterdir() if (entry / "config.json").exists()):
         stored = load_model_folder(path)
+        if stored.config["classifier"]["image_shape"] != list(image_shape):
+            continue
         classifier = Classifier(**stored.config["classifier"])
         _fill(classifier, stored.tensors, path)
         judges.append(Judge(path.name, tensors_sha256(stored.tensors), classifier.requires_grad_(False).eval()))

@@ -90,6 +90,32 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True)
+class SelectionConfig:
+    """How the energy network is chosen among those of its training, on the selection split.
+
+    Arguments:
+        num_candidates: How many are compared, evenly spaced up to the last iteration.
+        after: The share of training before the first candidate.
+        num_samples: The number of samples for each, 0 to take the last one.
+    """
+
+    num_candidates: int = 4
+    after: float = 0.5
+    num_samples: int = 1000
+
+    def is_due(self, iteration: int, num_iterations: int) -> bool:
+        """Whether an iteration is a candidate's.
+
+        Example:
+            >>> [iteration for iteration in range(1, 101) if SelectionConfig(3, 0.5).is_due(iteration, 100)]
+            [50, 75, 100]
+        """
+        first = self.after * num_iterations
+        gap = (num_iterations - first) / max(1, self.num_candidates - 1)
+        return iteration in {round(num_iterations - index * gap) for index in range(self.num_candidates)}
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     """What is measured at the end, on the test images.
 
@@ -116,10 +142,12 @@ class Config:
         energy: How the energy network is trained.
         images: Which image the energy sees, the loss takes and generation returns.
         sampling: How images are generated.
+        selection: How the energy network is chosen.
         evaluation: What is measured at the end.
         seed: The seed of everything random but the split.
         precision: fp32, bf16 or auto (bf16 where the hardware has it).
         device: cpu, cuda, mps or auto.
+        report_every: Figures are recorded after so many iterations.
         sample_every: A grid of samples is drawn after so many iterations.
         checkpoint_every: A checkpoint is written after so many iterations.
     """
@@ -131,10 +159,12 @@ class Config:
     energy: EnergySettings = field(default_factory=EnergySettings)
     images: ImageFields = field(default_factory=ImageFields)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     seed: int = 0
     precision: str = "auto"
     device: str = "auto"
+    report_every: int = 10
     sample_every: int = 500
     checkpoint_every: int = 200
 
@@ -146,9 +176,9 @@ class Config:
 _POSITIVE = {
     "vae.num_iterations", "vae.batch_size", "vae.learning_rate", "vae.clip_norm", "energy.num_iterations", "energy.batch_size",
     "energy.learning_rate", "energy.num_steps", "energy.step_size", "energy.clip_norm", "sampling.step_size", "evaluation.num_samples",
-    "evaluation.num_posterior_samples", "vae_network.scale", "vae_network.num_hidden", "energy_network.depth", "sample_every", "checkpoint_every",
+    "evaluation.num_posterior_samples", "vae_network.scale", "vae_network.num_hidden", "energy_network.depth", "report_every", "sample_every", "checkpoint_every", "selection.num_candidates",
 }  # fmt: skip
-_SHARES = {"vae.kl_warmup", "vae.ema_decay", "energy.ema_decay", "energy.replay_probability", "energy.replay_rise"}
+_SHARES = {"selection.after", "vae.kl_warmup", "vae.ema_decay", "energy.ema_decay", "energy.replay_probability", "energy.replay_rise"}
 _CHOICES: dict[str, tuple[str, ...]] = {
     "vae_network.body": BODIES,
     "vae_network.scale_kind": SCALES,

@@ -60,15 +60,11 @@ def _animation(num_frames: int, shifts: FloatArray) -> str:
 
 
 def _energy_curve(energies: FloatArray, steps: IntArray) -> str:
-    low, middle, high = np.quantile(energies, [0.1, 0.5, 0.9], axis=1)
-    places = steps.astype(float)
-    curves = [
-        Series("mean", places, energies.mean(axis=1), "vaebm"),
-        Series("median", places, middle, "other"),
-        Series("10 % and 90 %", places, low, "real"),
-        Series("", places, high, "real"),
-    ]
-    return line_chart("Energy of the chains", curves, Axis("Langevin step"), cursor=True)
+    low, high = np.quantile(energies, [0.1, 0.9], axis=1)
+    curve = Series(
+        "mean; band: the middle 80 % of the chains", steps.astype(float), energies.mean(axis=1), low=low, high=high
+    )
+    return line_chart("Energy of the chains", [curve], Axis("Langevin step"), cursor=True)
 
 
 def _player(images: UInt8Array, energies: FloatArray, steps: IntArray) -> str:
@@ -95,7 +91,9 @@ def _player(images: UInt8Array, energies: FloatArray, steps: IntArray) -> str:
 
 
 def _strip(images: UInt8Array, steps: IntArray) -> str:
-    indices = _chosen(len(images), 10 if images.shape[-1] <= 40 else 6)
+    count = min(len(images), 10 if images.shape[-1] <= 40 else 6)
+    # Most happens in the first steps, so they are shown more densely.
+    indices = sorted({round((len(images) - 1) * place**1.7) for place in np.linspace(0, 1, count)})
     chains = min(5, images.shape[1])
     cells = images[indices, :chains].swapaxes(0, 1).reshape(-1, *images.shape[2:])
     scale = max(1, 1000 // (len(indices) * images.shape[-1]))

@@ -53,6 +53,16 @@ def quality_table(evaluation: Evaluation) -> Table:
     return Table(f"Sample quality against the test images{count}", QUALITY_COLUMNS, shown, "group", "tone")
 
 
+def score_name(score: str) -> str:
+    """Return how a score is written in a report.
+
+    Example:
+        >>> score_name("elbo"), score_name("joint")
+        ('ELBO', 'joint')
+    """
+    return "ELBO" if score == "elbo" else score
+
+
 def outlier_table(evaluation: Evaluation, figure: Literal["auroc", "aupr", "fpr95"] = "auroc") -> Table:
     """Return the table of one outlier figure: a row for each outlier set, a column for each score.
 
@@ -70,7 +80,8 @@ def outlier_table(evaluation: Evaluation, figure: Literal["auroc", "aupr", "fpr9
         name = entry.get("set", "")
         row = rows.setdefault(name, {"set": name, "n_outlier": entry.get("n_outlier")})
         row[f"score {entry.get('score', '')}"] = entry.get(figure)
-    columns = [Column("set", "outliers"), *(Column(f"score {score}", score, "interval") for score in scores)]
+    shown = [Column(f"score {score}", score_name(score), "interval") for score in scores]
+    columns = [Column("set", "outliers"), *shown]
     name = {"auroc": "AUROC (1 is best, 0.5 is chance)", "aupr": "AUPR (1 is best)"}.get(figure, "FPR95 (0 is best)")
     caption = f"{name}, with bootstrap intervals"
     return Table(caption, [*columns, Column("n_outlier", "n", "count")], list(rows.values()))
@@ -89,13 +100,13 @@ def p_value_table(evaluation: Evaluation) -> Table:
     for row in evaluation.get("p_values", []):
         level, measured, count = number(row.get("level")), number(row.get("measured")), number(row.get("n"))
         off = None if level is None or measured is None else measured - level
-        chance = None if level is None or not count else f"±{196 * np.sqrt(level * (1 - level) / count):.1f}"
+        chance = None if level is None or not count else 1.96 * np.sqrt(level * (1 - level) / count)
         rows.append({**row, "off": off, "chance": chance})
     columns = (
-        Column("level", "level α", "percent"),
-        Column("measured", "test images with p ≤ α", "percent"),
+        Column("level", "level α"),
+        Column("measured", "test images with p ≤ α", "rate"),
         Column("off", "off by, points", "points"),
-        Column("chance", "chance alone, points"),
+        Column("chance", "chance alone, points", "margin"),
         Column("n", "n", "count"),
     )
     return Table("False alarms on normal images", columns, rows)

@@ -24,27 +24,11 @@ from vaebm.reports.sections import (
     steps_section,
     training_section,
 )
-from vaebm.reports.sentences import headline
+from vaebm.reports.sentences import headline, image_fields_sentence, limits
 from vaebm.reports.tables import format_value
 from vaebm.reports.theme import SCRIPT, STYLE
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-
-
-def find_value(nested: Mapping[str, Any], key: str) -> Any:
-    """Return the first value under a key, however deep it lies; None if there is none.
-
-    Example:
-        >>> find_value({"model": {"chain_image": "sampled"}}, "chain_image")
-        'sampled'
-    """
-    if key in nested:
-        return nested[key]
-    for value in nested.values():
-        found = find_value(value, key) if isinstance(value, Mapping) else None
-        if found is not None:
-            return found
-    return None
 
 
 def _as_yaml(nested: Mapping[str, Any]) -> str:
@@ -66,7 +50,8 @@ def _measured_section(content: ReportContent) -> str:
                  f"{evaluation['num_steps']} Langevin steps" if "num_steps" in evaluation else ""]  # fmt: skip
         known = ", ".join(fact for fact in facts if fact)
         entries += [
-            ("Samples", f"{known}. Every set of images is rounded to 8 bits before a judge sees it."),
+            ("Samples", f"{known}. {image_fields_sentence(content.config)} Every set of images is rounded to 8 bits "
+             "before a judge sees it."),
             ("Judges, with the SHA-256 of their weights", "<br>".join(_judges(evaluation))),
             ("Fréchet distance", "|m₁ − m₂|² + tr(C₁ + C₂ − 2(C₁C₂)<sup>½</sup>) of the means and covariances of a "
              "judge’s features. It depends on the judge and on the number of images: compare it only within a judge, "
@@ -81,24 +66,6 @@ def _measured_section(content: ReportContent) -> str:
     if evaluation.get("p_values"):
         entries.append(("p-values", "(1 + #{calibration scores ≥ s}) / (n + 1), split-conformal."))
     return f"<dl>{''.join(f'<dt>{name}</dt><dd>{text}</dd>' for name, text in entries)}</dl>" if entries else ""
-
-
-def _limits(content: ReportContent) -> list[str]:
-    limits = [
-        "The chains are short: they improve samples, but they are not known to have reached the distribution of the "
-        "model. Much longer chains may look worse.",
-        "Image quality does not reach that of diffusion models of the same size; what the model adds is an energy for "
-        "each image.",
-        "A judge is a classifier of this data set. What it does not look at, it does not measure.",
-    ]
-    if find_value(content.config, "chain_image") == "mean":
-        limits.append(
-            "The energy sees the mean image of the decoder in the chain. This is a density over noise, not images: "
-            "likelihoods of images are not defined, and the joint outlier score is a heuristic."
-        )
-    if content.nearest is not None:
-        limits.append("Nearest images by pixels find copies, not near copies that are shifted or redrawn.")
-    return limits
 
 
 def _diagnostics_rows(nested: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -138,7 +105,7 @@ def _sections(content: ReportContent) -> list[tuple[str, str, str]]:
         ("nearest", "Is it memorising?", nearest_section(content)),
         ("training", "Training", training_section(content)),
         ("measured", "How this was measured", _measured_section(content)),
-        ("limits", "Limits", bullets(_limits(content))),
+        ("limits", "Limits", bullets(limits(content.config))),
         ("details", "Every setting", _details_section(content)),
     ]
     return [section for section in sections if section[2]]

@@ -8,7 +8,14 @@ import numpy as np
 
 from vaebm.plots import Axis, Bar, Reference, Series, Tone, image_grid, line_chart, ranking_bars, share_bars
 from vaebm.reports.content import Evaluation, ReportContent, number
-from vaebm.reports.evaluation_tables import outlier_table, p_value_table, quality_table, steps_table, tone_of
+from vaebm.reports.evaluation_tables import (
+    outlier_table,
+    p_value_table,
+    quality_table,
+    score_name,
+    steps_table,
+    tone_of,
+)
 from vaebm.reports.markup import bullets, details, figure, grid_image, paragraphs, png_image
 from vaebm.reports.sentences import (
     nearest_sentence,
@@ -20,7 +27,7 @@ from vaebm.reports.sentences import (
 )
 from vaebm.reports.tables import format_value, html_table
 
-_TONES: tuple[Tone, ...] = ("vaebm", "other", "vae", "real")
+_SCORE_TONES: dict[str, Tone] = {"energy": "other", "elbo": "vae", "joint": "vaebm"}
 
 
 def samples_section(content: ReportContent) -> str:
@@ -109,19 +116,20 @@ def shares_section(content: ReportContent) -> str:
         return ""
     count = len(rows[0].get("shares") or [])
     names = content.evaluation.get("labels") or [str(index) for index in range(count)]
+    highest = max(max(row.get("shares") or [0.0]) for row in rows)
     level = next((row.get("shares") for row in rows if tone_of(row.get("what", "")) == "real"), None)
     charts = []
     for row in rows:
         what, tone = row.get("what", ""), tone_of(row.get("what", ""))
         title = "real images" if tone == "real" else what
         bars: Tone = "vaebm" if tone == "vaebm" else "vae" if tone == "vae" else "real"
-        charts.append(figure(share_bars(title, row.get("shares") or [], names, bars, level)))
+        charts.append(figure(share_bars(title, row.get("shares") or [], names, bars, level, highest)))
     compared = "the share among real images" if level is not None else "equal shares"
     text = (
         f"Which class judge {rows[0].get('judge', '')} sees in each image, as a share of all. The dash is {compared}."
     )
-    sentences = [shares_sentence(row, row.get("what", "")) for row in rows if tone_of(row.get("what", "")) == "vaebm"]
-    return paragraphs(text, *sentences) + f'<div class="charts small-charts">{"".join(charts)}</div>'
+    sentences = [shares_sentence(row) for row in rows if tone_of(row.get("what", "")) != "real"]
+    return paragraphs(text) + bullets(sentences) + f'<div class="charts small-charts">{"".join(charts)}</div>'
 
 
 def outliers_section(content: ReportContent) -> str:
@@ -129,20 +137,19 @@ def outliers_section(content: ReportContent) -> str:
     entries = content.evaluation.get("outliers", [])
     if not entries:
         return ""
-    scores = list(dict.fromkeys(entry.get("score", "") for entry in entries))
     bars = []
     for entry in sorted(entries, key=lambda entry: [e.get("set") for e in entries].index(entry.get("set"))):
         area: Mapping[str, Any] = entry.get("auroc") or {}
         value = number(area.get("value"))
         if value is not None:
             low, high = number(area.get("low")), number(area.get("high"))
-            tone = _TONES[scores.index(entry.get("score", "")) % len(_TONES)]
+            score = entry.get("score", "")
             ends = (value if low is None else low, value if high is None else high)
-            bars.append(Bar(entry.get("set", ""), entry.get("score", ""), value, *ends, tone))
+            bars.append(Bar(entry.get("set", ""), score_name(score), value, *ends, _SCORE_TONES.get(score, "real")))
     text = (
         "Each score says how unlike the training images an image is. The area under the ROC curve is the chance that "
-        "an outlier gets a higher score than a test image. energy is E(x), elbo the VAE’s negative bound, joint their "
-        "sum."
+        "an outlier gets a higher score than a test image. The energy is E(x), the ELBO the VAE’s bound (its negative "
+        "is the score), the joint score the sum of both."
     )
     chart = figure(ranking_bars("AUROC by outlier set and score", bars)) if bars else ""
     tables = "".join(
@@ -177,11 +184,11 @@ def nearest_section(content: ReportContent) -> str:
         first = image_grid(sample[None], 1, padding=0, scale=scale)
         others = image_grid(neighbours, len(neighbours), padding=2, scale=scale)[2:-2]
         gap = np.full((first.shape[0], 10, 3), 112, np.uint8)
-        distances = ", ".join(format_value(float(value)) for value in nearest.distances[index])
+        distances = " · ".join(format_value(float(value)) for value in nearest.distances[index])
         alt = f"Sample {index + 1}, then its {len(neighbours)} nearest training images; distances {distances}"
-        caption = f"<b>Sample {index + 1}</b>, distances {escape(distances)}"
+        caption = f"<b>Sample {index + 1}</b>: {escape(distances)}"
         strips.append(figure(png_image(np.concatenate([first, gap, others], axis=1), alt), caption))
-    text = "First the sample, then the training images nearest to it. Copies would show as equal pairs."
+    text = "First the sample, then the training images nearest to it, with their distances. Copies would show as equal pairs."
     return paragraphs(text, nearest_sentence(nearest)) + f'<div class="neighbours">{"".join(strips)}</div>'
 
 

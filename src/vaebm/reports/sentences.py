@@ -39,6 +39,12 @@ def _frechets(evaluation: Evaluation, kind: str) -> list[float]:
     return [value for value in values if value is not None and np.isfinite(value)]
 
 
+def _move(rows: Mapping[str, QualityRow]) -> str:
+    before, after, floor = (format_value(rows.get(kind, {}).get("frechet")) for kind in ("vae", "vaebm", "real"))
+    # No-break spaces keep a pair of numbers and its floor on one line.
+    return f"{before}\u00a0→\u00a0{after} (floor\u00a0{floor})"
+
+
 def headline(evaluation: Evaluation) -> str:
     """Say in one sentence what the energy network adds to the VAE.
 
@@ -64,13 +70,12 @@ def headline(evaluation: Evaluation) -> str:
     shares = [number(rows["vaebm"].get("closed")) for rows in rows_by_judge(evaluation).values()]
     known = [share for share in shares if share is not None and np.isfinite(share)]
     ground = f", where real images reach {_range_text(floor)}" if floor else ""
-    moved = f"the Fréchet distance from {_range_text(before)} to {_range_text(after)}{ground}"
     if not known:
-        return f"The energy network brings {moved}."
-    judges = {1: "one judge", 2: "both judges"}.get(len(known), f"all {len(known)} judges")
-    closed = _range_text(known, "percent")
-    closed = closed.replace(" % to", " to")
-    return f"The energy network closes {closed} of the gap between VAE and real images ({judges}): {moved}."
+        moved = f"from {_range_text(before)} to {_range_text(after)}{ground}"
+        return f"The energy network brings the Fréchet distance {moved}."
+    closed = _range_text(known, "percent").replace(" % to", " to")
+    moves = ", ".join(_move(rows) for rows in list(rows_by_judge(evaluation).values())[:2])
+    return f"The energy network closes {closed} of the Fréchet distance between its VAE and real images: {moves}."
 
 
 def steps_sentence(evaluation: Evaluation) -> str:
@@ -106,25 +111,24 @@ def steps_sentence(evaluation: Evaluation) -> str:
     )
 
 
-def shares_sentence(row: QualityRow, who: str) -> str:
+def shares_sentence(row: QualityRow) -> str:
     """Say between which shares the classes of one set of images lie.
 
     Args:
         row: a row of sample quality with `shares`.
-        who: whose images they are.
 
     Returns:
         The sentence, or "" without shares.
 
     Example:
-        >>> shares_sentence({"shares": [0.4, 0.6]}, "the VAEBM")
-        'The classes of the VAEBM have shares from 0.400 to 0.600.'
+        >>> shares_sentence({"what": "VAEBM", "shares": [0.4, 0.6]})
+        'VAEBM: every class has a share between 0.400 and 0.600.'
     """
     shares = row.get("shares") or []
     if not shares:
         return ""
     low, high = format_value(min(shares), "unit"), format_value(max(shares), "unit")
-    return f"The classes of {who} have shares from {low} to {high}."
+    return f"{row.get('what', '')}: every class has a share between {low} and {high}."
 
 
 def weak_spots(evaluation: Evaluation) -> list[str]:
@@ -139,7 +143,7 @@ def weak_spots(evaluation: Evaluation) -> list[str]:
     Example:
         >>> area = {"value": 0.505, "low": 0.49, "high": 0.52}
         >>> weak_spots({"outliers": [{"set": "uniform noise", "score": "energy", "auroc": area}]})
-        ['energy is weakest on uniform noise: AUROC 0.505 [0.490, 0.520], no better than chance.']
+        ['The energy is weakest on uniform noise: AUROC 0.505 [0.490, 0.520], no better than chance.']
     """
     by_score: dict[str, list[tuple[float, str, Mapping[str, Any]]]] = {}
     for entry in evaluation.get("outliers", []):
@@ -158,7 +162,8 @@ def weak_spots(evaluation: Evaluation) -> list[str]:
             remark = ", no better than chance"
         elif value >= 0.99:
             remark = ", still almost perfect"
-        sentences.append(f"{score} is weakest on {name}: AUROC {format_value(worst, 'interval')}{remark}.")
+        subject = {"energy": "The energy", "elbo": "The ELBO", "joint": "The joint score"}.get(score, score)
+        sentences.append(f"{subject} is weakest on {name}: AUROC {format_value(worst, 'interval')}{remark}.")
     return sentences
 
 
@@ -173,11 +178,11 @@ def p_value_sentence(evaluation: Evaluation) -> str:
 
     Example:
         >>> p_value_sentence({"p_values": [{"level": 0.05, "measured": 0.053, "n": 10000}]})
-        'The share of false alarms is at most 0.3 points away from its level.'
+        'The share of false alarms is at most 0.30 points away from its level.'
     """
     pairs = [(number(row.get("level")), number(row.get("measured"))) for row in evaluation.get("p_values", [])]
     gaps = [abs(measured - level) for level, measured in pairs if level is not None and measured is not None]
-    return f"The share of false alarms is at most {100 * max(gaps):.1f} points away from its level." if gaps else ""
+    return f"The share of false alarms is at most {100 * max(gaps):.2f} points away from its level." if gaps else ""
 
 
 def nearest_sentence(nearest: NearestImages) -> str:
@@ -201,3 +206,69 @@ def nearest_sentence(nearest: NearestImages) -> str:
         else "no sign of copying"
     )
     return f"{sentence}; for unseen real images it is {usual:.3g} ({nearest.measure}): {verdict}."
+
+
+def find_value(nested: Mapping[str, Any], key: str) -> Any:
+    """Return the first value under a key, however deep it lies; None if there is none.
+
+    Example:
+        >>> find_value({"model": {"chain_image": "sampled"}}, "chain_image")
+        'sampled'
+    """
+    if key in nested:
+        return nested[key]
+    for value in nested.values():
+        found = find_value(value, key) if isinstance(value, Mapping) else None
+        if found is not None:
+            return found
+    return None
+
+
+_FIELDS = {
+    "chain_image": "the energy sees the {} image in a chain",
+    "loss_image": "the {} image in the loss",
+    "output_image": "and the {} image is given out",
+}
+
+
+def image_fields_sentence(config: Mapping[str, Any]) -> str:
+    """Say which image of the decoder the energy sees and which is given out.
+
+    Args:
+        config: the configuration, with `chain_image`, `loss_image` and `output_image` somewhere in it.
+
+    Returns:
+        The sentence, or "" without these fields.
+
+    Example:
+        >>> image_fields_sentence({"images": {"chain_image": "sampled", "loss_image": "sampled", "output_image": "mean"}})
+        'The energy sees the sampled image in a chain, the sampled image in the loss, and the mean image is given out.'
+    """
+    values = {field: find_value(config, field) for field in _FIELDS}
+    parts = [text.format(values[field]) for field, text in _FIELDS.items() if values[field] is not None]
+    sentence = ", ".join(parts)
+    return f"{sentence[:1].upper()}{sentence[1:]}." if parts else ""
+
+
+def limits(config: Mapping[str, Any]) -> list[str]:
+    """Say what a model of this kind cannot do.
+
+    Args:
+        config: the configuration; a `chain_image` of "mean" adds a limit.
+
+    Returns:
+        Sentences.
+    """
+    sentences = [
+        "The chains are short: they improve samples, but they are not known to have reached the distribution of the "
+        "model. Much longer chains may look worse.",
+        "Image quality does not reach that of diffusion models; what the model adds is an energy for each image.",
+        "A judge is a classifier of this data set: what it does not look at, it does not measure. Distances between "
+        "pixels find copies, not copies that are shifted or redrawn.",
+    ]
+    if find_value(config, "chain_image") == "mean":
+        sentences.append(
+            "The energy sees the mean image of the decoder in a chain. This is a density over noise, not over images: "
+            "likelihoods of images are not defined, and the joint outlier score is a heuristic."
+        )
+    return sentences

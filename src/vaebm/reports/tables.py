@@ -14,7 +14,7 @@ import numpy as np
 
 from vaebm.reports.content import number
 
-Kind = Literal["text", "digits", "unit", "percent", "points", "count", "interval"]
+Kind = Literal["text", "digits", "unit", "percent", "rate", "points", "margin", "count", "interval"]
 
 EMPTY = "–"
 
@@ -74,8 +74,9 @@ def format_value(value: object, kind: Kind = "digits") -> str:
     Args:
         value: the value; None gives a dash.
         kind: "text" as it is; "digits" three significant ones; "unit" three decimals, for values in [0, 1]; "percent"
-            of a fraction, one decimal; "points" a signed difference of fractions in percentage points; "count" a whole
-            number with separators; "interval" a value with its ends, from a mapping or an object.
+            of a fraction, one decimal; "rate" the same with two; "points" a signed difference of fractions in
+            percentage points, "margin" one without sign; "count" a whole number with separators; "interval" a value
+            with its ends, from a mapping or an object.
 
     Returns:
         The text.
@@ -84,7 +85,7 @@ def format_value(value: object, kind: Kind = "digits") -> str:
         >>> [format_value(x) for x in (427.31, 27.13, 0.01234, 12345.6, None)]
         ['427', '27.1', '0.0123', '12,346', '–']
         >>> format_value(0.961, "percent"), format_value(-0.002, "points"), format_value(5000, "count")
-        ('96.1 %', '-0.2', '5,000')
+        ('96.1 %', '-0.20', '5,000')
         >>> format_value({"value": 0.9981, "low": 0.997, "high": 0.999}, "interval")
         '0.998 [0.997, 0.999]'
     """
@@ -112,7 +113,9 @@ _WRITERS: dict[str, Callable[[float], str]] = {
     "digits": _three_digits,
     "unit": "{:.3f}".format,
     "percent": lambda value: f"{100 * value:.1f} %",
-    "points": lambda value: f"{100 * value:+.1f}",
+    "rate": lambda value: f"{100 * value:.2f} %",
+    "points": lambda value: f"{100 * value:+.2f}",
+    "margin": lambda value: f"±{100 * value:.2f}",
     "count": lambda value: f"{round(value):,}",
 }
 
@@ -231,9 +234,9 @@ def html_table(table: Table) -> str:
         lines = "".join(_html_row(table, columns, row) for row in members)
         head = f'<tr><th class="group" colspan="{len(columns)}" scope="rowgroup">{escape(heading)}</th></tr>'
         bodies.append(f"<tbody>{head if table.group else ''}{lines}</tbody>")
-    caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
+    caption = f'<p class="caption">{escape(table.caption)}</p>' if table.caption else ""
     return (
-        f'<div class="scroll" role="region" aria-label="{escape(table.caption)}" tabindex="0"><table>{caption}'
+        f'{caption}<div class="scroll" role="region" aria-label="{escape(table.caption)}" tabindex="0"><table>'
         f"<thead><tr>{titles}</tr></thead>{''.join(bodies)}</table></div>"
     )
 

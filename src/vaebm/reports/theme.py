@@ -19,10 +19,10 @@ html { scroll-behavior: smooth; -webkit-text-size-adjust: 100%; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 1.0625rem/1.6 var(--serif); }
 main, header, footer { max-width: 68rem; margin: 0 auto; padding: 0 clamp(1rem, 4vw, 2.5rem); }
 header { padding-top: clamp(1.75rem, 6vw, 4rem); }
-
-  1, h2, h3, nav, table, figcaption, .tile, .eyebrow, summary, .controls, dt, footer, .note { font-family: var(--sans); }
+h1, h2, h3, nav, table, figcaption, .tile, .eyebrow, summary, .controls, dt, footer, .note {
+  font-family: var(--sans); }
 .eyebrow { margin: 0 0 .75rem; font-size: .9rem; font-weight: 600; letter-spacing: .02em; color: var(--tone-vaebm); }
-h1 { margin: 0 0 1.25rem; max-width: 34ch; font-size: clamp(1.45rem, 1.1rem + 2vw, 2.3rem); line-height: 1.22;
+h1 { margin: 0 0 1.25rem; max-width: 40ch; font-size: clamp(1.4rem, 1.1rem + 1.6vw, 2.1rem); line-height: 1.25;
   letter-spacing: -.015em; font-weight: 680; text-wrap: balance; }
 h2 { margin: 0 0 .6rem; font-size: 1.35rem; line-height: 1.3; letter-spacing: -.01em; }
 h3 { margin: 1.75rem 0 .5rem; font-size: 1rem; }
@@ -41,12 +41,13 @@ figure svg { display: block; width: 100%; height: auto; }
 figcaption { margin-top: .5rem; font-size: .875rem; line-height: 1.45; color: var(--ink-soft); }
 figcaption b { color: var(--ink); }
 .pixels { image-rendering: pixelated; }
-.trio { display: grid; gap: 1rem 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); }
+.trio { display: grid; margin-top: 1.1rem; gap: 1rem 1.5rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); }
 .vae > figcaption b { color: var(--tone-vae); } .vaebm > figcaption b { color: var(--tone-vaebm); }
 .vae > img { outline: 2px solid var(--tone-vae); } .vaebm > img { outline: 2px solid var(--tone-vaebm); }
 .charts { display: grid; gap: 1.25rem 1.75rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); }
-.small-charts { grid-template-columns: repeat(auto-fit, minmax(min(100%, 13rem), 1fr)); }
+.small-charts { grid-template-columns: repeat(auto-fit, minmax(min(100%, 9.5rem), 1fr)); }
 .charts figure { margin: 0; max-width: 30rem; }
 .tiles { display: grid; gap: 1rem; margin: 0 0 1.5rem; padding: 0; list-style: none; max-width: none;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr)); }
@@ -61,7 +62,7 @@ figcaption b { color: var(--ink); }
 .scroll { overflow-x: auto; margin: 0 0 1.25rem; }
 table { border-collapse: collapse; font-size: .9rem; line-height: 1.4; font-variant-numeric: tabular-nums;
   min-width: 60%; }
-caption { text-align: left; padding-bottom: .5rem; font-weight: 600; }
+.caption { margin: 1.25rem 0 .4rem; font: 600 .9rem var(--sans); }
 th, td { padding: .42rem .9rem .42rem 0; text-align: left; white-space: nowrap; font-weight: 400;
   border-bottom: 1px solid var(--rule); }
 thead th { font-size: .8rem; color: var(--ink-soft); vertical-align: bottom; }
@@ -93,7 +94,7 @@ pre { overflow-x: auto; margin: .75rem 0 0; padding: 1rem; background: var(--was
   font: .8rem/1.5 var(--mono); }
 code { font: .85em var(--mono); overflow-wrap: anywhere; }
 dt { font-weight: 600; font-size: .95rem; } dd { margin: 0 0 .75rem; }
-.note { font-size: .875rem; color: var(--ink-soft); }
+.note { margin-top: 1rem; font-size: .875rem; color: var(--ink-soft); }
 footer { padding-top: 1.5rem; padding-bottom: 3rem; font-size: .85rem; color: var(--ink-soft); }
 @media (max-width: 40rem) { body { font-size: 1rem; } .controls { flex-wrap: wrap; }
   .controls output { flex: 1 0 100%; } }

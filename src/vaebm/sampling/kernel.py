@@ -29,7 +29,7 @@ class ChainState:
 
 @dataclass(frozen=True)
 class KernelInfo:
-    """Diagnostics of one step, each (B,): the log-density before the step, the norm of its gradient, the distance moved."""
+    """Diagnostics of one step, each (B,): log-density before the step, norm of its gradient, distance moved."""
 
     log_density: Tensor
     grad_norm: Tensor

@@ -1,8 +1,8 @@
 r"""The replay buffer of the paper: chains restart from N(0, I) with probability 1 − p, else where an earlier one ended.
 
-The buffer is a first-in first-out list of end points with explicit state: drawing doesn't change it, and writing returns
-a new value. It keeps the first ``width`` entries of the noise: the latent part alone, as in the paper, or all of it; what
-it doesn't keep is drawn afresh.
+The buffer is a first-in first-out list of end points with explicit state: drawing doesn't change it, and writing
+returns a new value. It keeps the first ``width`` entries of the noise: the latent part alone, as in the paper, or all
+of it; what it doesn't keep is drawn afresh.
 
 References:
     VAEBM: A Symbiosis between Variational Autoencoders and Energy-based Models, https://arxiv.org/abs/2010.00654
@@ -44,7 +44,9 @@ def empty_buffer(capacity: int, width: int) -> ReplayBuffer:
     return ReplayBuffer(torch.zeros(0, width), capacity)
 
 
-def draw_start(buffer: ReplayBuffer, shape: tuple[int, int], probability: float, generator: torch.Generator) -> StartPoints:
+def draw_start(
+    buffer: ReplayBuffer, shape: tuple[int, int], probability: float, generator: torch.Generator
+) -> StartPoints:
     """Draws start points for a batch of chains.
 
     Arguments:
@@ -65,6 +67,7 @@ def draw_start(buffer: ReplayBuffer, shape: tuple[int, int], probability: float,
 
 
 def write_back(buffer: ReplayBuffer, noise: Tensor) -> ReplayBuffer:
-    """Appends end points (B, D) and drops the oldest beyond the capacity."""
+    """Appends end points (B, D) and drops the oldest beyond the capacity; returns a new buffer."""
     kept = noise.detach()[:, : buffer.noise.shape[1]].to(buffer.noise.device, buffer.noise.dtype)
-    return ReplayBuffer(torch.cat([buffer.noise, kept])[-buffer.capacity :], buffer.capacity)
+    joined = torch.cat([buffer.noise, kept])
+    return ReplayBuffer(joined[max(0, len(joined) - buffer.capacity) :], buffer.capacity)
