@@ -57,9 +57,9 @@ def generate(
     model: VAEBM,
     num_images: int,
     *,
-    num_steps: int,
-    step_size: float,
     generator: torch.Generator,
+    num_steps: int | None = None,
+    step_size: float | None = None,
     kernel: Kernel | None = None,
     noise: Tensor | None = None,
     batch_size: int = 250,
@@ -69,9 +69,9 @@ def generate(
     Arguments:
         model: The VAEBM.
         num_images: The number N of images.
-        num_steps: The number of kernel steps; 0 gives the VAE's samples.
-        step_size: The step size η of Langevin; not used with a kernel of your own.
         generator: The source of randomness; start noise is drawn from it too.
+        num_steps: The number of kernel steps, by default the model's; 0 gives the VAE's samples.
+        step_size: The step size η of Langevin, by default the model's; not used with a kernel of your own.
         kernel: The Markov kernel, by default Langevin.
         noise: Start points (N, D), by default standard-normal.
         batch_size: The number of chains that run at once.
@@ -80,13 +80,17 @@ def generate(
         Images (N, C, H, W) in [−1, 1], float32.
 
     Raises:
-        ValueError: If the noise has another shape.
+        ValueError: If the noise has another shape, or the model has no defaults and none are given.
     """
+    count = model.sampling.get("num_steps") if num_steps is None else num_steps
+    size = model.sampling.get("step_size") if step_size is None else step_size
+    if count is None or (size is None and kernel is None):
+        raise ValueError("the model stores no sampling defaults: give num_steps and step_size")
     start = start_noise(model, num_images, generator) if noise is None else noise
     if start.shape != (num_images, model.noise_layout.size):
         raise ValueError(f"noise has shape {tuple(start.shape)}: expected ({num_images}, {model.noise_layout.size})")
-    chosen = kernel or Langevin(step_size)
-    (seen,) = snapshots(model, start, (num_steps,), kernel=chosen, generator=generator, batch_size=batch_size)
+    chosen = kernel or Langevin(size)
+    (seen,) = snapshots(model, start, (count,), kernel=chosen, generator=generator, batch_size=batch_size)
     return seen.images
 
 

@@ -1,10 +1,12 @@
 r"""How odd an image is to a VAEBM: its energy, its ELBO, and both together.
 
-log h(x) ≥ ELBO(x) − E(x) − log Z, so *joint* = ELBO − E is the log-density up to a constant, bounded from below. All three
+log h(x) ≥ ELBO(x) − E(x) − log Z, so *joint* = ELBO − E bounds the log-density from below, up to a constant. All three
 keep their own sense (low energy, high ELBO, high joint = normal); ``outlier_score`` = −joint is higher for outliers.
 
-Each image gets posterior noise of its own, the same for every image and every call with the same generator seed, so that
-scores don't depend on batch size or order.
+An energy whose loss takes *sampled* images has only ever seen images with pixel noise: there E(x) stands for the mean of
+E(x + scale·noise), and joint is a score rather than a bound; so it is with ``chain_image="mean"``.
+
+One draw of noise serves all images, so that scores depend neither on batch size nor on order.
 
 References:
     VAEBM: A Symbiosis between Variational Autoencoders and Energy-based Models, https://arxiv.org/abs/2010.00654
@@ -41,31 +43,35 @@ def outlier_scores(
 ) -> OutlierScores:
     """Scores images.
 
-    The ELBO is averaged over posterior samples. Where the energy was trained on images with the VAE's pixel noise, it is
-    averaged over as many noisy copies.
+    The ELBO is averaged over posterior samples. Where the energy was trained on images with the VAE's pixel noise
+    (``loss_image="sampled"``), it is averaged over as many noisy copies.
 
     Arguments:
         model: The VAEBM.
         images: Images (N, C, H, W) in [−1, 1].
         num_posterior_samples: The number of posterior samples, and of noisy copies, for each image.
-        generator: The source of the noise; one draw serves all images.
+        generator: The source of the noise; the same state of it gives the same scores.
         batch_size: The number of images at once.
 
     Returns:
         energy, elbo and joint, each (N,).
 
     Raises:
-        ValueError: If the images have another shape than the model's.
+        ValueError: If the images have another shape than the model's, or there is no posterior sample.
     """
     if images.ndim != 4 or tuple(images.shape[1:]) != model.image_shape:
-        raise ValueError(f"images have shape {tuple(images.shape)}: expected (N, {', '.join(map(str, model.image_shape))})")
+        expected = ", ".join(map(str, model.image_shape))
+        raise ValueError(f"images have shape {tuple(images.shape)}: expected (N, {expected})")
+    if num_posterior_samples < 1:
+        raise ValueError(f"num_posterior_samples is {num_posterior_samples}: expected at least 1")
     device = next(model.parameters()).device
-    latent_size = model.noise_layout.latent_size
-    posterior_noise = torch.randn(num_posterior_samples, latent_size, generator=generator, device=generator.device).to(device)
-    pixel_noise = torch.randn(num_posterior_samples, *model.image_shape, generator=generator, device=generator.device).to(device)
-    noisy = model.image_fields.has_image_noise
+    latent_shape = (num_posterior_samples, model.noise_layout.latent_size)
+    posterior_noise = torch.randn(latent_shape, generator=generator, device=generator.device).to(device)
+    pixel_shape = (num_posterior_samples, *model.image_shape)
+    pixel_noise = torch.randn(pixel_shape, generator=generator, device=generator.device).to(device)
+    noisy = model.image_fields.loss_image == "sampled"
     energies, elbos = [], []
-    for batch in images.to(device).split(batch_size):
+    for batch in torch.split(images.to(device), batch_size):
         energy = elbo = batch.new_zeros(len(batch), dtype=torch.float64)
         for latent, pixel in zip(posterior_noise, pixel_noise, strict=True):
             terms = model.vae.elbo_terms(batch, latent.expand(len(batch), -1))

@@ -48,7 +48,7 @@ def run(arguments: Sequence[str]) -> int:
     if options.num_samples:
         settings = replace(settings, num_samples=options.num_samples)
     calibration = loaded.calibration or calibrate(loaded.model, splits.calibration, settings.num_posterior_samples)
-    sampling = replace(config.sampling, **loaded.sampling)
+    sampling = replace(config.sampling, **loaded.model.sampling)
     engine = make_engine(options.precision, "cpu")
     evaluation = evaluate_model(loaded.model, splits, judges, calibration, sampling, settings, engine, extra, print)
     evaluation["trained_steps"] = config.energy.num_steps

@@ -14,8 +14,17 @@ from torch import Tensor
 from vaebm.applications import Generation, outlier_scores, sample_chains, snapshots, start_noise
 from vaebm.data import ImageSet, Splits, outlier_sets, to_float, to_uint8
 from vaebm.distributed import Engine
-from vaebm.evaluation import Judge, Reference, SampleQuality, fraction_closed, make_reference, measure_against, measure_outliers
-from vaebm.metrics import conformal_p_values, false_positive_rates
+from vaebm.evaluation import (
+    Judge,
+    Reference,
+    SampleQuality,
+    fraction_closed,
+    frechet_to_reference,
+    make_reference,
+    measure_against,
+    measure_outliers,
+)
+from vaebm.metrics import Prdc, conformal_p_values, false_positive_rates, prdc
 from vaebm.models import VAEBM
 from vaebm.recipes.config import EvaluationConfig, SamplingConfig
 from vaebm.reports.content import Evaluation, QualityRow
@@ -115,21 +124,26 @@ def _judge(result: Evaluation, judge: Judge, chains: list[Generation], splits: S
     generator = torch.Generator().manual_seed(SEED)
     test, training = to_float(splits.test.images), to_float(splits.training.images)
     reference = make_reference(judge, test, training, num_samples=result["n"], generator=generator)
-    measured = {chain.step: measure_against(chain.images.cpu(), reference, generator=generator) for chain in chains}
-    vae, vaebm = measured[0], measured[num_steps]
-    rows = [_floor_row(reference, vae), _row("VAE", vae, None)]
+    distances = {chain.step: frechet_to_reference(chain.images.cpu(), reference) for chain in chains}
+    full = {
+        chain.step: measure_against(chain.images.cpu(), reference, generator=generator)
+        for chain in chains
+        if chain.step in (0, num_steps)
+    }
+    vae, vaebm = full[0], full[num_steps]
     closed = fraction_closed(vae.frechet, vaebm.frechet, vae.frechet_floor) if vae.frechet > vae.frechet_floor else None
-    result["quality"] += [*rows, _row("VAEBM", vaebm, closed)]
+    result["quality"] += [_floor_row(reference, vae), _row("VAE", vae, None), _row("VAEBM", vaebm, closed)]
     result["steps_curve"] += [
-        {"num_steps": step, "judge": judge.name, "frechet": quality.frechet, "n": quality.num_samples}
-        for step, quality in measured.items()
+        {"num_steps": step, "judge": judge.name, "frechet": distance, "n": result["n"]}
+        for step, distance in distances.items()
     ]
 
 
 def _row(what: str, quality: SampleQuality, closed: float | None) -> QualityRow:
     row = QualityRow(
         judge=quality.judge, judge_sha256=quality.judge_sha256, what=what, n=quality.num_samples, seed=quality.seed,
-        frechet=quality.frechet, kernel=quality.kernel.mean, kernel_std=quality.kernel.std, closed=closed, **asdict(quality.prdc),
+        frechet=quality.frechet, kernel=quality.kernel.mean, kernel_std=quality.kernel.std, closed=closed,
+        **_prdc(quality.prdc),
     )  # fmt: skip
     if quality.classes is not None:
         row["confidence"], row["shares"] = quality.classes.mean_confidence, list(quality.classes.shares)
@@ -137,14 +151,19 @@ def _row(what: str, quality: SampleQuality, closed: float | None) -> QualityRow:
 
 
 def _floor_row(reference: Reference, vae: SampleQuality) -> QualityRow:
-    floor = vae
+    """Returns the row of n training images in the place of samples."""
     row = QualityRow(
-        judge=floor.judge, judge_sha256=floor.judge_sha256, what="floor", n=floor.num_samples, seed=floor.seed,
-        frechet=floor.frechet_floor, kernel=floor.kernel_floor.mean, kernel_std=floor.kernel_floor.std, closed=None,
+        judge=vae.judge, judge_sha256=vae.judge_sha256, what="floor", n=vae.num_samples, seed=vae.seed,
+        frechet=vae.frechet_floor, kernel=vae.kernel_floor.mean, kernel_std=vae.kernel_floor.std, closed=None,
+        **_prdc(prdc(reference.test.features, reference.training.features)),
     )  # fmt: skip
     if vae.classes is not None:
         row["confidence"], row["shares"] = vae.classes.reference_mean_confidence, list(vae.classes.reference_shares)
     return row
+
+
+def _prdc(figures: Prdc) -> dict[str, float]:
+    return {name: getattr(figures, name) for name in ("precision", "recall", "density", "coverage")}
 
 
 def _diagnose(model: VAEBM, chains: list[Generation]) -> dict[str, Any]:

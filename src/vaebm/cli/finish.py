@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 
 import numpy as np
 import torch
 
 from vaebm.applications import snapshots, start_noise
 from vaebm.checkpoint import write_bytes, write_json
+from vaebm.cli.card import training_summary, write_card
 from vaebm.cli.evaluation import SEED, calibrate, evaluate_model, record_chain
 from vaebm.cli.stages import Interrupted, Run, save_checkpoint
 from vaebm.data import to_float, to_uint8
 from vaebm.recipes import save, to_dict
-from vaebm.reports import Evaluation, NearestImages, ReportContent, evaluation_text, model_card, render_report
+from vaebm.reports import Evaluation, NearestImages, ReportContent, evaluation_text, render_report
 from vaebm.sampling import Langevin
 
 NUM_SHOWN, NUM_CHAINS, NUM_NEAREST, NUM_NEIGHBOURS = 100, 16, 8, 4
@@ -37,8 +37,7 @@ def finish(run: Run) -> None:
     evaluation["trained_steps"] = config.energy.num_steps
     _leave_if_asked(run)
     details = {"config": to_dict(config), "selection": {k: v for k, v in run.stored.get("best", {}).items() if k != "energy"}}
-    card = model_card(config.data.source, to_dict(config), evaluation)
-    save(model, run.folder.model, sampling=asdict(config.sampling), calibration=calibration, card=card, details=details)
+    save(model, run.folder.model, calibration=calibration, card=write_card(run, evaluation), details=details)
     write_json(run.folder.evaluation, evaluation)
     run.seconds["evaluation"] = before + time.monotonic() - began
     seconds = {name: round(value, 1) for name, value in run.seconds.items()}
@@ -61,11 +60,9 @@ def _content(run: Run, evaluation: Evaluation) -> ReportContent:
         vae, vaebm = snapshots(model, start, (0, steps), kernel=kernel, generator=generator)
         every = max(1, steps // 30)
         record = record_chain(model, NUM_CHAINS, steps, config.sampling.step_size, generator, every)
-    minutes = {name: value / 60 for name, value in run.seconds.items()}
-    times = ", ".join(f"{name} {value:.1f} min" for name, value in minutes.items())
     return ReportContent(
         title=f"VAEBM on {config.data.source}",
-        summary=f"{len(run.splits.training):,} training images of {config.data.source}, seed {config.seed}; {times}.",
+        summary=training_summary(run),
         config=to_dict(config),
         provenance=run.folder.read_provenance(),
         vae_samples=to_uint8(vae.images.cpu()),

@@ -37,8 +37,8 @@ def run(arguments: Sequence[str]) -> int:
 
     loaded = read_model(options.model)
     generator = torch.Generator().manual_seed(options.seed)
-    num_steps = loaded.sampling["num_steps"] if options.num_steps is None else options.num_steps
-    step_size = options.step_size or loaded.sampling["step_size"]
+    num_steps = loaded.model.sampling["num_steps"] if options.num_steps is None else options.num_steps
+    step_size = options.step_size or loaded.model.sampling["step_size"]
     if options.chain:
         data = _chain(loaded.model, options.num_images, num_steps, step_size, generator)
     else:

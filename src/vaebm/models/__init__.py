@@ -1,4 +1,4 @@
-"""VAEs, energy networks and their product; classifiers as feature extractors. Nothing here samples, trains or reads files."""
+"""VAEs, energy networks and their product; classifiers as feature extractors. Nothing here samples or trains."""
 
 from vaebm.models.classifier import Classifier
 from vaebm.models.conv_vae import ConvVAE

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 
@@ -52,6 +51,7 @@ class Classifier(nn.Module):
         dropout: The dropout probability before the last layer.
 
     Example:
+        >>> import torch
         >>> classifier = Classifier((1, 28, 28), num_classes=10, widths=(8, 16), num_features=32)
         >>> classifier(torch.zeros(2, 1, 28, 28)).shape
         torch.Size([2, 10])

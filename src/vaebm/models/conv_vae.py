@@ -11,7 +11,9 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from torch.nn import functional
 
 from vaebm.distributions import NoiseLayout, Normal
 from vaebm.models.vae import Decoded, ElboTerms
+from vaebm.nn import at_least_float32
 
 BODIES = ("dense", "convolutional")
 SCALES = ("fixed", "shared", "pixel")
@@ -26,7 +29,7 @@ SCALES = ("fixed", "shared", "pixel")
 
 def _dense(sizes: Sequence[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for incoming, outgoing in zip(sizes[:-1], sizes[1:], strict=True):
+    for incoming, outgoing in pairwise(sizes):
         layers += [nn.Linear(incoming, outgoing), nn.SiLU()]
     return nn.Sequential(*layers)
 
@@ -60,15 +63,36 @@ def _convolutional_encoder(image_shape: Sequence[int], widths: Sequence[int], nu
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(incoming * height * width, num_features), nn.SiLU())
 
 
-def _convolutional_decoder(image_shape: Sequence[int], widths: Sequence[int], num_latents: int, num_hidden: int, out_channels: int) -> nn.Sequential:
+def _convolutional_decoder(
+    image_shape: Sequence[int], widths: Sequence[int], num_latents: int, num_hidden: int, out_channels: int
+) -> nn.Sequential:
     sizes = _sizes(image_shape, len(widths))
     channels = list(reversed(widths))
     height, width = sizes[-1]
     first = nn.Linear(num_hidden, channels[0] * height * width)
-    layers: list[nn.Module] = [*_dense([num_latents, num_hidden]), first, nn.SiLU(), nn.Unflatten(1, (channels[0], height, width))]
+    unflatten = nn.Unflatten(1, (channels[0], height, width))
+    layers: list[nn.Module] = [*_dense([num_latents, num_hidden]), first, nn.SiLU(), unflatten]
     for incoming, outgoing, size in zip(channels, [*channels[1:], channels[-1]], reversed(sizes[:-1]), strict=True):
         layers += [_Upsample(size), nn.Conv2d(incoming, outgoing, 5, padding=2), nn.SiLU()]
     return nn.Sequential(*layers, nn.Conv2d(channels[-1], out_channels, 3, padding=1))
+
+
+def _dense_decoder(
+    image_shape: Sequence[int], widths: Sequence[int], num_latents: int, out_channels: int
+) -> nn.Sequential:
+    shape = (out_channels, *image_shape[1:])
+    out = nn.Linear(widths[0], math.prod(shape))
+    return nn.Sequential(_dense([num_latents, *reversed(widths)]), out, nn.Unflatten(1, shape))
+
+
+def _posterior(num_features: int, num_above: int, num_hidden: int, size: int) -> nn.Module:
+    if num_above == 0:
+        return nn.Linear(num_features, 2 * size)
+    return nn.Sequential(_dense([num_features + num_above, num_hidden]), nn.Linear(num_hidden, 2 * size))
+
+
+def _prior(num_above: int, num_hidden: int, size: int) -> nn.Module:
+    return nn.Sequential(_dense([num_above, num_hidden, num_hidden]), nn.Linear(num_hidden, 2 * size))
 
 
 class ConvVAE(nn.Module):
@@ -106,8 +130,7 @@ class ConvVAE(nn.Module):
         scale: float = 0.1,
     ) -> None:
         super().__init__()
-        _check(image_shape, latent_groups, body, scale_kind, scale)
-        self.arguments = {
+        self.arguments: dict[str, Any] = {
             "image_shape": list(image_shape),
             "latent_groups": list(latent_groups),
             "body": body,
@@ -116,40 +139,32 @@ class ConvVAE(nn.Module):
             "scale_kind": scale_kind,
             "scale": scale,
         }
+        _check(self.arguments)
         self.image_shape = tuple(image_shape)
         self.noise_layout = NoiseLayout(tuple((size,) for size in latent_groups))
         self.scale_kind, self.scale = scale_kind, scale
-        pixels, num_latents = math.prod(image_shape), sum(latent_groups)
+        num_latents = sum(latent_groups)
         out_channels = image_shape[0] * (2 if scale_kind == "pixel" else 1)
         if body == "dense":
-            self.encoder = nn.Sequential(nn.Flatten(), _dense([pixels, *widths]))
-            out = nn.Linear(widths[0], out_channels * image_shape[1] * image_shape[2])
-            shape = (out_channels, *self.image_shape[1:])
-            self.decoder = nn.Sequential(_dense([num_latents, *reversed(widths)]), out, nn.Unflatten(1, shape))
+            self.encoder = nn.Sequential(nn.Flatten(), _dense([math.prod(image_shape), *widths]))
+            self.decoder = _dense_decoder(image_shape, widths, num_latents, out_channels)
         else:
             self.encoder = _convolutional_encoder(image_shape, widths, num_hidden)
             self.decoder = _convolutional_decoder(image_shape, widths, num_latents, num_hidden, out_channels)
         num_features = widths[-1] if body == "dense" else num_hidden
-        above = [sum(latent_groups[:index]) for index in range(len(latent_groups))]
-        self.posteriors = nn.ModuleList(
-            nn.Linear(num_features, 2 * size) if seen == 0
-            else nn.Sequential(_dense([num_features + seen, num_hidden]), nn.Linear(num_hidden, 2 * size))
-            for seen, size in zip(above, latent_groups, strict=True)
-        )  # fmt: skip
-        self.priors = nn.ModuleList(
-            nn.Sequential(_dense([seen, num_hidden, num_hidden]), nn.Linear(num_hidden, 2 * size))
-            for seen, size in zip(above[1:], latent_groups[1:], strict=True)
-        )
+        groups = [(sum(latent_groups[:index]), size) for index, size in enumerate(latent_groups)]
+        self.posteriors = nn.ModuleList(_posterior(num_features, above, num_hidden, size) for above, size in groups)
+        self.priors = nn.ModuleList(_prior(above, num_hidden, size) for above, size in groups[1:])
         self.log_scale = nn.Parameter(torch.tensor(math.log(0.3))) if scale_kind == "shared" else None
 
     def _prior(self, latents: list[Tensor], like: Tensor) -> Normal:
         if not latents:
             return Normal(torch.zeros_like(like), torch.ones_like(like))
-        mean, log_scale = self.priors[len(latents) - 1](torch.cat(latents, 1)).float().chunk(2, 1)
+        mean, log_scale = at_least_float32(self.priors[len(latents) - 1](torch.cat(latents, 1))).chunk(2, 1)
         return Normal(mean, _soft_clamp(log_scale).exp())
 
     def _pixels(self, latents: list[Tensor]) -> Normal:
-        parameters = self.decoder(torch.cat(latents, 1)).float()
+        parameters = at_least_float32(self.decoder(torch.cat(latents, 1)))
         if self.scale_kind == "pixel":
             mean, raw = parameters.chunk(2, 1)
             return Normal(mean.tanh(), self.scale + functional.softplus(raw - 1))
@@ -172,14 +187,14 @@ class ConvVAE(nn.Module):
         divergences, prior_noise = [], []
         for network, noise in zip(self.posteriors, self.noise_layout.split(posterior_noise), strict=True):
             prior = self._prior(latents, noise)
-            shift, log_ratio = network(torch.cat([features, *latents], 1)).float().chunk(2, 1)
+            shift, log_ratio = at_least_float32(network(torch.cat([features, *latents], 1))).chunk(2, 1)
             posterior = Normal(prior.mean + shift, prior.scale * _soft_clamp(log_ratio).exp())
             latent = posterior.transport(noise)
             divergences.append(posterior.kl(prior))
             prior_noise.append((latent - prior.mean) / prior.scale)
             latents.append(latent)
         pixels = self._pixels(latents)
-        log_likelihood = pixels.log_prob(images.float())
+        log_likelihood = pixels.log_prob(at_least_float32(images))
         noise_at = self.noise_layout.join(prior_noise)
         return ElboTerms(log_likelihood, torch.stack(divergences, 1), pixels.mean, pixels.scale, noise_at)
 
@@ -188,14 +203,16 @@ def _soft_clamp(values: Tensor, limit: float = 5.0) -> Tensor:
     return limit * torch.tanh(values / limit)
 
 
-def _check(image_shape: Sequence[int], latent_groups: Sequence[int], body: str, scale_kind: str, scale: float) -> None:
+def _check(arguments: Mapping[str, Any]) -> None:
+    image_shape = arguments["image_shape"]
     if len(image_shape) != 3 or image_shape[0] not in (1, 3) or not all(8 <= size <= 128 for size in image_shape[1:]):
         raise ValueError(f"image_shape is {tuple(image_shape)}: expected (1 or 3, 8 … 128, 8 … 128)")
-    if not latent_groups or any(size < 1 for size in latent_groups):
-        raise ValueError(f"latent_groups is {tuple(latent_groups)}: expected one or more positive numbers")
-    if body not in BODIES:
-        raise ValueError(f"body is {body!r}: expected one of {', '.join(BODIES)}")
-    if scale_kind not in SCALES:
-        raise ValueError(f"scale_kind is {scale_kind!r}: expected one of {', '.join(SCALES)}")
-    if not scale > 0:
-        raise ValueError(f"scale is {scale}: expected a positive number")
+    for name in ("latent_groups", "widths"):
+        if not arguments[name] or any(size < 1 for size in arguments[name]):
+            raise ValueError(f"{name} is {tuple(arguments[name])}: expected one or more positive numbers")
+    for name, allowed in (("body", BODIES), ("scale_kind", SCALES)):
+        if arguments[name] not in allowed:
+            raise ValueError(f"{name} is {arguments[name]!r}: expected one of {', '.join(allowed)}")
+    for name in ("num_hidden", "scale"):
+        if not arguments[name] > 0:
+            raise ValueError(f"{name} is {arguments[name]}: expected a positive number")

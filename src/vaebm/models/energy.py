@@ -1,8 +1,8 @@
 r"""The energy network E(x): low energy = likely.
 
 One class for all of them: plain strided convolutions or the paper's residual blocks, then a scalar head. Images are
-clamped to [−1, 1] and mapped to [0, 1] first: E∘clamp is what is trained and what is sampled. No batch norm: the energy of
-an image must not depend on its neighbours.
+clamped to [−1, 1] and mapped to [0, 1] first: E∘clamp is what is trained and what is sampled. No batch norm: the energy
+of an image must not depend on its neighbours.
 
 References:
     VAEBM: A Symbiosis between Variational Autoencoders and Energy-based Models, https://arxiv.org/abs/2010.00654
@@ -10,7 +10,8 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,8 +67,7 @@ class EnergyNetwork(nn.Module):
         normalization: str = "weight",
     ) -> None:
         super().__init__()
-        _check(blocks, widths, depth, stem_kernel_size, pooling, normalization)
-        self.arguments = {
+        self.arguments: dict[str, Any] = {
             "image_shape": list(image_shape),
             "blocks": blocks,
             "widths": list(widths),
@@ -77,6 +77,7 @@ class EnergyNetwork(nn.Module):
             "pooling": pooling,
             "normalization": normalization,
         }
+        _check(self.arguments)
         channels, height, width = image_shape
         self.body = nn.Sequential(*_body(channels, blocks, widths, depth, stem_kernel_size, normalization))
         for _ in widths:
@@ -122,15 +123,16 @@ def _body(
     return layers
 
 
-def _check(blocks: str, widths: Sequence[int], depth: int, stem_kernel_size: int, pooling: str, normalization: str) -> None:
-    for name, value, allowed in (
-        ("blocks", blocks, BLOCKS),
-        ("pooling", pooling, POOLINGS),
-        ("normalization", normalization, NORMALIZATIONS),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{name} is {value!r}: expected one of {', '.join(allowed)}")
+def _check(arguments: Mapping[str, Any]) -> None:
+    for name, allowed in (("blocks", BLOCKS), ("pooling", POOLINGS), ("normalization", NORMALIZATIONS)):
+        if arguments[name] not in allowed:
+            raise ValueError(f"{name} is {arguments[name]!r}: expected one of {', '.join(allowed)}")
+    image_shape, widths, depth = arguments["image_shape"], arguments["widths"], arguments["depth"]
+    if len(image_shape) != 3 or any(size < 1 for size in image_shape):
+        raise ValueError(f"image_shape is {tuple(image_shape)}: expected three positive numbers (C, H, W)")
     if not widths or any(width < 1 for width in widths) or depth < 1:
         raise ValueError(f"widths {tuple(widths)} and depth {depth}: expected positive numbers, at least one width")
-    if stem_kernel_size % 2 == 0 or stem_kernel_size < 1:
-        raise ValueError(f"stem_kernel_size is {stem_kernel_size}: expected an odd positive number")
+    if arguments["stem_kernel_size"] % 2 == 0 or arguments["stem_kernel_size"] < 1:
+        raise ValueError(f"stem_kernel_size is {arguments['stem_kernel_size']}: expected an odd positive number")
+    if arguments["num_hidden"] < 0:
+        raise ValueError(f"num_hidden is {arguments['num_hidden']}: expected 0 or a positive number")

@@ -1,7 +1,7 @@
 r"""What a VAE is to the rest of the house.
 
-log p(x) ≥ ELBO(x) = E_q[log p(x|z)] − Σ_l KL(q(z_l|x, z_<l) ‖ p(z_l|z_<l)), with latent groups z_1 … z_L top-down. Every
-latent is standard-normal noise, transported: z_l = μ_l(z_<l) + σ_l(z_<l)·noise_l.
+log p(x) ≥ ELBO(x) = E_q[log p(x|z)] − Σ_l KL(q(z_l|x, z_<l) ‖ p(z_l|z_<l)), with latent groups z_1 … z_L top-down.
+Every latent is standard-normal noise, transported: z_l = μ_l(z_<l) + σ_l(z_<l)·noise_l.
 
 References:
     Auto-Encoding Variational Bayes, https://arxiv.org/abs/1312.6114
@@ -31,8 +31,8 @@ class Decoded:
 class ElboTerms:
     """The terms of the ELBO for each image, in nats: log_likelihood (B,), kl (B, groups), both float64.
 
-    The reconstruction and the scale are those of the pixel likelihood (B, C, H, W); the noise is what the prior needs to arrive at the same latents,
-    shape (B, latent_size): the image's place in noise space.
+    The reconstruction and the scale are those of the pixel likelihood (B, C, H, W); the noise is what the prior needs to
+    arrive at the same latents, shape (B, latent_size): the image's place in noise space.
     """
 
     log_likelihood: Tensor

@@ -4,8 +4,8 @@ In noise space the change of variables cancels every scale of the VAE, so the sa
 
     log h(noise) = −E(image(noise)) − ½ |noise|² + const,    image = mean(z(noise_z)) + scale(z(noise_z)) · noise_x.
 
-With ``chain_image="mean"`` the energy sees the decoder's mean instead and there is no image noise: a density over noise,
-not over images.
+With ``chain_image="mean"`` the energy sees the decoder's mean instead: a density over noise, not p(x)·exp(−E(x)). Where
+no field of ``ImageFields`` says sampled, there is no image noise.
 
 References:
     VAEBM: A Symbiosis between Variational Autoencoders and Energy-based Models, https://arxiv.org/abs/2010.00654
@@ -13,6 +13,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,7 @@ class ImageFields:
 class Transported:
     """Noise carried to images: image is what the energy sees in a chain, not clamped; mean and scale of the pixels.
 
-    All (B, C, H, W); the latents are one tensor for each group; sampled is mean + scale·noise, or None without image noise.
+    All (B, C, H, W); the latents are one tensor for each group; sampled is mean + scale·noise, None without image noise.
     """
 
     image: Tensor
@@ -81,6 +82,7 @@ class VAEBM(nn.Module):
         vae: The VAE; satisfies ``vaebm.models.vae.VAE``.
         energy: The energy network, images (B, C, H, W) → (B,).
         image_fields: Which image is meant where.
+        sampling: Defaults for generation, ``num_steps`` and ``step_size``; stored with the model.
 
     Example:
         >>> from vaebm.models import ConvVAE, EnergyNetwork
@@ -90,8 +92,15 @@ class VAEBM(nn.Module):
         (68, torch.Size([2]))
     """
 
-    def __init__(self, vae: Any, energy: nn.Module, image_fields: ImageFields | None = None) -> None:
+    def __init__(
+        self,
+        vae: Any,
+        energy: nn.Module,
+        image_fields: ImageFields | None = None,
+        sampling: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
+        self.sampling = dict(sampling or {})
         self.vae, self.energy = vae, energy
         self.image_fields = image_fields or ImageFields()
         self.image_shape: tuple[int, ...] = tuple(vae.image_shape)
@@ -110,12 +119,22 @@ class VAEBM(nn.Module):
         return Transported(image, decoded.mean, decoded.scale, decoded.latents, sampled)
 
     def log_density(self, noise: Tensor) -> Tensor:
-        """Returns −E(image(noise)) + log N(noise; 0, I) in nats, shape (B,), float64; exact up to the constant log Z."""
+        """Returns −E(image(noise)) + log N(noise; 0, I), shape (B,), in nats, float64; exact up to the constant log Z."""
         energy: Tensor = self.energy(self.transport(noise).image)
         return standard_normal_log_prob(noise) - energy.double()
 
     def unnormalized_log_joint(self, images: Tensor, log_likelihood: Tensor) -> Tensor:
-        """Returns log p(x) − E(x) in nats, shape (B,), float64, for images and a bound on their log p(x) under the VAE."""
+        """Returns log p(x) − E(x), shape (B,), in nats, float64.
+
+        Arguments:
+            images: Images x, shape (B, C, H, W).
+            log_likelihood: Their log p(x) under the VAE, or a bound on it, shape (B,).
+
+        Raises:
+            ValueError: If the energy is one on the decoder's mean, with which the model is no density over images.
+        """
+        if self.image_fields.chain_image != "sampled":
+            raise ValueError("chain_image is 'mean', so the model has no density over images: expected 'sampled'")
         energy: Tensor = self.energy(images)
         return log_likelihood.double() - energy.double()
 

@@ -1,7 +1,8 @@
 r"""The contrastive loss of the energy network.
 
-∇ −log h(x) = ∇ E(x) − E_{x'~h}[∇ E(x')], so one descends mean E(data) − mean E(samples). That difference doesn't see the
-level of E, which drifts; the centring term c·((Ē₊ + Ē₋)/2)² holds it. The L2 term l·mean(E₊² + E₋²) also limits the gap.
+−∇ log(h(x)/Z) = ∇ E(x) − E_{x'~h}[∇ E(x')], so one descends mean E(data) − mean E(samples). That difference doesn't see
+the level of E, which drifts; the centring term c·((Ē₊ + Ē₋)/2)² holds it. The L2 term l·(mean E₊² + mean E₋²) also limits
+the gap.
 
 References:
     VAEBM: A Symbiosis between Variational Autoencoders and Energy-based Models, https://arxiv.org/abs/2010.00654
@@ -25,8 +26,10 @@ class ContrastiveLoss:
     gap: Tensor
 
 
-def contrastive_loss(data_energy: Tensor, sample_energy: Tensor, centring: float = 0.0, l2: float = 0.0) -> ContrastiveLoss:
-    """Returns Ē₊ − Ē₋ + centring·((Ē₊ + Ē₋)/2)² + l2·mean(E₊² + E₋²), in float64.
+def contrastive_loss(
+    data_energy: Tensor, sample_energy: Tensor, centring: float = 0.0, l2: float = 0.0
+) -> ContrastiveLoss:
+    """Returns Ē₊ − Ē₋ + centring·((Ē₊ + Ē₋)/2)² + l2·(mean E₊² + mean E₋²), in float64.
 
     Arguments:
         data_energy: Energies of data, shape (B,).

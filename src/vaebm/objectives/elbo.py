@@ -1,8 +1,8 @@
 r"""The negative ELBO with a weight on its divergence: −E_q[log p(x|z)] + β Σ_l max(KL_l, free nats).
 
-β = 1 is the bound. With a fixed pixel scale s, training at weight β is training at scale s√β with weight 1, up to a factor:
-both see the ratio β s². A decoder trained so and used at s keeps sharp pixels without a starved prior; its ELBO is
-always reported with weight 1.
+β = 1 is the bound. With a fixed pixel scale s, training at weight β is training at scale s√β with weight 1, up to a
+factor: both see the ratio β s². A decoder trained so and used at s keeps sharp pixels without a starved prior; its ELBO
+is always reported with weight 1.
 
 References:
     Auto-Encoding Variational Bayes, https://arxiv.org/abs/1312.6114
@@ -29,7 +29,9 @@ class ElboLoss:
 
 
 def kl_weight_at(iteration: int, num_iterations: int, weight: float, warmup: float) -> float:
-    """Returns the divergence's weight: from 5 % of ``weight`` linearly to all of it over a share ``warmup`` of training.
+    """Returns the divergence's weight: 5 % of ``weight`` at first, all of it after a share ``warmup`` of training.
+
+    In between it rises linearly, weight·min(1, 0.05 + iteration/(warmup·num_iterations)).
 
     Example:
         >>> kl_weight_at(0, 100, 1.0, 0.3), kl_weight_at(50, 100, 1.0, 0.3)
@@ -41,7 +43,7 @@ def kl_weight_at(iteration: int, num_iterations: int, weight: float, warmup: flo
 
 
 def elbo_loss(terms: ElboTerms, kl_weight: float = 1.0, free_nats: float = 0.0) -> ElboLoss:
-    """Returns the negative weighted ELBO of a batch, divided by the number of pixels so that its size is image-independent.
+    """Returns the negative weighted ELBO of a batch, divided by the number of pixels and channels of an image.
 
     Arguments:
         terms: The ELBO terms of B images.

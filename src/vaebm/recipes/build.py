@@ -20,10 +20,9 @@ JUDGES_FOLDER = Path(__file__).parent.parent / "checkpoint" / "bundled" / "judge
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model and what is stored beside it: sampling defaults (num_steps, step_size), calibration scores, the card."""
+    """A model and what is stored beside it: calibration scores, the card, where it lies, what it was trained on."""
 
     model: VAEBM
-    sampling: dict[str, Any]
     calibration: dict[str, Any] | None
     card: str
     folder: Path
@@ -34,14 +33,13 @@ def build_model(config: Config, image_shape: Sequence[int]) -> VAEBM:
     """Builds the untrained VAEBM of a configuration for images (C, H, W)."""
     vae = ConvVAE(image_shape, **asdict(config.vae_network))
     energy = EnergyNetwork(image_shape, **asdict(config.energy_network))
-    return VAEBM(vae, energy, config.images)
+    return VAEBM(vae, energy, config.images, asdict(config.sampling))
 
 
 def save(
     model: VAEBM,
     folder: str | Path,
     *,
-    sampling: dict[str, Any] | None = None,
     calibration: dict[str, Any] | None = None,
     card: str = "",
     details: dict[str, Any] | None = None,
@@ -52,7 +50,6 @@ def save(
     Arguments:
         model: The VAEBM.
         folder: Where to; written whole or not at all.
-        sampling: Defaults for generation: num_steps and step_size.
         calibration: Scores of the calibration split, for p-values.
         card: The model card, Markdown.
         details: Plain values to keep with the model: data set, seed, and the like.
@@ -66,7 +63,7 @@ def save(
         "vae": {"class": "ConvVAE", **model.vae.arguments},
         "energy": {"class": "EnergyNetwork", **model.energy.arguments},
         "images": asdict(model.image_fields),
-        "sampling": sampling or {},
+        "sampling": model.sampling,
         "details": details or {},
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
@@ -98,12 +95,11 @@ def read_model(name: str | Path) -> LoadedModel:
         raise CheckpointError(f"{folder} holds a {stored.config.get('kind')!r}, not a vaebm: name another model")
     vae_arguments = _arguments(stored.config["vae"], "ConvVAE", folder)
     energy_arguments = _arguments(stored.config["energy"], "EnergyNetwork", folder)
-    model = VAEBM(ConvVAE(**vae_arguments), EnergyNetwork(**energy_arguments), ImageFields(**stored.config["images"]))
+    vae, energy = ConvVAE(**vae_arguments), EnergyNetwork(**energy_arguments)
+    model = VAEBM(vae, energy, ImageFields(**stored.config["images"]), stored.config["sampling"])
     _fill(model, stored.tensors, folder)
     model.requires_grad_(False)
-    return LoadedModel(
-        model.eval(), stored.config["sampling"], stored.calibration, stored.card, folder, stored.config.get("details", {})
-    )
+    return LoadedModel(model.eval(), stored.calibration, stored.card, folder, stored.config.get("details", {}))
 
 
 def load_judges(image_shape: Sequence[int], folder: Path = JUDGES_FOLDER) -> list[Judge]:

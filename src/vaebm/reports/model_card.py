@@ -38,6 +38,8 @@ class CardContent:
         data: what it was trained on, with credit and licence, in Markdown.
         license: the licence of the weights, as hubs write it.
         image_shape: (C, H, W).
+        num_steps: the chain steps that its samples are drawn with.
+        step_size: their step size.
         num_parameters: the number of parameters of each part.
         config: the complete configuration, nested, with the three image fields somewhere in it.
         provenance: versions, commit, seed, hardware, times.
@@ -51,6 +53,8 @@ class CardContent:
     data: str
     license: str
     image_shape: tuple[int, int, int]
+    num_steps: int
+    step_size: float
     num_parameters: Mapping[str, int] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -86,14 +90,16 @@ def _about(content: CardContent) -> str:
     return "\n".join([text, "", *(fact for fact in facts if fact), "", f"Paper: {_PAPER}."])
 
 
-def _usage(name: str) -> str:
+def _usage(content: CardContent) -> str:
+    name, steps = content.name, f"num_steps={content.num_steps}, step_size={content.step_size}"
     return f"""```python
 import torch
 import vaebm
 
-model = vaebm.load({name!r})
-images = vaebm.generate(model, 16, generator=torch.Generator().manual_seed(0))
-scores = vaebm.outlier_scores(model, images, generator=torch.Generator().manual_seed(1))
+model = vaebm.load("{name}")
+generator = torch.Generator().manual_seed(0)
+images = vaebm.generate(model, 16, {steps}, generator=generator)
+scores = vaebm.outlier_scores(model, images, num_posterior_samples=16, generator=generator)
 ```
 
 ```
@@ -137,13 +143,13 @@ def model_card(content: CardContent) -> str:
         Markdown with a YAML head.
 
     Example:
-        >>> card = model_card(CardContent("mnist", "A small one.", "MNIST.", "apache-2.0", (1, 28, 28)))
+        >>> card = model_card(CardContent("mnist", "A small one.", "MNIST.", "apache-2.0", (1, 28, 28), 45, 0.05))
         >>> card.splitlines()[:2]
         ['---', 'license: apache-2.0']
     """
     parts = [
         ("What it is", _about(content)),
-        ("How to use it", _usage(content.name)),
+        ("How to use it", _usage(content)),
         ("Data", content.data),
         ("Scores", _scores(content.evaluation)),
         ("Limits", "\n".join(f"- {sentence}" for sentence in limits(content.config))),

@@ -188,7 +188,7 @@ def nearest_section(content: ReportContent) -> str:
         alt = f"Sample {index + 1}, then its {len(neighbours)} nearest training images; distances {distances}"
         caption = f"<b>Sample {index + 1}</b>: {escape(distances)}"
         strips.append(figure(png_image(np.concatenate([first, gap, others], axis=1), alt), caption))
-    text = "First the sample, then the training images nearest to it, with their distances. Copies would show as equal pairs."
+    text = "First the sample, then its nearest training images, with their distances. Copies would show as equal pairs."
     return paragraphs(text, nearest_sentence(nearest)) + f'<div class="neighbours">{"".join(strips)}</div>'
 
 

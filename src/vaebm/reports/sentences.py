@@ -241,8 +241,8 @@ def image_fields_sentence(config: Mapping[str, Any]) -> str:
         The sentence, or "" without these fields.
 
     Example:
-        >>> image_fields_sentence({"images": {"chain_image": "sampled", "loss_image": "sampled", "output_image": "mean"}})
-        'The energy sees the sampled image in a chain, the sampled image in the loss, and the mean image is given out.'
+        >>> image_fields_sentence({"images": {"chain_image": "sampled", "output_image": "mean"}})
+        'The energy sees the sampled image in a chain, and the mean image is given out.'
     """
     values = {field: find_value(config, field) for field in _FIELDS}
     parts = [text.format(values[field]) for field, text in _FIELDS.items() if values[field] is not None]

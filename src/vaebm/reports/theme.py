@@ -82,6 +82,7 @@ th.group { padding-top: 1.1rem; font-weight: 600; }
 .controls output { min-width: 13em; font-variant-numeric: tabular-nums; }
 button { min-width: 5em; padding: .35rem .8rem; font: inherit; color: var(--ink); background: var(--card);
   border: 1px solid var(--rule); border-radius: 6px; cursor: pointer; }
+.strip { max-width: 54rem; }
 .strip-labels { display: flex; margin: .3rem 0 0; padding: 0; list-style: none; max-width: none;
   font: .75rem var(--sans);
   color: var(--ink-soft); }
