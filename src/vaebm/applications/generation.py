@@ -13,11 +13,16 @@ import torch
 from torch import Tensor
 
 from vaebm.models import VAEBM
+from vaebm.nn import frozen
 from vaebm.sampling import Kernel, Langevin, run_chain
 
 
 class Generation(NamedTuple):
-    """Chains at one moment: step (0 is the start), noise (B, D), images (B, C, H, W) in [−1, 1], energies (B,) of what the energy sees."""
+    """Chains at one moment.
+
+    After ``step`` steps (0 is the start): noise (B, D), images (B, C, H, W) in [−1, 1], and energies (B,) of the images
+    that the energy sees.
+    """
 
     step: int
     noise: Tensor
@@ -38,7 +43,9 @@ def start_noise(model: VAEBM, num_images: int, generator: torch.Generator) -> Te
     return torch.randn(num_images, model.noise_layout.size, generator=generator, device=generator.device).to(device)
 
 
-def sample_chains(model: VAEBM, noise: Tensor, num_steps: int, kernel: Kernel, generator: torch.Generator) -> Iterator[Generation]:
+def sample_chains(
+    model: VAEBM, noise: Tensor, num_steps: int, kernel: Kernel, generator: torch.Generator
+) -> Iterator[Generation]:
     """Runs chains and yields images and energies at the start and after every step.
 
     Arguments:
@@ -84,13 +91,14 @@ def generate(
     """
     count = model.sampling.get("num_steps") if num_steps is None else num_steps
     size = model.sampling.get("step_size") if step_size is None else step_size
-    if count is None or (size is None and kernel is None):
+    if kernel is None and size is not None:
+        kernel = Langevin(size)
+    if count is None or kernel is None:
         raise ValueError("the model stores no sampling defaults: give num_steps and step_size")
     start = start_noise(model, num_images, generator) if noise is None else noise
     if start.shape != (num_images, model.noise_layout.size):
         raise ValueError(f"noise has shape {tuple(start.shape)}: expected ({num_images}, {model.noise_layout.size})")
-    chosen = kernel or Langevin(size)
-    (seen,) = snapshots(model, start, (count,), kernel=chosen, generator=generator, batch_size=batch_size)
+    (seen,) = snapshots(model, start, (count,), kernel=kernel, generator=generator, batch_size=batch_size)
     return seen.images
 
 
@@ -115,23 +123,29 @@ def snapshots(
 
     Returns:
         All N chains at each of the numbers of steps.
+
+    Raises:
+        ValueError: If the numbers of steps don't ascend from 0 or more.
     """
-    flags = [parameter.requires_grad for parameter in model.parameters()]
-    model.requires_grad_(False)
-    parts: list[list[Generation]] = []
-    for start in noise.split(batch_size):
-        state, done, seen = start, 0, []
-        for number in num_steps:
-            for step in run_chain(kernel, state, model.log_density, number - done, generator):
-                state = step.state.noise
-            done = number
-            seen.append(_look(model, number, state))
-        parts.append(seen)
-    for parameter, flag in zip(model.parameters(), flags, strict=True):
-        parameter.requires_grad_(flag)
+    if list(num_steps) != sorted(num_steps) or min(num_steps, default=0) < 0:
+        raise ValueError(f"num_steps is {tuple(num_steps)}: expected ascending numbers, none below 0")
+    with frozen(model):
+        parts = [_snapshots(model, start, num_steps, kernel, generator) for start in torch.split(noise, batch_size)]
     return [_join([part[index] for part in parts], number) for index, number in enumerate(num_steps)]
 
 
+def _snapshots(
+    model: VAEBM, state: Tensor, num_steps: Sequence[int], kernel: Kernel, generator: torch.Generator
+) -> list[Generation]:
+    done, seen = 0, []
+    for number in num_steps:
+        for step in run_chain(kernel, state, model.log_density, number - done, generator):
+            state = step.state.noise
+        done = number
+        seen.append(_look(model, number, state))
+    return seen
+
+
 def _join(parts: list[Generation], step: int) -> Generation:
-    noise, images, energies = (torch.cat([part[index] for part in parts]) for index in (1, 2, 3))
-    return Generation(step, noise, images, energies)
+    noise, images = torch.cat([part.noise for part in parts]), torch.cat([part.images for part in parts])
+    return Generation(step, noise, images, torch.cat([part.energies for part in parts]))

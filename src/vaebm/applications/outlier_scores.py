@@ -3,8 +3,8 @@ r"""How odd an image is to a VAEBM: its energy, its ELBO, and both together.
 log h(x) ≥ ELBO(x) − E(x) − log Z, so *joint* = ELBO − E bounds the log-density from below, up to a constant. All three
 keep their own sense (low energy, high ELBO, high joint = normal); ``outlier_score`` = −joint is higher for outliers.
 
-An energy whose loss takes *sampled* images has only ever seen images with pixel noise: there E(x) stands for the mean of
-E(x + scale·noise), and joint is a score rather than a bound; so it is with ``chain_image="mean"``.
+An energy whose loss takes *sampled* images has only ever seen images with pixel noise: there E(x) stands for the mean
+of E(x + scale·noise), and joint is a score rather than a bound; so it is with ``chain_image="mean"``.
 
 One draw of noise serves all images, so that scores depend neither on batch size nor on order.
 

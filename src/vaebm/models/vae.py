@@ -31,8 +31,8 @@ class Decoded:
 class ElboTerms:
     """The terms of the ELBO for each image, in nats: log_likelihood (B,), kl (B, groups), both float64.
 
-    The reconstruction and the scale are those of the pixel likelihood (B, C, H, W); the noise is what the prior needs to
-    arrive at the same latents, shape (B, latent_size): the image's place in noise space.
+    The reconstruction and the scale are those of the pixel likelihood (B, C, H, W); the noise (B, latent_size) is what
+    the prior needs to arrive at the same latents: the image's place in noise space.
     """
 
     log_likelihood: Tensor

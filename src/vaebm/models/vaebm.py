@@ -57,7 +57,7 @@ class ImageFields:
 class Transported:
     """Noise carried to images: image is what the energy sees in a chain, not clamped; mean and scale of the pixels.
 
-    All (B, C, H, W); the latents are one tensor for each group; sampled is mean + scale·noise, None without image noise.
+    All (B, C, H, W); latents are one tensor for each group; sampled is mean + scale·noise, None without image noise.
     """
 
     image: Tensor
@@ -119,7 +119,7 @@ class VAEBM(nn.Module):
         return Transported(image, decoded.mean, decoded.scale, decoded.latents, sampled)
 
     def log_density(self, noise: Tensor) -> Tensor:
-        """Returns −E(image(noise)) + log N(noise; 0, I), shape (B,), in nats, float64; exact up to the constant log Z."""
+        """Returns −E(image(noise)) + log N(noise; 0, I), shape (B,), in nats, float64; exact but for the constant Z."""
         energy: Tensor = self.energy(self.transport(noise).image)
         return standard_normal_log_prob(noise) - energy.double()
 

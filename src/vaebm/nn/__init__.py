@@ -1,6 +1,6 @@
 """Building blocks of the networks: normalised convolutions, residual blocks, spectral norms."""
 
-from vaebm.nn.convolution import NORMALIZATIONS, initialize_from_data, normalized, swish_1lipschitz
+from vaebm.nn.convolution import NORMALIZATIONS, frozen, initialize_from_data, normalized, swish_1lipschitz
 from vaebm.nn.precision import at_least_float32
 from vaebm.nn.residual import ResidualBlock
 from vaebm.nn.spectral import SpectralNorms, spectral_norms, spectral_vectors
@@ -10,6 +10,7 @@ __all__ = [
     "ResidualBlock",
     "SpectralNorms",
     "at_least_float32",
+    "frozen",
     "initialize_from_data",
     "normalized",
     "spectral_norms",

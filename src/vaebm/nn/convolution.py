@@ -12,12 +12,14 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 from torch.nn.utils.parametrize import is_parametrized
 
 NORMALIZATIONS = ("weight", "spectral", "none")
@@ -57,6 +59,35 @@ def normalized(layer: nn.Module, normalization: str) -> nn.Module:
 
 def _is_weight_normalized(layer: Any) -> bool:
     return is_parametrized(layer, "weight") and hasattr(layer.parametrizations.weight, "original1")
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Runs a network as a constant: in evaluation mode, without gradients by its parameters, its weights computed once.
+
+    Gradients by the input still flow. Afterwards every parameter and module is as before; in training mode spectral
+    normalisation would move its vectors within a chain.
+
+    Arguments:
+        network: The network.
+
+    Example:
+        >>> layer = normalized(nn.Linear(2, 1), "weight")
+        >>> with frozen(layer):
+        ...     layer(torch.ones(1, 2)).requires_grad
+        False
+    """
+    flags = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    modes = [(module, module.training) for module in network.modules()]
+    network.requires_grad_(False).eval()
+    try:
+        with parametrize.cached():
+            yield
+    finally:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+        for module, mode in modes:
+            module.training = mode
 
 
 @torch.no_grad()

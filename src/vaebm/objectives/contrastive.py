@@ -1,8 +1,8 @@
 r"""The contrastive loss of the energy network.
 
-−∇ log(h(x)/Z) = ∇ E(x) − E_{x'~h}[∇ E(x')], so one descends mean E(data) − mean E(samples). That difference doesn't see
-the level of E, which drifts; the centring term c·((Ē₊ + Ē₋)/2)² holds it. The L2 term l·(mean E₊² + mean E₋²) also limits
-the gap.
+−∇ log(h(x)/Z) = ∇ E(x) − E_{x'~h}[∇ E(x')], so one descends mean E(data) − mean E(samples). That difference doesn't
+see the level of E, which drifts; the centring term c·((Ē₊ + Ē₋)/2)² holds it. The L2 term l·(mean E₊² + mean E₋²) also
+limits the gap.
 
 References:
     VAEBM: A Symbiosis between Variational Autoencoders and Energy-based Models, https://arxiv.org/abs/2010.00654

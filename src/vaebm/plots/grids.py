@@ -13,6 +13,8 @@ from PIL import Image
 
 UInt8Array = NDArray[np.uint8]
 
+_MOST_PALETTE_FRAMES = 12
+
 
 def check_pictures(images: UInt8Array, name: str, rank: int) -> None:
     """Refuse anything but uint8 images with one or three channels, given as (…, C, H, W).
@@ -98,7 +100,8 @@ def png_bytes(array: UInt8Array) -> bytes:
 
 
 def _shared_palette(pictures: Sequence[Image.Image]) -> Image.Image:
-    chosen = [pictures[0], pictures[len(pictures) // 2], pictures[-1]]
+    places = np.linspace(0, len(pictures) - 1, min(len(pictures), _MOST_PALETTE_FRAMES)).round()
+    chosen = [pictures[int(place)] for place in places]
     strip = Image.new("RGB", (sum(picture.width for picture in chosen), chosen[0].height))
     left = 0
     for picture in chosen:

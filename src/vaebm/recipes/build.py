@@ -10,10 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaebm.checkpoint import CheckpointError, StoredModel, load_model_folder, resolve_model, save_model_folder, tensors_sha256
+from vaebm.checkpoint import (
+    CheckpointError,
+    StoredModel,
+    load_model_folder,
+    resolve_model,
+    save_model_folder,
+    tensors_sha256,
+)
 from vaebm.evaluation import Judge
 from vaebm.models import VAEBM, Classifier, ConvVAE, EnergyNetwork, ImageFields
 from vaebm.recipes.config import Config
+from vaebm.recipes.errors import ConfigError
 
 JUDGES_FOLDER = Path(__file__).parent.parent / "checkpoint" / "bundled" / "judges"
 
@@ -30,9 +38,20 @@ class LoadedModel:
 
 
 def build_model(config: Config, image_shape: Sequence[int]) -> VAEBM:
-    """Builds the untrained VAEBM of a configuration for images (C, H, W)."""
-    vae = ConvVAE(image_shape, **asdict(config.vae_network))
-    energy = EnergyNetwork(image_shape, **asdict(config.energy_network))
+    """Builds the untrained VAEBM of a configuration.
+
+    Arguments:
+        config: The configuration.
+        image_shape: The shape (C, H, W) of one image.
+
+    Raises:
+        ConfigError: If there is no such network for images of this shape.
+    """
+    try:
+        vae = ConvVAE(image_shape, **asdict(config.vae_network))
+        energy = EnergyNetwork(image_shape, **asdict(config.energy_network))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     return VAEBM(vae, energy, config.images, asdict(config.sampling))
 
 
@@ -60,8 +79,8 @@ def save(
     """
     config = {
         "kind": "vaebm",
-        "vae": {"class": "ConvVAE", **model.vae.arguments},
-        "energy": {"class": "EnergyNetwork", **model.energy.arguments},
+        "vae": _entry(model.vae),
+        "energy": _entry(model.energy),
         "images": asdict(model.image_fields),
         "sampling": model.sampling,
         "details": details or {},
@@ -88,15 +107,30 @@ def load(name: str | Path) -> VAEBM:
 
 
 def read_model(name: str | Path) -> LoadedModel:
-    """Loads a VAEBM as ``load`` does, with what is stored beside it."""
+    """Loads a VAEBM as ``load`` does, with what is stored beside it.
+
+    Arguments:
+        name: A bundled name, a model folder, a run folder or a hub id.
+
+    Returns:
+        The model and what is stored beside it.
+
+    Raises:
+        CheckpointError: If there is no such model or a file of it is damaged.
+    """
     folder = resolve_model(str(name))
     stored = load_model_folder(folder)
     if stored.config.get("kind") != "vaebm":
         raise CheckpointError(f"{folder} holds a {stored.config.get('kind')!r}, not a vaebm: name another model")
-    vae_arguments = _arguments(stored.config["vae"], "ConvVAE", folder)
-    energy_arguments = _arguments(stored.config["energy"], "EnergyNetwork", folder)
-    vae, energy = ConvVAE(**vae_arguments), EnergyNetwork(**energy_arguments)
-    model = VAEBM(vae, energy, ImageFields(**stored.config["images"]), stored.config["sampling"])
+    try:
+        vae = ConvVAE(**_arguments(stored.config["vae"], "ConvVAE", folder))
+        energy = EnergyNetwork(**_arguments(stored.config["energy"], "EnergyNetwork", folder))
+        model = VAEBM(vae, energy, ImageFields(**stored.config["images"]), stored.config["sampling"])
+    except CheckpointError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{folder}/config.json describes no model ({reason}): was vaebm newer there?") from error
     _fill(model, stored.tensors, folder)
     model.requires_grad_(False)
     return LoadedModel(model.eval(), stored.calibration, stored.card, folder, stored.config.get("details", {}))
@@ -128,9 +162,14 @@ def load_judges(image_shape: Sequence[int], folder: Path = JUDGES_FOLDER) -> lis
     return judges
 
 
+def _entry(network: Any) -> dict[str, Any]:
+    return {"class": type(network).__name__, **network.arguments}
+
+
 def _arguments(entry: dict[str, Any], expected: str, folder: Path) -> dict[str, Any]:
     if entry.get("class") != expected:
-        raise CheckpointError(f"{folder}/config.json names class {entry.get('class')!r}: expected {expected}, made by a newer vaebm?")
+        found = entry.get("class")
+        raise CheckpointError(f"{folder}/config.json names {found!r}: expected {expected}; was vaebm newer there?")
     return {name: value for name, value in entry.items() if name != "class"}
 
 

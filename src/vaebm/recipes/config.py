@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -174,11 +175,16 @@ class Config:
 
 
 _POSITIVE = {
-    "vae.num_iterations", "vae.batch_size", "vae.learning_rate", "vae.clip_norm", "energy.num_iterations", "energy.batch_size",
-    "energy.learning_rate", "energy.num_steps", "energy.step_size", "energy.clip_norm", "sampling.step_size", "evaluation.num_samples",
-    "evaluation.num_posterior_samples", "vae_network.scale", "vae_network.num_hidden", "energy_network.depth", "report_every", "sample_every", "checkpoint_every", "selection.num_candidates",
+    "vae_network.latent_groups", "vae_network.widths", "vae_network.num_hidden", "vae_network.scale",
+    "vae.num_iterations", "vae.batch_size", "vae.learning_rate", "vae.clip_norm",
+    "energy_network.widths", "energy_network.depth", "energy_network.stem_kernel_size",
+    "energy.num_iterations", "energy.batch_size", "energy.learning_rate", "energy.num_steps", "energy.step_size",
+    "energy.clip_norm", "sampling.step_size", "selection.num_candidates", "evaluation.num_samples",
+    "evaluation.num_posterior_samples", "report_every", "sample_every", "checkpoint_every",
 }  # fmt: skip
-_SHARES = {"selection.after", "vae.kl_warmup", "vae.ema_decay", "energy.ema_decay", "energy.replay_probability", "energy.replay_rise"}
+_SHARES = {"selection.after", "vae.kl_warmup", "energy.replay_probability", "energy.replay_rise"}
+_BELOW_ONE = {"vae.ema_decay", "energy.ema_decay", "energy.betas"}
+_NOT_EMPTY = {"vae_network.latent_groups", "vae_network.widths", "energy_network.widths"}
 _CHOICES: dict[str, tuple[str, ...]] = {
     "vae_network.body": BODIES,
     "vae_network.scale_kind": SCALES,
@@ -188,6 +194,9 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "energy.buffer_keeps": ("all", "latent"),
     "precision": ("auto", "fp32", "bf16"),
 }
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 def _leaves(config: Any, prefix: str = "") -> list[tuple[str, Any]]:
@@ -208,6 +217,14 @@ def _check_leaf(path: str, value: Any) -> None:
             raise ConfigError(f"{path} is {number}: expected a number above 0")
         if path in _SHARES and number > 1:
             raise ConfigError(f"{path} is {number}: expected a share from 0 to 1")
+        if path in _BELOW_ONE and number >= 1:
+            raise ConfigError(f"{path} is {number}: expected a number from 0 to below 1")
+    if path in _NOT_EMPTY and not value:
+        raise ConfigError(f"{path} is empty: expected one number or more")
+    if path == "energy_network.stem_kernel_size" and value % 2 == 0:
+        raise ConfigError(f"{path} is {value}: expected an odd number")
+    if path == "evaluation.steps_curve" and list(value) != sorted(set(value)):
+        raise ConfigError(f"{path} is {value}: expected ascending numbers")
     if path in _CHOICES and value not in _CHOICES[path]:
         raise ConfigError(f"{path} is {value!r}: expected one of {', '.join(_CHOICES[path])}")
 
@@ -233,21 +250,39 @@ def from_dict(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
         prefix: What precedes a field's name in an error.
 
     Raises:
-        ConfigError: If a key is unknown.
+        ConfigError: If a key is unknown, or a value of another type than its default or out of range.
 
     Example:
         >>> from_dict(SamplingConfig, {"num_steps": 3}).num_steps
         3
     """
-    defaults = {item.name: item for item in fields(cls)}
-    arguments = {}
-    for name, value in values.items():
-        if name not in defaults:
-            raise ConfigError(f"unknown key {prefix}{name}: expected one of {', '.join(defaults)}")
-        current = getattr(cls(), name)
-        if is_dataclass(current):
-            value = from_dict(type(current), value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            value = tuple(value)
-        arguments[name] = value
-    return cls(**arguments)
+    defaults = cls()
+    names = [item.name for item in fields(defaults)]
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{prefix.rstrip('.') or 'the configuration'} is {values!r}: expected keys and values")
+    for name in values:
+        if name not in names:
+            raise ConfigError(f"unknown key {prefix}{name}: expected one of {', '.join(names)}")
+    arguments = {name: _converted(prefix + name, getattr(defaults, name), value) for name, value in values.items()}
+    try:
+        return cls(**arguments)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{prefix}{error}") from error
+
+
+def _converted(path: str, default: Any, value: Any) -> Any:
+    if is_dataclass(default):
+        return from_dict(type(default), value, f"{path}.")
+    if isinstance(default, tuple):
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{path} is {value!r}: expected a list")
+        return tuple(_converted(path, default[0], entry) for entry in value)
+    if isinstance(default, float) and not isinstance(value, bool):
+        # YAML takes 1e-4, without a point, for text.
+        with suppress(TypeError, ValueError):
+            return float(value)
+    if type(value) is not type(default):
+        raise ConfigError(f"{path} is {value!r}: expected {_KINDS[type(default)]}")
+    return value

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from vaebm.models import ImageFields
-from vaebm.recipes.config import Config, DataConfig, EnergyNetworkConfig, EvaluationConfig, SamplingConfig, VAENetworkConfig
+from vaebm.recipes.config import (
+    Config,
+    DataConfig,
+    EnergyNetworkConfig,
+    EvaluationConfig,
+    SamplingConfig,
+    VAENetworkConfig,
+)
 from vaebm.training import EnergySettings, VAESettings
 
 

@@ -37,7 +37,7 @@ def _film(images: UInt8Array) -> tuple[UInt8Array, list[int]]:
     scale = 2 if images.shape[-1] <= 16 else 1
     indices = _chosen(len(images), min(_MOST_FRAMES, _TALLEST_FILM // (height * scale)))
     shown = images[indices, : rows * columns]
-    return np.concatenate([image_grid(frame, columns, padding=1, scale=scale) for frame in shown]), indices
+    return np.concatenate([image_grid(frame, columns, padding=scale, scale=scale) for frame in shown]), indices
 
 
 def _keyframes(name: str, moves: list[str]) -> str:
@@ -97,13 +97,12 @@ def _strip(images: UInt8Array, steps: IntArray) -> str:
     chains = min(5, images.shape[1])
     cells = images[indices, :chains].swapaxes(0, 1).reshape(-1, *images.shape[2:])
     scale = max(1, 1000 // (len(indices) * images.shape[-1]))
-    picture = image_grid(cells, len(indices), padding=2, scale=scale)
+    picture = image_grid(cells, len(indices), max(2, scale // 2), scale)
     labels = "".join(f"<li>{int(steps[index])}</li>" for index in indices)
     alt = f"{chains} chains from step {steps[0]} to step {steps[-1]}, left to right"
     body = f'{png_image(picture, alt)}<ul class="strip-labels" aria-hidden="true">{labels}</ul>'
-    return figure(
-        body, "One chain a row, from the VAE’s image on the left to the VAEBM’s on the right; below, the step."
-    )
+    caption = "One chain a row, from the VAE’s image on the left to the VAEBM’s on the right; below, the step."
+    return figure(body, caption, "strip")
 
 
 def chain_section(content: ReportContent) -> str:

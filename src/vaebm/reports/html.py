@@ -59,10 +59,13 @@ def _measured_section(content: ReportContent) -> str:
             ("Closed", "(VAE − VAEBM) / (VAE − floor), of Fréchet distances; ± is a standard deviation over seeds."),
             ("Kernel distance", "The unbiased squared MMD with the kernel (x·y/F + 1)³, mean ± deviation over subsets; "
              "it can be slightly negative."),
-            ("Precision, recall, density, coverage", "Counts of nearest-neighbour balls in feature space."),
+            ("Precision, recall, density, coverage", "Shares and counts of images within the balls that reach the "
+             "k-th nearest neighbour in feature space (arXiv 1904.06991 and 2002.09797)."),
         ]  # fmt: skip
     if evaluation.get("outliers"):
-        entries.append(("Outlier figures", "Test images against outliers; intervals by bootstrap, 95 %."))
+        entries.append(("Outlier figures", "Outliers are the positive class: FPR95 is the share of test images that is "
+                        "flagged when 95 % of the outliers are. Intervals are the 2.5 and 97.5 % percentiles of a "
+                        "bootstrap; a width of zero is the limit of that method, not certainty."))  # fmt: skip
     if evaluation.get("p_values"):
         entries.append(("p-values", "(1 + #{calibration scores ≥ s}) / (n + 1), split-conformal."))
     return f"<dl>{''.join(f'<dt>{name}</dt><dd>{text}</dd>' for name, text in entries)}</dl>" if entries else ""

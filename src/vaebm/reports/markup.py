@@ -47,7 +47,7 @@ def grid_image(images: UInt8Array, columns: int, alt: str, most: int = 64) -> st
     """
     fitting = max(columns, _MOST_PIXELS // (images.shape[2] * images.shape[3]) // columns * columns)
     scale = max(1, _WIDEST_GRID // (columns * (images.shape[3] + 1)))
-    return png_image(image_grid(images[: min(most, fitting)], columns, padding=2, scale=scale), alt)
+    return png_image(image_grid(images[: min(most, fitting)], columns, max(2, scale // 2), scale), alt)
 
 
 def figure(body: str, caption: str = "", classes: str = "") -> str:

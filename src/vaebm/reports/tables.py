@@ -100,7 +100,7 @@ def format_value(value: object, kind: Kind = "digits") -> str:
 
 
 def _three_digits(value: float) -> str:
-    size = abs(value)
+    size = float(f"{abs(value):.2e}")
     if size == 0:
         return "0"
     if 1e-4 <= size < 1e9:

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def update_average(average: dict[str, Tensor], network: nn.Module, decay: float) -> dict[str, Tensor]:
-    """Returns decay·average + (1 − decay)·weights for every floating-point entry of the network's state.
+    """Returns decay·average + (1 − decay)·weights for every parameter of a network, and a copy of its buffers.
+
+    Buffers are estimates that belong together, such as the unit vectors of spectral normalisation, and no weights.
 
     Arguments:
         average: The average so far, by the names of ``network.state_dict()``.
@@ -21,8 +23,8 @@ def update_average(average: dict[str, Tensor], network: nn.Module, decay: float)
         >>> torch.equal(average["weight"], layer.weight)
         True
     """
-    current = network.state_dict()
+    current, parameters = network.state_dict(), {name for name, _ in network.named_parameters()}
     return {
-        name: torch.lerp(current[name], value, decay) if value.is_floating_point() else current[name].clone()
+        name: torch.lerp(current[name], value, decay) if name in parameters else current[name].clone()
         for name, value in average.items()
     }

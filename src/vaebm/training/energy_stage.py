@@ -1,10 +1,13 @@
 r"""Stage 2: the energy network by maximum likelihood, the VAE frozen.
 
-For each batch: start chains from the replay buffer or N(0, I); run K Langevin steps on log h(noise); carry their ends to
-images, the negatives; descend Ē(data) − Ē(negatives) with the regularisers; write the ends back.
+For each batch: start chains from the replay buffer or N(0, I); run K Langevin steps on log h(noise); carry their ends
+to images, the negatives; descend Ē(data) − Ē(negatives) with the regularisers; write the ends back.
 
-Where the negatives are *sampled* images, mean + scale·noise, the data get the same noise (noise-matched positives): else
-the energy only learns to see the noise.
+Where the negatives are *sampled* images, mean + scale·noise, the data get the same noise (noise-matched positives):
+else the energy only learns to see the noise.
+
+On k processes every process holds all chains and all noise, and evaluates log h and its gradient for its own rows; so
+chains and buffer are those of one process. Only the centring term is that of each process's rows.
 
 References:
     VAEBM: A Symbiosis between Variational Autoencoders and Energy-based Models, https://arxiv.org/abs/2010.00654
@@ -22,9 +25,19 @@ from torch import Tensor, nn
 
 from vaebm.distributed import Engine
 from vaebm.models import VAEBM
-from vaebm.nn import initialize_from_data, spectral_vectors
+from vaebm.nn import frozen, initialize_from_data, spectral_vectors
 from vaebm.objectives import contrastive_loss, spectral_penalty
-from vaebm.sampling import Kernel, Langevin, ReplayBuffer, draw_start, empty_buffer, run_chain, write_back
+from vaebm.sampling import (
+    Kernel,
+    Langevin,
+    LogDensity,
+    ReplayBuffer,
+    draw_start,
+    empty_buffer,
+    grad_log_density,
+    run_chain,
+    write_back,
+)
 from vaebm.training.ema import update_average
 from vaebm.training.fit import Progress
 
@@ -72,7 +85,7 @@ class EnergySettings:
 
 @dataclass
 class EnergyState:
-    """All that the next step needs besides the network's weights; ``average`` is the moving average of the energy network."""
+    """All that the next step needs besides the network's weights; ``average`` is the moving average of the energy."""
 
     iteration: int
     optimizer: torch.optim.Optimizer
@@ -94,17 +107,26 @@ class EnergyState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what ``state_dict`` returned."""
-        self.iteration, self.average, self.vectors = state["iteration"], state["average"], state["vectors"]
+        self.iteration = state["iteration"]
+        self.average = {name: value.to(self.average[name]) for name, value in state["average"].items()}
+        self.vectors = {name: value.to(self.vectors[name]) for name, value in state["vectors"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
-        self.buffer = replace(self.buffer, noise=state["buffer"])
-        self.generator.set_state(state["generator"])
+        self.buffer = replace(self.buffer, noise=state["buffer"].to(self.buffer.noise))
+        self.generator.set_state(state["generator"].cpu())
 
 
 def start_energy(model: VAEBM, settings: EnergySettings, images: Tensor, generator: torch.Generator) -> EnergyState:
-    """Freezes the VAE, initialises the energy network on images (B, C, H, W), and returns the state before the first step."""
+    """Freezes the VAE, initialises the energy network from data, and returns the state before the first step.
+
+    Arguments:
+        model: The VAEBM, its VAE trained and its energy network new.
+        settings: How it will be trained.
+        images: Images (B, C, H, W) for the initialisation, at least two.
+        generator: The source of all randomness of the stage.
+    """
     model.vae.requires_grad_(False)
     model.vae.eval()
-    initialize_from_data(model.energy, images)
+    initialize_from_data(model.energy, images.to(next(model.energy.parameters()).device))
     layout = model.noise_layout
     width = layout.latent_size if settings.buffer_keeps == "latent" else layout.size
     return EnergyState(
@@ -129,41 +151,45 @@ def energy_step(
         kernel: The kernel of the chains, by default Langevin with the settings' step size.
 
     Returns:
-        A step for ``fit``. Its figures: loss, data_energy, sample_energy, gap, spectral_penalty, noise_norm (|noise|²/D at
-        the end of the chains), displacement (RMS distance from start to end, in units of √D), chain_grad_norm, num_replayed,
-        learning_rate, grad_norm.
+        A step for ``fit``. Its figures: loss, data_energy, sample_energy, gap, spectral_penalty, noise_norm (|noise|²/D
+        at the end of the chains), displacement (RMS distance from start to end, in units of √D), chain_grad_norm,
+        num_replayed, learning_rate, grad_norm.
     """
-    chain = kernel or Langevin(settings.step_size)
+    chosen = kernel or Langevin(settings.step_size)
 
     def step(state: EnergyState, images: Tensor) -> Progress[EnergyState]:
         rate = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * state.iteration / settings.num_iterations))
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         positives = _positives(model, settings, engine, images, state.generator)
-        chains, buffer = _negatives(model, settings, engine, chain, state)
+        chains = _run(model, settings, engine, chosen, state)
+        negatives = _negatives(model, engine, chains.noise)
         with engine.autocast():
-            energies = model.energy(torch.cat([positives, chains.images]))
-        data_energy, sample_energy = energies.split([len(positives), len(chains.images)])
+            energies = model.energy(torch.cat([positives, negatives]))
+        data_energy, sample_energy = torch.split(energies, [len(positives), len(negatives)])
         contrast = contrastive_loss(data_energy, sample_energy, settings.centring, settings.l2)
         penalty = spectral_penalty(model.energy, state.vectors)
         loss = contrast.loss + settings.spectral * penalty.value
         state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        engine.average_gradients(model.energy)
+        torch.autograd.backward(loss)
+        engine.average_gradients(model.energy, len(positives))
         norm = nn.utils.clip_grad_norm_(model.energy.parameters(), settings.clip_norm)
         state.optimizer.step()
         figures = {
-            "loss": float(loss.detach()),
-            "data_energy": float(contrast.data_energy),
-            "sample_energy": float(contrast.sample_energy),
-            "gap": float(contrast.gap),
+            **{name: float(engine.mean(value, len(positives))) for name, value in vars(contrast).items()},
+            "loss": float(engine.mean(loss, len(positives))),
             "spectral_penalty": float(penalty.value.detach()),
             **chains.figures,
             "learning_rate": rate,
             "grad_norm": float(norm),
         }
-        average = update_average(state.average, model.energy, settings.ema_decay)
-        after = replace(state, iteration=state.iteration + 1, average=average, buffer=buffer, vectors=penalty.vectors)
+        after = replace(
+            state,
+            iteration=state.iteration + 1,
+            average=update_average(state.average, model.energy, settings.ema_decay),
+            buffer=write_back(state.buffer, chains.noise),
+            vectors=penalty.vectors,
+        )
         return Progress(after, figures)
 
     return step
@@ -171,11 +197,13 @@ def energy_step(
 
 @dataclass(frozen=True)
 class _Chains:
-    images: Tensor
+    noise: Tensor
     figures: dict[str, float]
 
 
-def _positives(model: VAEBM, settings: EnergySettings, engine: Engine, images: Tensor, generator: torch.Generator) -> Tensor:
+def _positives(
+    model: VAEBM, settings: EnergySettings, engine: Engine, images: Tensor, generator: torch.Generator
+) -> Tensor:
     noise = torch.randn(images.shape, generator=generator, device=generator.device)
     images, noise = engine.slice(images.to(engine.device)), engine.slice(noise.to(engine.device))
     if not settings.matched_noise or model.image_fields.loss_image == "mean":
@@ -186,28 +214,38 @@ def _positives(model: VAEBM, settings: EnergySettings, engine: Engine, images: T
     return images + scale * noise
 
 
-def _negatives(
-    model: VAEBM, settings: EnergySettings, engine: Engine, kernel: Kernel, state: EnergyState
-) -> tuple[_Chains, ReplayBuffer]:
+def _shared(log_density: LogDensity, engine: Engine) -> LogDensity:
+    def shared(noise: Tensor, /) -> Tensor:
+        own = grad_log_density(log_density, engine.slice(noise))
+        # A plane through the gathered values, with the gathered gradients as its slope.
+        rise = (noise - noise.detach()) * engine.gather(own.grad)
+        return engine.gather(own.value) + rise.sum(1)
+
+    return log_density if engine.num_processes == 1 else shared
+
+
+def _run(model: VAEBM, settings: EnergySettings, engine: Engine, kernel: Kernel, state: EnergyState) -> _Chains:
     shape = (settings.batch_size, model.noise_layout.size)
     probability = settings.replay_probability
     if settings.replay_rise > 0:
         probability *= min(1.0, state.iteration / (settings.replay_rise * settings.num_iterations))
     start = draw_start(state.buffer, shape, probability, state.generator)
-    noise = begin = engine.slice(start.noise.to(engine.device))
+    noise = begin = start.noise.to(engine.device)
     grad_norm = noise.new_zeros(())
-    model.energy.requires_grad_(False)
-    with engine.autocast():
-        for chain_step in run_chain(kernel, begin, model.log_density, settings.num_steps, state.generator):
+    log_density = _shared(model.log_density, engine)
+    with frozen(model.energy), engine.autocast():
+        for chain_step in run_chain(kernel, begin, log_density, settings.num_steps, state.generator):
             noise, grad_norm = chain_step.state.noise, chain_step.info.grad_norm
-        with torch.no_grad():
-            images = model.transport(noise).pick(model.image_fields.loss_image)
-    model.energy.requires_grad_(True)
     figures = {
         "noise_norm": float(noise.square().mean(dtype=torch.float64)),
         "displacement": float((noise - begin).square().mean(dtype=torch.float64).sqrt()),
         "chain_grad_norm": float(grad_norm.mean()),
         "num_replayed": float(start.num_replayed),
     }
-    buffer = write_back(state.buffer, engine.gather(noise)) if settings.buffer_size else state.buffer
-    return _Chains(images.float(), figures), buffer
+    return _Chains(noise, figures)
+
+
+def _negatives(model: VAEBM, engine: Engine, noise: Tensor) -> Tensor:
+    with torch.no_grad(), engine.autocast():
+        transported = model.transport(engine.slice(noise))
+        return transported.pick(model.image_fields.loss_image).float()

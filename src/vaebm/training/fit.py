@@ -1,4 +1,4 @@
-"""The training loop: a generator that steps and yields; logging, plots and checkpoints stay in the caller's ``for`` body."""
+"""The training loop, a generator that yields; logging, plots and checkpoints stay in the caller's ``for`` body."""
 
 from __future__ import annotations
 
@@ -46,7 +46,12 @@ def fit(
 
 
 def one_cycle(iteration: int, num_iterations: int, peak: float, rise: float = 0.25) -> float:
-    """Returns the learning rate of a cosine cycle: from peak/25 up over a share ``rise``, then down to zero."""
+    """Returns the learning rate of a cosine cycle: from peak/25 up over a share ``rise``, then down to zero.
+
+    Example:
+        >>> [round(one_cycle(iteration, 100, 1.0), 2) for iteration in (0, 25, 100)]
+        [0.04, 1.0, 0.0]
+    """
     position = iteration / num_iterations
     if position < rise:
         return peak * (0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * position / rise)))

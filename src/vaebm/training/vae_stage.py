@@ -31,7 +31,8 @@ class VAESettings:
         kl_weight: The weight β of the divergence after warm-up; 1 is the ELBO.
         kl_warmup: The share of training in which the weight rises.
         free_nats: The divergence of a group that costs nothing.
-        dequantization: The width of uniform noise added to pixels, in units of the range [−1, 1]; 2/255 is one grey level.
+        dequantization: The width of uniform noise added to pixels, in units of the range [−1, 1]; a grey level is
+            2/255.
         ema_decay: The decay of the moving average of the weights, 0 for none.
         clip_norm: The largest norm of the gradient.
     """
@@ -67,9 +68,10 @@ class VAEState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what ``state_dict`` returned."""
-        self.iteration, self.average = state["iteration"], state["average"]
+        self.iteration = state["iteration"]
+        self.average = {name: value.to(self.average[name]) for name, value in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
+        self.generator.set_state(state["generator"].cpu())
 
 
 def start_vae(vae: nn.Module, settings: VAESettings, generator: torch.Generator) -> VAEState:
@@ -102,17 +104,14 @@ def vae_step(vae: Any, settings: VAESettings, engine: Engine) -> Callable[[VAESt
             terms = vae.elbo_terms(images, noise)
         result = elbo_loss(terms, weight, settings.free_nats)
         state.optimizer.zero_grad(set_to_none=True)
-        result.loss.backward()
-        engine.average_gradients(vae)
+        torch.autograd.backward(result.loss)
+        engine.average_gradients(vae, len(images))
         norm = nn.utils.clip_grad_norm_(vae.parameters(), settings.clip_norm)
         state.optimizer.step()
         average = update_average(state.average, vae, settings.ema_decay) if state.average else {}
         figures = {
-            "loss": float(result.loss.detach()),
-            "elbo": float(result.elbo),
-            "log_likelihood": float(result.log_likelihood),
-            "kl": float(result.kl),
-            "bits_per_dim": float(bits_per_dim(result.elbo, num_dims)),
+            **{name: float(engine.mean(value, len(images))) for name, value in vars(result).items()},
+            "bits_per_dim": float(bits_per_dim(engine.mean(result.elbo, len(images)), num_dims)),
             "kl_weight": weight,
             "learning_rate": rate,
             "grad_norm": float(norm),
@@ -122,7 +121,9 @@ def vae_step(vae: Any, settings: VAESettings, engine: Engine) -> Callable[[VAESt
     return step
 
 
-def _draw(images: Tensor, vae: Any, settings: VAESettings, engine: Engine, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _draw(
+    images: Tensor, vae: Any, settings: VAESettings, engine: Engine, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     uniform = torch.rand(images.shape, generator=generator, device=generator.device) - 0.5
     images = images.to(engine.device) + settings.dequantization * uniform.to(engine.device)
     noise = torch.randn(len(images), vae.noise_layout.latent_size, generator=generator, device=generator.device)

@@ -1,0 +1,25 @@
+.PHONY: check lint types layers tests short examples
+
+export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 0
+
+check: lint types layers tests examples short
+
+lint:
+	ruff check .
+	ruff format --check .
+
+types:
+	mypy
+
+layers:
+	lint-imports
+
+tests:
+	pytest
+
+examples:
+	set -e; for example in examples/*.py; do echo "$$example"; python "$$example"; done
+
+short:
+	python benchmarks/short.py
