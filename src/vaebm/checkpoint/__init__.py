@@ -8,7 +8,7 @@ from vaebm.checkpoint.atomic import replace_file, write_bytes, write_json
 from vaebm.checkpoint.errors import CheckpointError
 from vaebm.checkpoint.files import file_sha256, tensors_sha256
 from vaebm.checkpoint.json_text import read_json
-from vaebm.checkpoint.model_folder import StoredModel, load_model_folder, save_model_folder
+from vaebm.checkpoint.model_folder import StoredModel, find_model_folder, load_model_folder, save_model_folder
 from vaebm.checkpoint.resolve import bundled_models, resolve_model
 from vaebm.checkpoint.run_folder import RunFolder
 
@@ -18,6 +18,7 @@ __all__ = [
     "StoredModel",
     "bundled_models",
     "file_sha256",
+    "find_model_folder",
     "load_model_folder",
     "read_json",
     "replace_file",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from vaebm.cli.stages import Run
+from vaebm.cli.running import Run
 from vaebm.recipes import to_dict
 from vaebm.reports import CardContent, Evaluation, model_card
 
 CREDITS = {
     "mnist": "MNIST, Yann LeCun, Corinna Cortes and Christopher J.C. Burges, CC BY-SA 3.0; bundled with vaebm.",
-    "digits": "Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, CC BY 4.0, as shipped in scikit-learn.",
+    "digits": "Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, CC BY 4.0; from scikit-learn.",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaebm.applications import Generation, outlier_scores, sample_chains, snapshots, start_noise
+from vaebm.applications import Generation, OutlierScores, outlier_scores, sample_chains, snapshots, start_noise
 from vaebm.data import ImageSet, Splits, outlier_sets, to_float, to_uint8
 from vaebm.distributed import Engine
 from vaebm.evaluation import (
@@ -24,10 +24,10 @@ from vaebm.evaluation import (
     measure_against,
     measure_outliers,
 )
-from vaebm.metrics import Prdc, conformal_p_values, false_positive_rates, prdc
+from vaebm.metrics import Interval, Prdc, conformal_p_values, false_positive_rates, prdc
 from vaebm.models import VAEBM
 from vaebm.recipes.config import EvaluationConfig, SamplingConfig
-from vaebm.reports.content import Evaluation, QualityRow
+from vaebm.reports.content import Evaluation, IntervalFigure, OutlierRow, PValueRow, QualityRow, StepsRow
 from vaebm.sampling import Langevin
 
 LEVELS = (0.01, 0.05, 0.10)
@@ -41,6 +41,21 @@ class ChainRecord:
     images: NDArray[np.uint8]
     energies: NDArray[np.float64]
     steps: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Against:
+    """What a model is measured against.
+
+    Arguments:
+        splits: The four splits; the calibration and selection splits aren't looked at.
+        judges: The feature extractors; none of them, no quality rows.
+        outliers: Outlier sets by name beside the built-in ones, each (N, C, H, W) in [−1, 1].
+    """
+
+    splits: Splits
+    judges: Sequence[Judge]
+    outliers: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def record_chain(
@@ -60,71 +75,79 @@ def record_chain(
 
 def calibrate(model: VAEBM, calibration: ImageSet, num_posterior_samples: int) -> dict[str, Any]:
     """Scores the calibration split, for p-values; goes into the model folder."""
-    generator = torch.Generator().manual_seed(SEED)
-    scores = outlier_scores(
-        model, to_float(calibration.images), num_posterior_samples=num_posterior_samples, generator=generator
-    ).outlier_score
-    return {
-        "score": "joint",
-        "seed": SEED,
-        "num_posterior_samples": num_posterior_samples,
-        "outlier_scores": [round(float(value), 4) for value in scores.sort().values],
-    }
+    settings = {"score": "joint", "seed": SEED, "num_posterior_samples": num_posterior_samples}
+    scores = scores_of(model, to_float(calibration.images), settings).outlier_score
+    return {**settings, "outlier_scores": [round(float(value), 4) for value in scores.sort().values]}
+
+
+def scores_of(model: VAEBM, images: Tensor, calibration: Mapping[str, Any]) -> OutlierScores:
+    """Scores images (N, C, H, W) with the noise of the calibration scores, so that both can be compared."""
+    generator = torch.Generator().manual_seed(calibration["seed"])
+    count = calibration["num_posterior_samples"]
+    return outlier_scores(model, images, num_posterior_samples=count, generator=generator)
+
+
+def p_values_of(scores: OutlierScores, calibration: Mapping[str, Any]) -> Tensor:
+    """Returns the conformal p-values (N,) of scored images."""
+    reference = torch.tensor(calibration["outlier_scores"], dtype=torch.float64)
+    return conformal_p_values(reference, scores.outlier_score.cpu())
 
 
 def evaluate_model(
     model: VAEBM,
-    splits: Splits,
-    judges: Sequence[Judge],
+    against: Against,
     calibration: Mapping[str, Any],
     sampling: SamplingConfig,
     settings: EvaluationConfig,
     engine: Engine,
-    extra_outliers: Mapping[str, Tensor],
     tell: Callable[[str], None],
 ) -> Evaluation:
     """Measures everything that the report shows, on the test images.
 
     Arguments:
         model: The VAEBM, in evaluation mode.
-        splits: The four splits; the calibration and selection splits aren't looked at.
-        judges: The feature extractors; none of them, no quality rows.
+        against: Images, judges and outliers.
         calibration: What ``calibrate`` returned.
         sampling: How images are generated.
         settings: How much is measured.
         engine: Device and precision of the chains.
-        extra_outliers: Further outlier sets by name, (N, C, H, W) in [−1, 1].
         tell: Is told what goes on.
 
     Returns:
         The figures.
     """
-    generator = torch.Generator().manual_seed(SEED)
-    steps = sorted({0, sampling.num_steps, *settings.steps_curve})
-    count = min(settings.num_samples, len(splits.training))
+    count = min(settings.num_samples, len(against.splits.training))
     result = Evaluation(n=count, seed=SEED, num_steps=sampling.num_steps)
-    if judges:
+    if against.judges:
+        steps = sorted({0, sampling.num_steps, *settings.steps_curve})
         tell(f"drawing {count} samples, up to {steps[-1]} Langevin steps")
+        generator = torch.Generator().manual_seed(SEED)
+        start, kernel = start_noise(model, count, generator), Langevin(sampling.step_size)
         with engine.autocast():
-            chains = snapshots(
-                model, start_noise(model, count, generator), steps, kernel=Langevin(sampling.step_size), generator=generator
-            )
-        tell(f"judging them: {', '.join(judge.name for judge in judges)}")
+            chains = snapshots(model, start, steps, kernel=kernel, generator=generator)
+        tell(f"judging them: {', '.join(judge.name for judge in against.judges)}")
         result["quality"], result["steps_curve"] = [], []
-        for judge in judges:
-            _judge(result, judge, chains, splits, sampling.num_steps)
+        for judge in against.judges:
+            judged = _judge(judge, chains, against.splits, sampling.num_steps)
+            result["quality"] += judged.quality
+            result["steps_curve"] += judged.steps_curve
         result["diagnostics"] = _diagnose(model, chains)
     tell("scoring outliers")
-    _rank(result, model, splits, settings, extra_outliers)
-    _calibration_row(result, model, splits, calibration)
+    result["outliers"] = _rank(model, against, settings.num_posterior_samples)
+    result["p_values"] = _test_p_values(model, against.splits.test, calibration)
     return result
 
 
-def _judge(result: Evaluation, judge: Judge, chains: list[Generation], splits: Splits, num_steps: int) -> None:
-    generator = torch.Generator().manual_seed(SEED)
+@dataclass(frozen=True)
+class _Judged:
+    quality: list[QualityRow]
+    steps_curve: list[StepsRow]
+
+
+def _judge(judge: Judge, chains: list[Generation], splits: Splits, num_steps: int) -> _Judged:
+    generator, count = torch.Generator().manual_seed(SEED), len(chains[0].images)
     test, training = to_float(splits.test.images), to_float(splits.training.images)
-    reference = make_reference(judge, test, training, num_samples=result["n"], generator=generator)
-    distances = {chain.step: frechet_to_reference(chain.images.cpu(), reference) for chain in chains}
+    reference = make_reference(judge, test, training, num_samples=count, generator=generator)
     full = {
         chain.step: measure_against(chain.images.cpu(), reference, generator=generator)
         for chain in chains
@@ -132,19 +155,17 @@ def _judge(result: Evaluation, judge: Judge, chains: list[Generation], splits: S
     }
     vae, vaebm = full[0], full[num_steps]
     closed = fraction_closed(vae.frechet, vaebm.frechet, vae.frechet_floor) if vae.frechet > vae.frechet_floor else None
-    result["quality"] += [_floor_row(reference, vae), _row("VAE", vae, None), _row("VAEBM", vaebm, closed)]
-    result["steps_curve"] += [
-        {"num_steps": step, "judge": judge.name, "frechet": distance, "n": result["n"]}
-        for step, distance in distances.items()
+    distances = {chain.step: frechet_to_reference(chain.images.cpu(), reference) for chain in chains}
+    curve = [
+        StepsRow(num_steps=step, judge=judge.name, frechet=distance, n=count) for step, distance in distances.items()
     ]
+    return _Judged([_floor_row(reference, vae), _row("VAE", vae, None), _row("VAEBM", vaebm, closed)], curve)
 
 
 def _row(what: str, quality: SampleQuality, closed: float | None) -> QualityRow:
-    row = QualityRow(
-        judge=quality.judge, judge_sha256=quality.judge_sha256, what=what, n=quality.num_samples, seed=quality.seed,
-        frechet=quality.frechet, kernel=quality.kernel.mean, kernel_std=quality.kernel.std, closed=closed,
-        **_prdc(quality.prdc),
-    )  # fmt: skip
+    row = _common(what, quality, quality.prdc)
+    row["frechet"], row["closed"] = quality.frechet, closed
+    row["kernel"], row["kernel_std"] = quality.kernel.mean, quality.kernel.std
     if quality.classes is not None:
         row["confidence"], row["shares"] = quality.classes.mean_confidence, list(quality.classes.shares)
     return row
@@ -152,59 +173,70 @@ def _row(what: str, quality: SampleQuality, closed: float | None) -> QualityRow:
 
 def _floor_row(reference: Reference, vae: SampleQuality) -> QualityRow:
     """Returns the row of n training images in the place of samples."""
-    row = QualityRow(
-        judge=vae.judge, judge_sha256=vae.judge_sha256, what="floor", n=vae.num_samples, seed=vae.seed,
-        frechet=vae.frechet_floor, kernel=vae.kernel_floor.mean, kernel_std=vae.kernel_floor.std, closed=None,
-        **_prdc(prdc(reference.test.features, reference.training.features)),
-    )  # fmt: skip
+    row = _common("floor", vae, prdc(reference.test.features, reference.training.features))
+    row["frechet"], row["closed"] = vae.frechet_floor, None
+    row["kernel"], row["kernel_std"] = vae.kernel_floor.mean, vae.kernel_floor.std
     if vae.classes is not None:
         row["confidence"], row["shares"] = vae.classes.reference_mean_confidence, list(vae.classes.reference_shares)
     return row
 
 
-def _prdc(figures: Prdc) -> dict[str, float]:
-    return {name: getattr(figures, name) for name in ("precision", "recall", "density", "coverage")}
+def _common(what: str, quality: SampleQuality, figures: Prdc) -> QualityRow:
+    return QualityRow(
+        judge=quality.judge,
+        judge_sha256=quality.judge_sha256,
+        what=what,
+        n=quality.num_samples,
+        seed=quality.seed,
+        precision=figures.precision,
+        recall=figures.recall,
+        density=figures.density,
+        coverage=figures.coverage,
+    )
 
 
 def _diagnose(model: VAEBM, chains: list[Generation]) -> dict[str, Any]:
     size = model.noise_layout.latent_size
+
+    def by_step(figure: Callable[[Generation], Tensor]) -> dict[str, float]:
+        return {str(chain.step): float(figure(chain).mean(dtype=torch.float64)) for chain in chains}
+
     return {
-        "noise_norm": {str(chain.step): float(chain.noise.square().mean(dtype=torch.float64)) for chain in chains},
-        "latent_noise_norm": {str(chain.step): float(chain.noise[:, :size].square().mean(dtype=torch.float64)) for chain in chains},
-        "sample_energy": {str(chain.step): float(chain.energies.mean()) for chain in chains},
+        "noise_norm": by_step(lambda chain: chain.noise.square()),
+        "latent_noise_norm": by_step(lambda chain: chain.noise[:, :size].square()),
+        "sample_energy": by_step(lambda chain: chain.energies),
     }
 
 
-def _rank(
-    result: Evaluation, model: VAEBM, splits: Splits, settings: EvaluationConfig, extra_outliers: Mapping[str, Tensor]
-) -> None:
-    generator = torch.Generator().manual_seed(SEED)
-    normal = to_float(splits.test.images)
-    sets = {**outlier_sets(normal, generator), **extra_outliers}
-    latent_generator = torch.Generator()
+def _rank(model: VAEBM, against: Against, num_posterior_samples: int) -> list[OutlierRow]:
+    generator, same_noise = torch.Generator().manual_seed(SEED), torch.Generator()
+    normal = to_float(against.splits.test.images)
+    sets = {**outlier_sets(normal, generator), **against.outliers}
 
     def score(images: Tensor) -> dict[str, Tensor]:
-        latent_generator.manual_seed(SEED)
-        scores = outlier_scores(
-            model, images, num_posterior_samples=settings.num_posterior_samples, generator=latent_generator
-        )
+        same_noise.manual_seed(SEED)
+        scores = outlier_scores(model, images, num_posterior_samples=num_posterior_samples, generator=same_noise)
         return {"energy": scores.energy, "elbo": -scores.elbo, "joint": scores.outlier_score}
 
-    result["outliers"] = [
-        {
-            "set": row.outliers, "score": row.score,
-            "auroc": asdict(row.ranking.auroc), "aupr": asdict(row.ranking.aupr), "fpr95": asdict(row.ranking.fpr95),
-            "n_normal": row.ranking.num_normal, "n_outlier": row.ranking.num_outlier,
-        }
+    return [
+        OutlierRow(
+            set=row.outliers,
+            score=row.score,
+            auroc=_interval(row.ranking.auroc),
+            aupr=_interval(row.ranking.aupr),
+            fpr95=_interval(row.ranking.fpr95),
+            n_normal=row.ranking.num_normal,
+            n_outlier=row.ranking.num_outlier,
+        )
         for row in measure_outliers(score, normal, sets, generator=generator)
-    ]  # type: ignore[typeddict-item]  # fmt: skip
+    ]
 
 
-def _calibration_row(result: Evaluation, model: VAEBM, splits: Splits, calibration: Mapping[str, Any]) -> None:
-    generator = torch.Generator().manual_seed(calibration["seed"])
-    scores = outlier_scores(
-        model, to_float(splits.test.images), num_posterior_samples=calibration["num_posterior_samples"], generator=generator
-    )
-    reference = torch.tensor(calibration["outlier_scores"], dtype=torch.float64)
-    rates = false_positive_rates(conformal_p_values(reference, scores.outlier_score), LEVELS)
-    result["p_values"] = [{"level": level, "measured": rate, "n": len(splits.test)} for level, rate in rates.items()]
+def _interval(interval: Interval) -> IntervalFigure:
+    return IntervalFigure(value=interval.value, low=interval.low, high=interval.high)
+
+
+def _test_p_values(model: VAEBM, test: ImageSet, calibration: Mapping[str, Any]) -> list[PValueRow]:
+    p_values = p_values_of(scores_of(model, to_float(test.images), calibration), calibration)
+    rates = false_positive_rates(p_values, LEVELS)
+    return [PValueRow(level=level, measured=rate, n=len(test)) for level, rate in rates.items()]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from vaebm.applications import snapshots, start_noise
-from vaebm.checkpoint import write_bytes, write_json
+from vaebm.checkpoint import RunFolder, find_model_folder, read_json, write_bytes, write_json
 from vaebm.cli.card import training_summary, write_card
-from vaebm.cli.evaluation import SEED, calibrate, evaluate_model, record_chain
-from vaebm.cli.stages import Interrupted, Run, save_checkpoint
+from vaebm.cli.evaluation import SEED, Against, calibrate, evaluate_model, record_chain
+from vaebm.cli.running import Run, save_checkpoint
 from vaebm.data import to_float, to_uint8
 from vaebm.recipes import save, to_dict
 from vaebm.reports import Evaluation, NearestImages, ReportContent, evaluation_text, render_report
@@ -20,35 +22,54 @@ from vaebm.sampling import Langevin
 NUM_SHOWN, NUM_CHAINS, NUM_NEAREST, NUM_NEIGHBOURS = 100, 16, 8, 4
 
 
+def is_finished(folder: RunFolder) -> bool:
+    """Whether a run has all that ``finish`` writes."""
+    return folder.report.is_file() and folder.evaluation.is_file() and find_model_folder(folder.model) is not None
+
+
 def finish(run: Run) -> None:
-    """Ends a run whose stages are trained; a run that was stopped here goes on here.
+    """Ends a run whose stages are trained, in the main process; what is written already isn't done again.
 
     Raises:
-        Interrupted: If a signal asked to stop; what is done is saved.
+        Interrupted: If a signal asked to stop; ``finish`` goes on with what is missing.
     """
-    before, began = run.seconds.get("evaluation", 0.0), time.monotonic()
-    config = run.config
+    if not run.engine.is_main:
+        return
+    origin = time.monotonic() - run.seconds.get("evaluation", 0.0)
     model = run.model.eval().requires_grad_(False)
-    save_checkpoint(run, "finished")
-    calibration = calibrate(model, run.splits.calibration, config.evaluation.num_posterior_samples)
-    evaluation = evaluate_model(
-        model, run.splits, run.judges, calibration, config.sampling, config.evaluation, run.engine, {}, run.console.tell
-    )
-    evaluation["trained_steps"] = config.energy.num_steps
-    _leave_if_asked(run)
-    details = {"config": to_dict(config), "selection": {k: v for k, v in run.stored.get("best", {}).items() if k != "energy"}}
-    save(model, run.folder.model, calibration=calibration, card=write_card(run, evaluation), details=details)
-    write_json(run.folder.evaluation, evaluation)
-    run.seconds["evaluation"] = before + time.monotonic() - began
-    seconds = {name: round(value, 1) for name, value in run.seconds.items()}
-    run.folder.write_provenance({**run.folder.read_provenance(), "seconds": seconds})
-    write_bytes(run.folder.report, render_report(_content(run, evaluation)).encode())
+    try:
+        with run.stop.leaving_at_once(), run.console.busy("measuring"):
+            calibration = calibrate(model, run.splits.calibration, run.config.evaluation.num_posterior_samples)
+            evaluation = _evaluation(run, calibration)
+            run.seconds["evaluation"] = time.monotonic() - origin
+            seconds = {name: round(value, 1) for name, value in run.seconds.items()}
+            run.folder.write_provenance({**run.folder.read_provenance(), "seconds": seconds})
+            _save(run, calibration, evaluation)
+            write_bytes(run.folder.report, render_report(_content(run, evaluation)).encode())
+    except KeyboardInterrupt:
+        run.seconds["evaluation"] = time.monotonic() - origin
+        save_checkpoint(run, "trained")
+        raise
     run.console.tell(evaluation_text(evaluation))
 
 
-def _leave_if_asked(run: Run) -> None:
-    if run.stop.name:
-        raise Interrupted
+def _evaluation(run: Run, calibration: Mapping[str, Any]) -> Evaluation:
+    if run.folder.evaluation.exists():
+        return cast(Evaluation, read_json(run.folder.evaluation))
+    config = run.config
+    against = Against(run.splits, run.judges)
+    evaluation = evaluate_model(
+        run.model, against, calibration, config.sampling, config.evaluation, run.engine, run.console.tell
+    )
+    evaluation["trained_steps"] = config.energy.num_steps
+    write_json(run.folder.evaluation, evaluation)
+    return evaluation
+
+
+def _save(run: Run, calibration: dict[str, Any], evaluation: Evaluation) -> None:
+    selection = {name: value for name, value in run.best.items() if name != "energy"}
+    details = {"config": to_dict(run.config), "selection": selection}
+    save(run.model, run.folder.model, calibration=calibration, card=write_card(run, evaluation), details=details)
 
 
 def _content(run: Run, evaluation: Evaluation) -> ReportContent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -14,13 +15,14 @@ VERBS = {
     "evaluate": "measure a trained model on its test images: vaebm evaluate RUN",
     "score": "tell outliers among images: vaebm score RUN images.npz --output scores.csv",
 }
+HELP = """usage: vaebm VERB …
 
+A VAE and an energy network that work together: trains, samples, evaluates and applies VAEBMs.
 
-def _help() -> str:
-    lines = [f"  {name:<10}{text}" for name, text in VERBS.items()]
-    return "\n".join(
-        ["usage: vaebm VERB …", "", "A VAE and an energy network that work together.", "", *lines, "", "vaebm VERB --help tells more of each."]
-    )
+{verbs}
+
+vaebm VERB --help tells more of each; vaebm --version tells the version.
+"""
 
 
 def _user_errors() -> tuple[type[Exception], ...]:
@@ -41,34 +43,52 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit code: 0, 2 for an error of the user, 130 after an interruption.
     """
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_help())
-        return 0
-    if arguments[0] == "--version":
-        from vaebm import __version__
-
-        print(f"vaebm {__version__}")
-        return 0
     try:
-        verb = arguments[0]
-        if verb not in VERBS:
-            raise UsageError(f"unknown verb {verb!r}{nearest(verb, VERBS)}: expected one of {', '.join(VERBS)}")
-        command: Callable[[Sequence[str]], int] = import_module(f"vaebm.cli.{verb}").run
-        return command(arguments[1:])
+        return _dispatch(arguments)
     except UsageError as error:
         message = str(error)
     except KeyboardInterrupt:
+        print("vaebm: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        return 1
+    except SystemExit as leaving:
+        # argparse leaves so when it has shown its help.
+        return 0 if leaving.code is None else int(leaving.code)
     except Exception as error:
-        if not isinstance(error, _user_errors()):
+        if isinstance(error, BrokenPipeError) or not isinstance(error, _user_errors()):
             raise
         message = str(error)
     print(f"vaebm: {' '.join(message.split())}", file=sys.stderr)
     return 2
 
 
+def _dispatch(arguments: Sequence[str]) -> int:
+    verb = arguments[0] if arguments else "--help"
+    if verb in ("-h", "--help"):
+        print(HELP.format(verbs="\n".join(f"  {name:<10}{text}" for name, text in VERBS.items())), end="")
+        return 0
+    if verb == "--version":
+        from vaebm import __version__
+
+        print(f"vaebm {__version__}")
+        return 0
+    if verb not in VERBS:
+        kind = "option" if verb.startswith("-") else "verb"
+        raise UsageError(f"unknown {kind} {verb!r}{nearest(verb, VERBS)}: expected one of {', '.join(VERBS)}")
+    command: Callable[[Sequence[str]], int] = import_module(f"vaebm.cli.{verb}").run
+    return command(arguments[1:])
+
+
 def main() -> None:
     """The entry point of the command ``vaebm``."""
-    sys.exit(run(sys.argv[1:]))
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # η, ² and … must not end a run where the terminal can't show them.
+            stream.reconfigure(errors="replace")
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Else Python complains once more when it closes the pipe that nobody reads.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)

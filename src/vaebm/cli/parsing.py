@@ -6,7 +6,10 @@ import argparse
 import difflib
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NoReturn
+
+LARGEST_SEED = 2**32 - 1
 
 
 class UsageError(ValueError):
@@ -36,26 +39,60 @@ class Parser(argparse.ArgumentParser):
 
 
 def explain(message: str, options: Iterable[str]) -> str:
-    """Adds the nearest known option to the first unknown one that a message names."""
-    unknown = re.search(r"(--[\w.-]+)", message)
-    known = list(options)
-    hint = nearest(unknown[1], known) if unknown and unknown[1] not in known else ""
-    return f"{' '.join(message.split())}{hint}"
+    """Returns a parser's message in one line, with the nearest known option to an unknown one.
+
+    Example:
+        >>> explain("unrecognized arguments: --num-step 3", ["--num-steps", "--seed"])
+        'unknown option --num-step (did you mean --num-steps?)'
+        >>> explain("unrecognized arguments: --step_size 3", ["--energy.step_size", "--sampling.step_size"])
+        'unknown option --step_size (did you mean --energy.step_size or --sampling.step_size?)'
+        >>> explain("unrecognized arguments: extra words", [])
+        'unexpected extra words'
+    """
+    text = " ".join(message.split())
+    left = re.fullmatch(r"unrecognized arguments: (.*)", text)
+    if left is None:
+        return text
+    unknown = re.match(r"--?[^\s=]+", left[1])
+    if unknown is None:
+        return f"unexpected {left[1]}"
+    return f"unknown option {unknown[0]}{_nearest_option(unknown[0], list(options))}"
+
+
+def _nearest_option(unknown: str, known: list[str]) -> str:
+    if any(option.startswith(f"{unknown}.") for option in known):
+        return f" (it is a section: {unknown}.KEY VALUE)"
+    within = [option for option in known if option.endswith(f".{unknown.lstrip('-')}")]
+    return f" (did you mean {' or '.join(within)}?)" if within else nearest(unknown, known)
+
+
+def check_folder_of(path: Path) -> None:
+    """Raises a ``UsageError`` if a file can't be written because its folder isn't there."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: name a file")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent}: make it first")
 
 
 def positive(text: str) -> int:
     """Parses a whole number of at least 1."""
-    return _whole(text, 1)
+    return _whole(text, 1, None)
 
 
 def natural(text: str) -> int:
     """Parses a whole number of at least 0."""
-    return _whole(text, 0)
+    return _whole(text, 0, None)
 
 
-def _whole(text: str, lowest: int) -> int:
-    if not re.fullmatch(r"\d+", text) or int(text) < lowest:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {lowest}")
+def seed(text: str) -> int:
+    """Parses a whole number that every generator of random numbers takes."""
+    return _whole(text, 0, LARGEST_SEED)
+
+
+def _whole(text: str, lowest: int, highest: int | None) -> int:
+    if not re.fullmatch("[0-9]+", text) or int(text) < lowest or (highest is not None and int(text) > highest):
+        expected = f"of at least {lowest}" if highest is None else f"from {lowest} to {highest}"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {expected}")
     return int(text)
 
 
@@ -72,7 +109,10 @@ def positive_number(text: str) -> float:
 
 def share(text: str) -> float:
     """Parses a number between 0 and 1, both excluded."""
-    value = positive_number(text)
+    try:
+        value = positive_number(text)
+    except argparse.ArgumentTypeError:
+        value = 1.0
     if value >= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
     return value

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console as Terminal
+    from rich.progress import Progress
+    from rich.text import Text
 
 SHOWN = {
     "vae": (("elbo", "ELBO {:.1f} nats"), ("bits_per_dim", "{:.3f} bits/dim"), ("kl", "KL {:.1f}")),
@@ -28,54 +34,113 @@ class Console:
     Arguments:
         log: The log file, appended to; None for none.
         seconds: The time between two plain lines where there is no terminal.
+        is_quiet: Whether to show and write nothing, as all processes but the main one.
     """
 
     log: Path | None = None
     seconds: float = 10.0
-    _bar: Any = field(default=None, repr=False)
-    _task: Any = field(default=None, repr=False)
-    _last: float = field(default=0.0, repr=False)
-    _first: tuple[float, int] = field(default=(0.0, 0), repr=False)
+    is_quiet: bool = False
+    _terminal: Terminal | None = field(default=None, repr=False)
 
     def tell(self, text: str) -> None:
-        """Shows one line."""
-        if self._bar is not None:
-            self._bar.console.print(text, highlight=False)
+        """Shows one line or more."""
+        if self.is_quiet:
+            return
+        if self._terminal is not None:
+            self._terminal.print(text, highlight=False, markup=False, soft_wrap=True)
         else:
             print(text, flush=True)
         if self.log is not None:
-            with self.log.open("a") as file:
+            with self.log.open("a", encoding="utf-8") as file:
                 file.write(text + "\n")
 
-    def start(self, stage: str, iteration: int, num_iterations: int) -> None:
-        """Begins a stage."""
-        self._first, self._last = (time.monotonic(), iteration), time.monotonic()
-        self.tell(f"stage {stage}: {num_iterations} iterations" + (f", going on at {iteration}" if iteration else ""))
-        if sys.stdout.isatty():
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    @contextmanager
+    def stage(self, name: str, iteration: int, num_iterations: int) -> Iterator[Show]:
+        """Shows the progress of a stage.
 
-            columns = (TextColumn(f"[bold]{stage}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
-            self._bar = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[figures]}"))
-            self._task = self._bar.add_task(stage, total=num_iterations, completed=iteration, rate="", figures="")
-            self._bar.start()
+        Arguments:
+            name: The stage.
+            iteration: How many iterations are done before.
+            num_iterations: How many there will be.
 
-    def step(self, stage: str, iteration: int, num_iterations: int, figures: Mapping[str, float]) -> None:
-        """Shows where a stage is."""
-        now = time.monotonic()
-        begin, first = self._first
-        rate = (iteration - first) / max(now - begin, 1e-9)
-        if self._bar is not None:
-            self._bar.update(self._task, completed=iteration, rate=f"{rate:.1f} it/s", figures=describe(stage, figures))
-        elif now - self._last >= self.seconds or iteration == num_iterations:
-            left = (num_iterations - iteration) / rate
-            self.tell(f"{stage} {iteration}/{num_iterations}  {rate:.1f} it/s  {left:.0f} s left  {describe(stage, figures)}")
-            self._last = now
+        Yields:
+            What to call after each iteration.
+        """
+        self.tell(f"stage {name}: {num_iterations} iterations" + (f", going on at {iteration}" if iteration else ""))
+        show = Show(self, name, num_iterations, _Rate(iteration, time.monotonic()))
+        if self.is_quiet or not sys.stdout.isatty():
+            yield show
+            return
+        from rich.console import Group
+        from rich.live import Live
+        from rich.text import Text
 
-    def stop(self) -> None:
-        """Ends a stage."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        bar, words = _bar(name), Text(no_wrap=True, overflow="ellipsis", style="dim")
+        show.bar, show.words = bar, words
+        bar.add_task(name, total=num_iterations, completed=iteration, rate="")
+        with Live(Group(bar, words), refresh_per_second=5) as live:
+            self._terminal = live.console
+            try:
+                yield show
+            finally:
+                self._terminal = None
+
+    @contextmanager
+    def busy(self, text: str) -> Iterator[None]:
+        """Shows on a terminal that work without iterations goes on, and for how long."""
+        if self.is_quiet or not sys.stdout.isatty():
+            yield
+            return
+        from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), transient=True) as bar:
+            bar.add_task(text, total=None)
+            self._terminal = bar.console
+            try:
+                yield
+            finally:
+                self._terminal = None
+
+
+@dataclass
+class _Rate:
+    first: int
+    begin: float
+
+    def at(self, iteration: int) -> float:
+        return (iteration - self.first) / max(time.monotonic() - self.begin, 1e-9)
+
+
+@dataclass
+class Show:
+    """Shows where a stage is; made by ``Console.stage``."""
+
+    console: Console
+    name: str
+    num_iterations: int
+    rate: _Rate
+    bar: Progress | None = None
+    words: Text | None = None
+    _last: float = field(default_factory=time.monotonic)
+
+    def __call__(self, iteration: int, figures: Mapping[str, float]) -> None:
+        """Shows an iteration and its figures."""
+        rate, words = self.rate.at(iteration), describe(self.name, figures)
+        if self.bar is not None and self.words is not None:
+            self.bar.update(self.bar.task_ids[0], completed=iteration, rate=f"{rate:.1f} it/s")
+            self.words.plain = words
+        elif time.monotonic() - self._last >= self.console.seconds or iteration == self.num_iterations:
+            left = (self.num_iterations - iteration) / rate
+            progress = f"{self.name} {iteration}/{self.num_iterations}  {rate:.1f} it/s  {left:.0f} s left"
+            self.console.tell(f"{progress}  {words}")
+            self._last = time.monotonic()
+
+
+def _bar(name: str) -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(28), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    return Progress(TextColumn(f"[bold]{name}"), *columns, TextColumn("left"))
 
 
 def describe(stage: str, figures: Mapping[str, float]) -> str:

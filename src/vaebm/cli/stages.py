@@ -3,225 +3,179 @@
 from __future__ import annotations
 
 import copy
-import signal
+import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import FrameType
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vaebm.applications import snapshots, start_noise
-from vaebm.checkpoint import RunFolder
-from vaebm.cli.progress import Console
-from vaebm.data import Batches, Splits, to_float, to_uint8
-from vaebm.distributed import Engine
-from vaebm.evaluation import Judge, frechet_to_reference, make_reference
+from vaebm.cli.parsing import UsageError
+from vaebm.cli.running import Run, save_checkpoint
+from vaebm.cli.stop import Interrupted
+from vaebm.data import Batches, to_float, to_uint8
+from vaebm.evaluation import frechet_to_reference, make_reference
 from vaebm.models import VAEBM
 from vaebm.plots import image_grid, png_bytes
-from vaebm.recipes.config import Config
 from vaebm.sampling import Langevin
 from vaebm.training import Progress, energy_step, fit, start_energy, start_vae, vae_step
 
-CHECKPOINT = "last"
-NUM_GRID = 64
+NUM_GRID, GRID_COLUMNS, GRID_PIXELS = 64, 8, 56
 
 
-class Interrupted(Exception):
-    """A signal asked the run to stop; everything is saved."""
+@dataclass(frozen=True)
+class _Stage:
+    """One stage: its name, its step, where it starts, its images, its length, and what is done after each iteration."""
+
+    name: str
+    step: Callable[[Any, Tensor], Progress[Any]]
+    start: Any
+    batches: Batches
+    num_iterations: int
+    look: Callable[[Any], None]
 
 
-@dataclass
-class StopRequest:
-    """Whether a signal has asked the run to stop."""
+def train_stages(run: Run, stored: Mapping[str, Any]) -> None:
+    """Trains both stages, from where a checkpoint stands; the model ends with the chosen energy network.
 
-    name: str = ""
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Turns the first SIGINT or SIGTERM into a request; a second SIGINT interrupts at once."""
-
-        def note(number: int, frame: FrameType | None) -> None:
-            if self.name:
-                raise KeyboardInterrupt
-            self.name = signal.Signals(number).name
-
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-@dataclass
-class Run:
-    """One training run: what both stages need, and what the checkpoint holds besides their states."""
-
-    folder: RunFolder
-    config: Config
-    engine: Engine
-    splits: Splits
-    model: VAEBM
-    judges: list[Judge]
-    console: Console
-    stop: StopRequest
-    stored: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Wall time of each stage so far."""
-        seconds: dict[str, float] = self.stored.setdefault("seconds", {})
-        return seconds
-
-    def generator(self, purpose: int) -> torch.Generator:
-        """Returns a generator for one purpose, seeded by the run's seed."""
-        return torch.Generator().manual_seed(self.config.seed * 1000 + purpose)
-
-
-def train_stages(run: Run) -> None:
-    """Trains both stages, from where the checkpoint stands; the model ends with the chosen energy network.
+    Arguments:
+        run: The run, its model as it is in the checkpoint.
+        stored: The checkpoint; empty to start anew.
 
     Raises:
         Interrupted: If a signal asked to stop; the checkpoint is written.
     """
-    stage = run.stored.get("stage", "vae")
-    if "model" in run.stored:
-        run.model.load_state_dict(run.stored["model"])
+    stage = stored.get("stage", "vae")
     images = torch.from_numpy(run.splits.training.images)
     if stage == "vae":
-        _train_vae(run, images)
-        run.stored = {"stage": "energy", "seconds": run.seconds}
+        _train_vae(run, images, stored)
+        stored = {}
     if stage in ("vae", "energy"):
-        _train_energy(run, images)
+        _train_energy(run, images, stored)
+        save_checkpoint(run, "trained")
 
 
-def _train_vae(run: Run, images: Tensor) -> None:
+def _train_vae(run: Run, images: Tensor, stored: Mapping[str, Any]) -> None:
     settings = run.config.vae
-    batches = Batches(images, settings.batch_size, run.generator(1))
-    state = start_vae(run.model.vae, settings, run.generator(2))
+    batches = Batches(images, settings.batch_size, run.generator("vae batches"))
+    start = start_vae(run.model.vae, settings, run.generator("vae noise"))
     step = vae_step(run.model.vae, settings, run.engine)
-    grid_noise = start_noise(run.model, NUM_GRID, run.generator(3))
-    state = _drive(run, "vae", step, state, batches, settings.num_iterations, lambda: _grid(run, run.model, grid_noise, 0))
+    noise = start_noise(run.model, NUM_GRID, run.generator("grid start"))
+
+    def look(state: Any) -> None:
+        if _is_due(state.iteration, run.config.sample_every, settings.num_iterations):
+            _grid(run, run.model, noise, 0, f"vae_{state.iteration:06d}")
+
+    state = _drive(run, _Stage("vae", step, start, batches, settings.num_iterations, look), stored)
     if state.average:
         run.model.vae.load_state_dict(state.average)
 
 
-def _train_energy(run: Run, images: Tensor) -> None:
+def _train_energy(run: Run, images: Tensor, stored: Mapping[str, Any]) -> None:
     settings = run.config.energy
-    batches = Batches(images, settings.batch_size, run.generator(4))
-    first = next(Batches(images, max(settings.batch_size, 128), run.generator(5))).to(run.engine.device)
-    resumed = "state" in run.stored
-    weights = copy.deepcopy(run.model.state_dict()) if resumed else {}
-    state = start_energy(run.model, settings, first, run.generator(6))
-    if resumed:
+    batches = Batches(images, settings.batch_size, run.generator("energy batches"))
+    first = next(Batches(images, max(settings.batch_size, 128), run.generator("energy initialization")))
+    weights = copy.deepcopy(run.model.state_dict()) if stored else {}
+    start = start_energy(run.model, settings, first.to(run.engine.device), run.generator("energy noise"))
+    if stored:
+        # start_energy has initialised the network from data once more.
         run.model.load_state_dict(weights)
     step = energy_step(run.model, settings, run.engine)
-    grid_noise = start_noise(run.model, NUM_GRID, run.generator(3))
-    select = _selector(run)
-    averaged = copy.deepcopy(run.model)
-
-    def look() -> None:
-        _grid(run, averaged, grid_noise, run.config.sampling.num_steps)
-
-    def watch(progress: Progress[Any]) -> None:
-        iteration = progress.state.iteration
-        due = select is not None and run.config.selection.is_due(iteration, settings.num_iterations)
-        if due or iteration % run.config.sample_every == 0 or iteration == settings.num_iterations:
-            averaged.energy.load_state_dict(progress.state.average)
-        if due and select is not None:
-            figure = select(averaged)
-            run.folder.append_metrics({"stage": "selection", "iteration": iteration, "frechet": figure})
-            run.console.tell(f"selection split, iteration {iteration}: Fréchet distance {figure:.2f} ({run.judges[0].name})")
-            if figure < run.stored.get("best", {}).get("frechet", float("inf")):
-                run.stored["best"] = {"frechet": figure, "iteration": iteration, "energy": copy.deepcopy(progress.state.average)}
-
-    state = _drive(run, "energy", step, state, batches, settings.num_iterations, look, watch)
-    chosen = run.stored.get("best", {}).get("energy", state.average)
-    run.model.energy.load_state_dict(chosen)
+    look = _candidates(run)
+    state = _drive(run, _Stage("energy", step, start, batches, settings.num_iterations, look), stored)
+    run.model.energy.load_state_dict(run.best.get("energy", state.average))
 
 
-def _drive(
-    run: Run,
-    stage: str,
-    step: Callable[[Any, Tensor], Progress[Any]],
-    state: Any,
-    batches: Batches,
-    num_iterations: int,
-    look: Callable[[], None],
-    watch: Callable[[Progress[Any]], None] | None = None,
-) -> Any:
+def _is_due(iteration: int, every: int, num_iterations: int) -> bool:
+    return iteration % every == 0 or iteration == num_iterations
+
+
+def _drive(run: Run, stage: _Stage, stored: Mapping[str, Any]) -> Any:
     """Runs one stage: figures, grids, checkpoints, and the end when a signal asks for it."""
-    if "state" in run.stored:
-        state.load_state_dict(run.stored.pop("state"))
-        batches.load_state_dict(run.stored.pop("batches"))
-    before, begin = run.seconds.get(stage, 0.0), time.monotonic()
-    run.console.start(stage, state.iteration, num_iterations)
-    try:
-        for progress in fit(step, state, batches, num_iterations):
+    state, config, last = stage.start, run.config, stage.num_iterations
+    if stored:
+        state.load_state_dict(stored["state"])
+        stage.batches.load_state_dict(stored["batches"])
+    origin = time.monotonic() - run.seconds.get(stage.name, 0.0)
+    with run.console.stage(stage.name, state.iteration, last) as show:
+        for progress in fit(stage.step, state, stage.batches, last):
             state = progress.state
-            iteration = state.iteration
-            run.seconds[stage] = before + time.monotonic() - begin
-            run.console.step(stage, iteration, num_iterations, progress.figures)
-            last = iteration == num_iterations
-            if iteration % run.config.report_every == 0 or last:
-                run.folder.append_metrics({"stage": stage, "iteration": iteration, **progress.figures})
-            if watch is not None:
-                watch(progress)
-            if iteration % run.config.sample_every == 0 or last:
-                look()
-            if iteration % run.config.checkpoint_every == 0 or last or run.stop.name:
-                save_checkpoint(run, stage, state, batches)
-            if run.stop.name:
+            show(state.iteration, progress.figures)
+            if _is_due(state.iteration, config.report_every, last):
+                run.record({"stage": stage.name, "iteration": state.iteration, **progress.figures})
+            _check_finite(stage.name, state.iteration, progress.figures["loss"])
+            stage.look(state)
+            run.seconds[stage.name] = time.monotonic() - origin
+            stopping = run.is_stopping()
+            if stopping or _is_due(state.iteration, config.checkpoint_every, last):
+                save_checkpoint(run, stage.name, state, stage.batches)
+            if stopping:
                 raise Interrupted
-    finally:
-        run.console.stop()
     return state
 
 
-def save_checkpoint(run: Run, stage: str, state: Any = None, batches: Batches | None = None) -> None:
-    """Writes all that the run needs to go on."""
-    stored = {
-        **{name: run.stored[name] for name in ("seconds", "best") if name in run.stored},
-        "stage": stage,
-        "model": run.model.state_dict(),
-        "num_metrics": len(run.folder.read_metrics()),
-    }
-    if state is not None and batches is not None:
-        stored |= {"state": state.state_dict(), "batches": batches.state_dict()}
-    run.folder.save_checkpoint(CHECKPOINT, stored)
+def _check_finite(stage: str, iteration: int, loss: float) -> None:
+    if not math.isfinite(loss):
+        way_out = f"start anew with a lower --{stage}.learning_rate, it is the usual reason"
+        raise UsageError(f"stage {stage} diverged at iteration {iteration} (the loss is {loss}): {way_out}")
 
 
-def _grid(run: Run, model: VAEBM, noise: Tensor, num_steps: int) -> None:
-    stage = "energy" if num_steps else "vae"
-    rows = [row for row in run.folder.read_metrics() if row["stage"] == stage]
-    iteration = rows[-1]["iteration"] if rows else 0
-    generator = run.generator(7)
-    kernel = Langevin(run.config.sampling.step_size)
+def _candidates(run: Run) -> Callable[[Any], None]:
+    """Returns what looks at the averaged energy network: it draws grids and keeps the best candidate."""
+    config, num_iterations = run.config, run.config.energy.num_iterations
+    noise = start_noise(run.model, NUM_GRID, run.generator("grid start"))
+    judge = _selection_judge(run)
+    averaged = copy.deepcopy(run.model)
+
+    def look(state: Any) -> None:
+        iteration = state.iteration
+        is_candidate = judge is not None and config.selection.is_due(iteration, num_iterations)
+        is_shown = _is_due(iteration, config.sample_every, num_iterations)
+        if is_candidate or is_shown:
+            averaged.energy.load_state_dict(state.average)
+        if judge is not None and is_candidate:
+            figure = judge(averaged)
+            run.record({"stage": "selection", "iteration": iteration, "frechet": figure})
+            run.console.tell(f"selection split, iteration {iteration}: Fréchet distance {figure:.2f}")
+            if figure < run.best.get("frechet", float("inf")):
+                energy = {name: value.clone() for name, value in state.average.items()}
+                run.best = {"frechet": figure, "iteration": iteration, "energy": energy}
+        if is_shown:
+            _grid(run, averaged, noise, config.sampling.num_steps, f"energy_{iteration:06d}")
+
+    return look
+
+
+def _grid(run: Run, model: VAEBM, noise: Tensor, num_steps: int, name: str) -> None:
+    if not run.engine.is_main:
+        return
+    kernel, generator = Langevin(run.config.sampling.step_size), run.generator("grid chains")
     with run.engine.autocast():
-        (seen,) = snapshots(model, noise.to(run.engine.device), (num_steps,), kernel=kernel, generator=generator)
-    pixels = to_uint8(seen.images)
-    run.folder.save_sample(f"{stage}_{iteration:06d}", png_bytes(image_grid(pixels, 8, scale=max(1, 56 // pixels.shape[3]))))
+        (seen,) = snapshots(model, noise, (num_steps,), kernel=kernel, generator=generator)
+    pixels = to_uint8(seen.images.cpu())
+    grid = image_grid(pixels, GRID_COLUMNS, scale=max(1, GRID_PIXELS // pixels.shape[3]))
+    run.folder.save_sample(name, png_bytes(grid))
 
 
-def _selector(run: Run) -> Callable[[VAEBM], float] | None:
-    """Returns a function that judges a model on the selection split, or None without judges."""
-    settings = run.config.selection
-    if not run.judges or settings.num_samples == 0:
+def _selection_judge(run: Run) -> Callable[[VAEBM], float] | None:
+    """Returns the Fréchet distance of a model to the selection split, as a function, or None without judges."""
+    count = min(run.config.selection.num_samples, len(run.splits.training))
+    if not run.judges or count == 0:
         return None
-    judge = run.judges[0]
-    images, training = to_float(run.splits.selection.images), to_float(run.splits.training.images[: settings.num_samples])
-    reference = make_reference(judge, images, training, num_samples=len(training), generator=run.generator(8))
+    images, training = to_float(run.splits.selection.images), to_float(run.splits.training.images[:count])
+    reference = make_reference(
+        run.judges[0], images, training, num_samples=count, generator=run.generator("selection reference")
+    )
     kernel = Langevin(run.config.sampling.step_size)
 
-    def select(model: VAEBM) -> float:
-        generator = run.generator(9)
-        noise = start_noise(model, settings.num_samples, generator)
+    def judge(model: VAEBM) -> float:
+        generator = run.generator("selection samples")
+        noise = start_noise(model, run.config.selection.num_samples, generator)
         with run.engine.autocast():
             (seen,) = snapshots(model, noise, (run.config.sampling.num_steps,), kernel=kernel, generator=generator)
         return frechet_to_reference(seen.images.cpu(), reference)
 
-    return select
+    return judge

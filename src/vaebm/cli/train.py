@@ -3,116 +3,101 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentParser, Namespace
 
 from vaebm.checkpoint import RunFolder
-from vaebm.cli.finish import finish
-from vaebm.cli.parsing import UsageError, explain, nearest
+from vaebm.cli.finish import finish, is_finished
+from vaebm.cli.options import option_parser
+from vaebm.cli.parsing import UsageError, nearest
 from vaebm.cli.progress import Console
-from vaebm.cli.provenance import describe_origin
-from vaebm.cli.stages import Interrupted, Run, StopRequest, train_stages
+from vaebm.cli.provenance import describe_origin, describe_resumption
+from vaebm.cli.running import CHECKPOINT, Run, restore
+from vaebm.cli.stages import train_stages
+from vaebm.cli.stop import Interrupted, StopRequest
 from vaebm.data import load_splits
 from vaebm.distributed import make_engine
 from vaebm.recipes import RECIPES, Config, ConfigError, build_model, from_dict, load_judges, to_dict
 
-USAGE = f"""usage: vaebm train NAME [--output RUN] [--config FILE] [--OPTION VALUE …]
-       vaebm train --resume RUN
-
-Trains a VAEBM: the VAE first, then the energy network. NAME is a recipe: {", ".join(RECIPES)}."""
-
-
-class _Parser(ArgumentParser):  # type: ignore[misc]
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raises a ``UsageError`` that names the nearest option."""
-        text = explain(message, self._option_string_actions)
-        raise UsageError(f"{text}; see vaebm train --help") from ex
+OWN_OPTIONS = ("name", "output", "config", "resume")
 
 
 @dataclass(frozen=True)
-class _Request:
+class Request:
+    """What a command line asks for.
+
+    Arguments:
+        config: The complete configuration.
+        folder: The run folder.
+        resumed: Whether the run has begun before.
+    """
+
     config: Config
     folder: RunFolder
     resumed: bool
 
 
-def _parser() -> ArgumentParser:
-    parser = _Parser(prog="vaebm train", usage=USAGE, add_help=True, allow_abbrev=False)
-    parser.add_argument("name", nargs="?", help="the recipe")
-    parser.add_argument("--output", type=str | None, default=None, help="the run folder to make (default runs/NAME-DATE-TIME)")
-    parser.add_argument("--config", type=str | None, default=None, help="YAML file with values that replace the recipe's; the command line is stronger")
-    parser.add_argument("--resume", type=str | None, default=None, help="a run folder to go on with; no other option beside it")
-    parser.add_class_arguments(Config, None)
-    return parser
+def parse(arguments: Sequence[str]) -> Request | None:
+    """Turns a command line into a request: the recipe first, then the file, then the options, whatever their order.
 
+    Arguments:
+        arguments: What stands behind ``vaebm train``.
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
+    Returns:
+        The request, or None if the command line asked for help and has got it.
 
-
-def _first_pass(arguments: Sequence[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for index, word in enumerate(arguments):
-        name, _, value = word.partition("=")
-        if name in ("--config", "--resume"):
-            if not value and index + 1 == len(arguments):
-                raise UsageError(f"{name} needs a value; see vaebm train --help")
-            found[name] = value or arguments[index + 1]
-    return found
-
-
-def parse(arguments: Sequence[str]) -> _Request:
-    """Turns a command line into a configuration and a run folder: recipe first, then the file, then the options."""
-    special = _first_pass(arguments)
-    if "--resume" in special:
-        if len(arguments) != (1 if "=" in arguments[0] else 2):
-            raise UsageError("--resume takes no other option: the run's own configuration goes on")
-        folder = RunFolder(Path(special["--resume"])).open()
-        return _Request(from_dict(Config, yaml.safe_load(folder.read_config())), folder, True)
-    parser = _parser()
-    positional = [word for word in arguments if word in RECIPES]
-    if positional:
-        base = RECIPES[positional[0]]()
-        if "--config" in special:
-            base = from_dict(Config, _merge(to_dict(base), _read_yaml(special["--config"])))
-        parser.set_defaults(_flat(to_dict(base)))
-    options = parser.parse_args(list(arguments))
-    if options.name not in RECIPES:
-        hint = nearest(options.name, RECIPES) if options.name else ""
-        raise UsageError(f"unknown recipe {options.name!r}{hint}: expected one of {', '.join(RECIPES)}")
-    config = _config(options)
+    Raises:
+        UsageError: If it can't be understood.
+        ConfigError: If a value is out of range, or the file can't be used.
+        CheckpointError: If there is no run to go on with.
+    """
+    words = [word for word in arguments if word not in ("-h", "--help")]
+    first = option_parser(RECIPES["mnist"]()).parse_args(words)
+    if len(words) < len(arguments):
+        option_parser(RECIPES.get(first.name, RECIPES["mnist"])()).print_help()
+        return None
+    if first.resume is not None:
+        if len(words) != (1 if "=" in words[0] else 2):
+            raise UsageError("--resume takes no other option: the run goes on with its own configuration")
+        folder = RunFolder(Path(first.resume)).open()
+        return Request(from_dict(Config, _read_yaml(folder.config)), folder, True)
+    base: Config = _recipe(first.name)
+    if first.config is not None:
+        base = from_dict(Config, _merge(to_dict(base), _read_yaml(Path(first.config))))
+    values = option_parser(base).parse_args(words).as_dict()
+    config = from_dict(Config, {name: value for name, value in values.items() if name not in OWN_OPTIONS})
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return _Request(config, RunFolder(Path(options.output or f"runs/{options.name}-{stamp}")), False)
+    return Request(config, RunFolder(Path(first.output or f"runs/{first.name}-{stamp}")), False)
 
 
-def _config(options: Namespace) -> Config:
-    values = {name: value for name, value in options.as_dict().items() if name not in ("name", "output", "config", "resume")}
-    config: Config = from_dict(Config, values)
-    return config
+def _recipe(name: str | None) -> Config:
+    recipes = " or ".join(RECIPES)
+    if name is None:
+        raise UsageError(f"which recipe? expected vaebm train {recipes}; see vaebm train --help")
+    if name not in RECIPES:
+        own = f"; for images of your own: vaebm train mnist --data.source {name}" if Path(name).exists() else ""
+        raise UsageError(f"unknown recipe {name!r}{nearest(name, RECIPES)}: expected {recipes}{own}")
+    return RECIPES[name]()
 
 
-def _read_yaml(path: str) -> dict[str, Any]:
+def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(Path(path).read_text())
+        values = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"can't read {path}: {error.strerror}; name a YAML file") from error
+        raise ConfigError(f"can't read {path} ({error.strerror}): expected a YAML file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds no options: expected lines such as 'seed: 1'")
+        raise ConfigError(f"{path} holds no values: expected lines such as 'seed: 1'")
     return values
 
 
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for name, value in above.items():
         both = isinstance(value, dict) and isinstance(below.get(name), dict)
@@ -123,26 +108,50 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb."""
     request = parse(arguments)
+    if request is None:
+        return 0
+    folder = request.folder
+    if request.resumed and is_finished(folder):
+        print(f"the run {folder.path} is finished; report: {folder.report}")
+        return 0
+    stop = StopRequest()
+    with stop.listening():
+        begun, stored = _begin(request, stop, arguments)
+        try:
+            train_stages(begun, stored)
+            finish(begun)
+        except KeyboardInterrupt as error:
+            saved = "all is saved" if isinstance(error, Interrupted) else "left at once, the last checkpoint stands"
+            begun.console.tell(f"stopped by {stop.name}; {saved}. Go on with: vaebm train --resume {folder.path}")
+            return 130
+        finally:
+            begun.engine.close()
+    begun.console.tell(f"report: {folder.report}")
+    return 0
+
+
+def _begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> tuple[Run, dict[str, Any]]:
+    """Builds all that a run needs, and makes the run folder or reads what it holds."""
     config, folder = request.config, request.folder
     engine = make_engine(config.precision, config.device)
     splits = load_splits(config.data.source, config.data.split_seed)
     torch.manual_seed(config.seed)
     model = build_model(config, splits.training.shape).to(engine.device)
-    stored = folder.load_checkpoint("last") or {} if request.resumed else {}
-    if request.resumed:
+    console = Console(folder.log if engine.is_main else None, is_quiet=not engine.is_main)
+    run = Run(folder, config, engine, splits, model, load_judges(splits.training.shape), console, stop)
+    stored = folder.load_checkpoint(CHECKPOINT) or {} if request.resumed else {}
+    if stored:
+        restore(run, stored)
+    if engine.is_main and request.resumed:
         folder.keep_metrics(stored.get("num_metrics", 0))
-    else:
+        folder.write_provenance(describe_resumption(folder.read_provenance()))
+    elif engine.is_main:
         folder.create(yaml.safe_dump(to_dict(config), sort_keys=False), describe_origin(config.seed, arguments))
-    console = Console(folder.log)
-    console.tell(f"run folder {folder.path}, {engine.device}, {engine.precision}, {torch.get_num_threads()} threads")
-    judges = load_judges(splits.training.shape)
-    state = Run(folder, config, engine, splits, model, judges, console, StopRequest(), stored)
-    try:
-        with state.stop.listening():
-            train_stages(state)
-            finish(state)
-    except Interrupted:
-        console.tell(f"stopped by {state.stop.name}; everything is saved. Go on with: vaebm train --resume {folder.path}")
-        return 130
-    console.tell(f"report: {folder.report}")
-    return 0
+    engine.wait()
+    processes = f", {engine.num_processes} processes" if engine.num_processes > 1 else ""
+    console.tell(
+        f"run folder {folder.path}, {engine.device}, {engine.precision}, {torch.get_num_threads()} threads{processes}"
+    )
+    if not run.judges:
+        console.tell("no classifier at hand takes such images: the quality of samples is not measured")
+    return run, stored

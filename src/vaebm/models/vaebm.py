@@ -30,9 +30,9 @@ class ImageFields:
     """Which image is meant where, each ``sampled`` (mean + scale·noise) or ``mean``.
 
     Arguments:
-        chain_image: What the energy sees in a chain.
-        loss_image: The negative of the loss.
-        output_image: What generation returns.
+        chain_image: What the energy sees in a chain, sampled or mean.
+        loss_image: The negative of the loss, sampled or mean.
+        output_image: What generation returns, sampled or mean.
 
     Raises:
         ValueError: If a field has another value.

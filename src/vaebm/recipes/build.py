@@ -154,9 +154,10 @@ def load_judges(image_shape: Sequence[int], folder: Path = JUDGES_FOLDER) -> lis
     judges = []
     for path in sorted(entry for entry in folder.iterdir() if (entry / "config.json").exists()):
         stored = load_model_folder(path)
-        if stored.config["classifier"]["image_shape"] != list(image_shape):
+        arguments = stored.config.get("classifier", {})
+        if arguments.get("image_shape") != list(image_shape):
             continue
-        classifier = Classifier(**stored.config["classifier"])
+        classifier = Classifier(**arguments)
         _fill(classifier, stored.tensors, path)
         judges.append(Judge(path.name, tensors_sha256(stored.tensors), classifier.requires_grad_(False).eval()))
     return judges

@@ -6,6 +6,7 @@ are checked here, so that a bad value ends before anything is built.
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping
 from contextlib import suppress
@@ -184,6 +185,9 @@ _POSITIVE = {
 }  # fmt: skip
 _SHARES = {"selection.after", "vae.kl_warmup", "energy.replay_probability", "energy.replay_rise"}
 _BELOW_ONE = {"vae.ema_decay", "energy.ema_decay", "energy.betas"}
+_LEAST = {"evaluation.num_samples": 10, "selection.num_samples": 2}
+_SEEDS = {"seed", "data.split_seed"}
+_LARGEST_SEED = 2**32 - 1
 _NOT_EMPTY = {"vae_network.latent_groups", "vae_network.widths", "energy_network.widths"}
 _CHOICES: dict[str, tuple[str, ...]] = {
     "vae_network.body": BODIES,
@@ -219,6 +223,10 @@ def _check_leaf(path: str, value: Any) -> None:
             raise ConfigError(f"{path} is {number}: expected a share from 0 to 1")
         if path in _BELOW_ONE and number >= 1:
             raise ConfigError(f"{path} is {number}: expected a number from 0 to below 1")
+        if 0 < number < _LEAST.get(path, 0):
+            raise ConfigError(f"{path} is {number}: expected a number of at least {_LEAST[path]}")
+        if path in _SEEDS and number > _LARGEST_SEED:
+            raise ConfigError(f"{path} is {number}: expected a number up to {_LARGEST_SEED}")
     if path in _NOT_EMPTY and not value:
         raise ConfigError(f"{path} is empty: expected one number or more")
     if path == "energy_network.stem_kernel_size" and value % 2 == 0:
@@ -262,7 +270,9 @@ def from_dict(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
         raise ConfigError(f"{prefix.rstrip('.') or 'the configuration'} is {values!r}: expected keys and values")
     for name in values:
         if name not in names:
-            raise ConfigError(f"unknown key {prefix}{name}: expected one of {', '.join(names)}")
+            close = difflib.get_close_matches(str(name), names, 1)
+            expected = f"did you mean {prefix}{close[0]}?" if close else f"expected one of {', '.join(names)}"
+            raise ConfigError(f"unknown key {prefix}{name}: {expected}")
     arguments = {name: _converted(prefix + name, getattr(defaults, name), value) for name, value in values.items()}
     try:
         return cls(**arguments)

@@ -3,6 +3,7 @@
 The same tables stand in the terminal, in the README and in the report.
 """
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -140,5 +141,8 @@ def evaluation_text(evaluation: Evaluation) -> str:
     Returns:
         The tables that have rows, with an empty line between them.
     """
-    tables = (quality_table, steps_table, outlier_table, p_value_table)
-    return "\n\n".join(text_table(table) for table in (make(evaluation) for make in tables) if table.rows)
+    quality = quality_table(evaluation)
+    # The judge's confidence says least, and a terminal is narrow.
+    quality = replace(quality, columns=[column for column in quality.columns if column.key != "confidence"])
+    tables = (quality, steps_table(evaluation), outlier_table(evaluation), p_value_table(evaluation))
+    return "\n\n".join(text_table(table) for table in tables if table.rows)

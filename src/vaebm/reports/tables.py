@@ -161,14 +161,15 @@ def _cells(table: Table) -> tuple[list[str], list[list[str]], list[bool]]:
     return titles, rows, words
 
 
-def text_table(table: Table) -> str:
+def text_table(table: Table, width: int = 80) -> str:
     """Write a table for the terminal.
 
     Args:
         table: the table.
+        width: the width of the terminal; a table that is wider gets narrow gaps, and its arrows a line of their own.
 
     Returns:
-        Its caption, titles, a rule and its rows, in columns of even width.
+        Its caption, titles, a rule and its rows, in columns of even width; a group has a line above its rows.
 
     Example:
         >>> print(text_table(Table("Two", [Column("a", "name"), Column("b", "FD", "digits")], [{"a": "x", "b": 3.2}])))
@@ -177,15 +178,35 @@ def text_table(table: Table) -> str:
         ----  ----
         x     3.20
     """
-    titles, rows, words = _cells(table)
-    widths = [max(len(line[index]) for line in [titles, *rows]) for index in range(len(titles))]
+    columns = table.shown_columns()
+    heads = [[column.heading for column in columns]]
+    rows = [[_cell(row, column) for column in columns] for row in table.rows]
+    gap = 2
+    if sum(_widths([*heads, *rows])) + gap * (len(columns) - 1) > width:
+        arrows = [column.heading.removeprefix(column.title).strip() for column in columns]
+        heads = [[column.title for column in columns], *([arrows] if any(arrows) else [])]
+        rows = [[cell.replace(", ", ",") if "[" in cell else cell for cell in cells] for cells in rows]
+        gap = 1
+    widths = _widths([*heads, *rows])
 
     def line(cells: Sequence[str]) -> str:
-        placed = zip(cells, widths, words, strict=True)
-        return "  ".join(cell.ljust(width) if word else cell.rjust(width) for cell, width, word in placed).rstrip()
+        placed = zip(cells, widths, columns, strict=True)
+        padded = (cell.ljust(size) if column.kind == "text" else cell.rjust(size) for cell, size, column in placed)
+        return (" " * gap).join(padded).rstrip()
 
-    rule = "  ".join("-" * width for width in widths)
-    return "\n".join([*([table.caption] if table.caption else []), line(titles), rule, *map(line, rows)])
+    lines = [table.caption] if table.caption else []
+    lines += [*map(line, heads), (" " * gap).join("-" * size for size in widths)]
+    group = ""
+    for row, cells in zip(table.rows, rows, strict=True):
+        if table.group and str(row.get(table.group, "")) != group:
+            group = str(row.get(table.group, ""))
+            lines.append(group)
+        lines.append(line(cells))
+    return "\n".join(lines)
+
+
+def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, cells)) for cells in zip(*lines, strict=True)]
 
 
 def markdown_table(table: Table) -> str:

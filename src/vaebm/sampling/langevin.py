@@ -47,4 +47,5 @@ class Langevin:
         value, grad = grad_log_density(log_density, state.noise)
         fresh = torch.randn(state.noise.shape, generator=generator, device=generator.device, dtype=state.noise.dtype)
         move = 0.5 * self.step_size * grad + self.step_size**0.5 * fresh.to(state.noise.device)
-        return Transition(ChainState(state.noise + move), KernelInfo(value, grad.norm(dim=1), move.norm(dim=1)))
+        info = KernelInfo(value, grad.norm(dim=1), move.norm(dim=1))
+        return Transition(ChainState(state.noise.detach() + move), info)

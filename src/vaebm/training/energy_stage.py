@@ -124,8 +124,8 @@ def start_energy(model: VAEBM, settings: EnergySettings, images: Tensor, generat
         images: Images (B, C, H, W) for the initialisation, at least two.
         generator: The source of all randomness of the stage.
     """
-    model.vae.requires_grad_(False)
-    model.vae.eval()
+    model.vae.requires_grad_(False).eval()
+    model.energy.requires_grad_(True).train()
     initialize_from_data(model.energy, images.to(next(model.energy.parameters()).device))
     layout = model.noise_layout
     width = layout.latent_size if settings.buffer_keeps == "latent" else layout.size

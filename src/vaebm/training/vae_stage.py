@@ -75,7 +75,8 @@ class VAEState:
 
 
 def start_vae(vae: nn.Module, settings: VAESettings, generator: torch.Generator) -> VAEState:
-    """Returns the state before the first step."""
+    """Returns the state before the first step of a VAE whose parameters all learn."""
+    vae.requires_grad_(True).train()
     average = {name: value.clone() for name, value in vae.state_dict().items()} if settings.ema_decay else {}
     return VAEState(0, torch.optim.Adam(vae.parameters(), settings.learning_rate), average, generator)
 

@@ -1,0 +1,115 @@
+"""A run: what every part of it needs, and what its checkpoint holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from vaebm.checkpoint import CheckpointError, RunFolder
+from vaebm.cli.progress import Console
+from vaebm.cli.stop import StopRequest
+from vaebm.data import Batches, Splits
+from vaebm.distributed import Engine
+from vaebm.evaluation import Judge
+from vaebm.models import VAEBM
+from vaebm.recipes import Config
+
+CHECKPOINT = "last"
+PURPOSES = (
+    "vae batches",
+    "vae noise",
+    "grid start",
+    "energy batches",
+    "energy initialization",
+    "energy noise",
+    "grid chains",
+    "selection reference",
+    "selection samples",
+)
+
+
+@dataclass
+class Run:
+    """A run under way.
+
+    Arguments:
+        folder: Where it is recorded; only the main process writes there.
+        config: The complete configuration.
+        engine: Device, precision and processes.
+        splits: The four splits of the images.
+        model: The model under training.
+        judges: What measures the quality of samples; may be empty.
+        console: What a person sees.
+        stop: Whether a signal asked to stop.
+        seconds: The wall time of each stage so far.
+        best: The best candidate on the selection split so far: frechet, iteration, energy (its tensors); or empty.
+    """
+
+    folder: RunFolder
+    config: Config
+    engine: Engine
+    splits: Splits
+    model: VAEBM
+    judges: list[Judge]
+    console: Console
+    stop: StopRequest
+    seconds: dict[str, float] = field(default_factory=dict)
+    best: dict[str, Any] = field(default_factory=dict)
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Returns a generator for one of ``PURPOSES``, seeded by the run's seed."""
+        return torch.Generator().manual_seed(self.config.seed * 1000 + PURPOSES.index(purpose) + 1)
+
+    def record(self, row: Mapping[str, Any]) -> None:
+        """Adds a row to the metrics."""
+        if self.engine.is_main:
+            self.folder.append_metrics(row)
+
+    def is_stopping(self) -> bool:
+        """Whether a signal has asked any process to stop; all processes ask this at the same iteration."""
+        asked = torch.tensor(float(bool(self.stop.name)), device=self.engine.device)
+        if float(self.engine.mean(asked)) > 0 and not self.stop.name:
+            self.stop.name = "another process"
+        return bool(self.stop.name)
+
+
+def save_checkpoint(run: Run, stage: str, state: Any = None, batches: Batches | None = None) -> None:
+    """Writes all that the run needs to go on.
+
+    Arguments:
+        run: The run.
+        stage: ``vae``, ``energy``, or ``trained`` when both stages are done.
+        state: The state of the stage.
+        batches: Its batches.
+    """
+    if not run.engine.is_main:
+        return
+    stored = {
+        "stage": stage,
+        "model": run.model.state_dict(),
+        "seconds": run.seconds,
+        "best": run.best,
+        "num_metrics": len(run.folder.read_metrics()),
+    }
+    if state is not None and batches is not None:
+        stored |= {"state": state.state_dict(), "batches": batches.state_dict()}
+    run.folder.save_checkpoint(CHECKPOINT, stored)
+
+
+def restore(run: Run, stored: Mapping[str, Any]) -> None:
+    """Puts model, times and the best candidate back to where a checkpoint was written.
+
+    Raises:
+        CheckpointError: If the checkpoint belongs to another configuration.
+    """
+    try:
+        run.model.load_state_dict(stored["model"])
+        run.seconds, run.best = dict(stored["seconds"]), dict(stored["best"])
+    except (KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"the checkpoint in {run.folder.path} doesn't fit its config.yaml ({reason}): was it changed? start anew"
+        ) from error

@@ -1,0 +1,83 @@
+"""Unadjusted Langevin is a linear recursion on a Gaussian target: everything about it is known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from vaebm.sampling import ChainState, Langevin, run_chain
+
+DOUBLE = torch.float64
+
+
+def standard_normal(noise: Tensor) -> Tensor:
+    return -0.5 * noise.square().sum(1)
+
+
+def flat(noise: Tensor) -> Tensor:
+    return 0 * noise.sum(1)
+
+
+def step_from(noise: Tensor, step_size: float, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return Langevin(step_size)(ChainState(noise), standard_normal, generator).state.noise
+
+
+def stationary_variance(step_size: float) -> float:
+    """From the recursion x' = a x + b ξ that the kernel itself shows: v = b² / (1 − a²)."""
+    zero, one = torch.zeros(1, 1, dtype=DOUBLE), torch.ones(1, 1, dtype=DOUBLE)
+    slope = float(step_from(one, step_size) - step_from(zero, step_size))
+    fresh = torch.randn(1, 1, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
+    spread = float(step_from(zero, step_size) / fresh)
+    return spread**2 / (1 - slope**2)
+
+
+def test_one_step_is_the_formula() -> None:
+    noise = torch.randn(5, 3, dtype=DOUBLE)
+    fresh = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
+    expected = noise - 0.5 * 0.3 * noise + 0.3**0.5 * fresh
+    assert torch.allclose(step_from(noise, 0.3), expected, rtol=1e-14)
+
+
+def test_diagnostics_are_those_of_the_step() -> None:
+    noise = torch.randn(5, 3, dtype=DOUBLE)
+    state, info = Langevin(0.3)(ChainState(noise), standard_normal, torch.Generator().manual_seed(0))
+    assert torch.allclose(info.log_density, standard_normal(noise))
+    assert torch.allclose(info.grad_norm, noise.norm(dim=1))
+    assert torch.allclose(info.displacement, (state.noise - noise).norm(dim=1))
+
+
+@pytest.mark.parametrize("step_size", [0.01, 0.05, 0.5, 2.0])
+def test_stationary_variance(step_size: float) -> None:
+    assert stationary_variance(step_size) == pytest.approx(1 / (1 - step_size / 4), rel=1e-11)
+
+
+def test_bias_is_of_first_order() -> None:
+    sizes = torch.tensor([0.08, 0.04, 0.02, 0.01], dtype=DOUBLE)
+    biases = torch.tensor([stationary_variance(float(size)) - 1 for size in sizes], dtype=DOUBLE)
+    orders = (biases[:-1] / biases[1:]).log2()
+    assert torch.allclose(orders, torch.ones(3, dtype=DOUBLE), atol=0.02)
+    assert float(biases[-1] / sizes[-1]) == pytest.approx(0.25, rel=0.01)
+
+
+def test_long_chains_have_the_stationary_moments(generator: torch.Generator) -> None:
+    noise = torch.full((100, 500), 3.0, dtype=DOUBLE)
+    for step in run_chain(Langevin(0.5), noise, standard_normal, 80, generator):
+        noise = step.state.noise
+    # 50,000 values: standard errors 0.005 of the mean and 0.007 of the variance; the bias is 0.143.
+    assert float(noise.mean()) == pytest.approx(0, abs=0.02)
+    assert float(noise.var()) == pytest.approx(1 / (1 - 0.5 / 4), abs=0.03)
+
+
+def test_without_a_force_a_chain_diffuses(generator: torch.Generator) -> None:
+    noise = torch.zeros(100, 500, dtype=DOUBLE)
+    for step in run_chain(Langevin(0.1), noise, flat, 7, generator):
+        noise = step.state.noise
+    assert float(noise.var()) == pytest.approx(0.7, rel=0.03)
+
+
+@pytest.mark.parametrize("step_size", [0.0, -0.1, float("nan")])
+def test_a_step_size_must_be_positive(step_size: float) -> None:
+    with pytest.raises(ValueError, match="expected a positive number"):
+        Langevin(step_size)

@@ -1,0 +1,91 @@
+"""Two real processes train as one does, in both stages."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vaebm.distributed import Engine, make_engine
+from vaebm.models import VAEBM, ConvVAE, EnergyNetwork
+from vaebm.training import EnergySettings, VAESettings, energy_step, fit, start_energy, start_vae, vae_step
+
+NUM_PROCESSES = 2
+# Uneven, so that one process has more rows than the other.
+BATCH_SIZE = 7
+
+
+def train(engine: Engine) -> dict[str, Tensor]:
+    """Both stages for a few iterations; without centring, which each process does for its own rows.
+
+    With SGD, as the first steps of Adam are of one size however small a gradient, and so show its rounding.
+    """
+    torch.manual_seed(0)
+    images = torch.rand(BATCH_SIZE, 1, 8, 8) * 2 - 1
+    vae = ConvVAE((1, 8, 8), (4, 2), widths=(16,), num_hidden=8, scale_kind="pixel", scale=0.2)
+    model = VAEBM(vae, EnergyNetwork((1, 8, 8), widths=(4, 6), num_hidden=8)).to(engine.device)
+    first = VAESettings(num_iterations=3, batch_size=BATCH_SIZE, learning_rate=0.1)
+    state = start_vae(vae, first, torch.Generator().manual_seed(1))
+    state.optimizer = torch.optim.SGD(vae.parameters(), 0.1)
+    figures = {}
+    for progress in fit(vae_step(vae, first, engine), state, iter([images] * 3), 3):
+        figures = {f"vae.{name}": torch.tensor(value) for name, value in progress.figures.items()}
+    second = EnergySettings(
+        num_iterations=4, batch_size=BATCH_SIZE, num_steps=3, buffer_size=10, centring=0, learning_rate=0.1
+    )
+    begun = start_energy(model, second, images, torch.Generator().manual_seed(2))
+    begun.optimizer = torch.optim.SGD(model.energy.parameters(), 0.1)
+    for progress in fit(energy_step(model, second, engine), begun, iter([images] * 4), 4):
+        figures |= {f"energy.{name}": torch.tensor(value) for name, value in progress.figures.items()}
+        begun = progress.state
+    return {**figures, **model.state_dict(), "buffer": begun.buffer.noise}
+
+
+def work(folder: Path) -> None:
+    """What each of the launched processes does."""
+    engine = make_engine("fp32", "cpu")
+    torch.save(train(engine), folder / f"{engine.process_index}.pt")
+    engine.wait()
+    engine.close()
+
+
+def launch(folder: Path) -> list[dict[str, Tensor]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    sizes = {"WORLD_SIZE": str(NUM_PROCESSES), "LOCAL_WORLD_SIZE": str(NUM_PROCESSES)}
+    running = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(folder)],
+            env={**os.environ, **shared, **sizes, "RANK": str(index), "LOCAL_RANK": str(index)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(NUM_PROCESSES)
+    ]
+    try:
+        errors = [process.communicate(timeout=100)[1] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    assert [process.returncode for process in running] == [0] * NUM_PROCESSES, "\n".join(errors)
+    return [torch.load(folder / f"{index}.pt", weights_only=True) for index in range(NUM_PROCESSES)]
+
+
+def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
+    alone = train(make_engine("fp32", "cpu"))
+    first, second = launch(tmp_path)
+    assert float(alone["energy.num_replayed"]) > 0
+    for name, value in alone.items():
+        for result in (first, second):
+            assert torch.allclose(result[name].double(), value.double(), rtol=1e-4, atol=1e-5), name
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]))
