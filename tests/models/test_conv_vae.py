@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, distributions
+from torch import Tensor, distributions, nn
 
 from vaebm.models import ConvVAE, ElboTerms
 
@@ -125,16 +125,34 @@ def test_a_fixed_scale_is_the_one_given() -> None:
     assert torch.equal(pixel_scales("fixed", 0.1), torch.full((3, 1, 8, 8), 0.1))
 
 
-def test_a_shared_scale_is_one_above_its_floor() -> None:
-    scales = pixel_scales("shared", 0.1)
+@pytest.mark.parametrize("floor", [0.1, 5.0])
+def test_a_shared_scale_is_one_above_its_floor(floor: float) -> None:
+    scales = pixel_scales("shared", floor)
     assert len(scales.unique()) == 1
-    assert float(scales.min()) > 0.1
+    assert floor < float(scales.min()) < floor + 1
 
 
-def test_a_pixel_scale_varies_above_its_floor() -> None:
-    scales = pixel_scales("pixel", 0.1)
+@pytest.mark.parametrize("floor", [0.1, 5.0])
+def test_a_pixel_scale_varies_above_its_floor(floor: float) -> None:
+    scales = pixel_scales("pixel", floor)
     assert len(scales.unique()) > 100
-    assert float(scales.min()) > 0.1
+    assert floor < float(scales.min()) < float(scales.max()) < floor + 1
+
+
+@small
+def test_a_posterior_network_that_says_nothing_gives_the_prior(
+    body: str, groups: tuple[int, ...], scale_kind: str
+) -> None:
+    vae = build(body=body, latent_groups=groups, scale_kind=scale_kind).double()
+    with torch.no_grad():
+        for network in vae.posteriors:
+            last = network if isinstance(network, nn.Linear) else network[-1]
+            last.weight.zero_()
+            last.bias.zero_()
+    images, noise = draw(vae, dtype=DOUBLE)
+    terms = vae.elbo_terms(images, noise)
+    assert torch.allclose(terms.kl, torch.zeros(3, len(groups), dtype=DOUBLE), atol=1e-14)
+    assert torch.allclose(terms.noise, noise, rtol=1e-12)
 
 
 def test_a_lower_group_sees_the_upper_one() -> None:

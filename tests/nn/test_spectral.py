@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -59,6 +60,15 @@ def test_gradient_is_that_of_the_exact_norm(generator: torch.Generator) -> None:
     assert len(found) == 3
     for one, other in zip(found, wanted, strict=True):
         assert torch.allclose(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_vectors_are_held_fixed_in_the_gradient(generator: torch.Generator) -> None:
+    """The gradient of uᵀ W v by W is u vᵀ: of rank one and of length one, however far u and v are from convergence."""
+    layer = nn.Conv2d(3, 4, 3).double()
+    norms = spectral_norms(layer, spectral_vectors(layer, generator), num_iterations=1)
+    (grad,) = torch.autograd.grad(norms.values.sum(), layer.weight)
+    assert float(grad.norm()) == pytest.approx(1, rel=1e-12)
+    assert int(torch.linalg.matrix_rank(grad.flatten(1))) == 1
 
 
 def test_going_on_from_vectors_is_as_if_never_stopped(generator: torch.Generator) -> None:

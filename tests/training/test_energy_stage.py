@@ -205,6 +205,19 @@ def test_chains_follow_the_density_of_the_model_from_the_start_points(digits: Te
     assert torch.allclose(end, steps[-1].state.noise, atol=1e-6)
 
 
+def test_spectral_norms_are_followed_from_step_to_step(digits: Tensor, engine: Engine) -> None:
+    settings = replace(SETTINGS, learning_rate=1e-9)
+    stage = begin(digits, settings=settings)
+    weights = [
+        layer.weight.detach().flatten(1) for layer in stage.model.energy.modules() if isinstance(layer, nn.Conv2d)
+    ]
+    exact = sum(float(torch.linalg.matrix_norm(weight, ord=2)) for weight in weights)
+    penalties = [one.figures["spectral_penalty"] for one in stage.go(engine, 8, settings)]
+    assert penalties[0] < exact - 1e-4
+    assert penalties == sorted(penalties)
+    assert penalties[-1] == pytest.approx(exact, abs=0.3 * (exact - penalties[0]))
+
+
 def test_another_kernel_can_be_given(digits: Tensor, engine: Engine) -> None:
     def stay(state: ChainState, log_density: LogDensity, _generator: torch.Generator) -> Transition:
         value = log_density(state.noise).detach()

@@ -46,10 +46,9 @@ def finish(run: Run) -> None:
             run.folder.write_provenance({**run.folder.read_provenance(), "seconds": seconds})
             _save(run, calibration, evaluation)
             write_bytes(run.folder.report, render_report(_content(run, evaluation)).encode())
-    except KeyboardInterrupt:
+    finally:
         run.seconds["evaluation"] = time.monotonic() - origin
         save_checkpoint(run, "trained")
-        raise
     run.console.tell(evaluation_text(evaluation))
 
 

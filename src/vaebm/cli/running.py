@@ -46,6 +46,7 @@ class Run:
         stop: Whether a signal asked to stop.
         seconds: The wall time of each stage so far.
         best: The best candidate on the selection split so far: frechet, iteration, energy (its tensors); or empty.
+        stored: The checkpoint that the run goes on from; empty for a new run.
     """
 
     folder: RunFolder
@@ -58,6 +59,7 @@ class Run:
     stop: StopRequest
     seconds: dict[str, float] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
+    stored: dict[str, Any] = field(default_factory=dict)
 
     def generator(self, purpose: str) -> torch.Generator:
         """Returns a generator for one of ``PURPOSES``, seeded by the run's seed."""
@@ -99,15 +101,18 @@ def save_checkpoint(run: Run, stage: str, state: Any = None, batches: Batches | 
     run.folder.save_checkpoint(CHECKPOINT, stored)
 
 
-def restore(run: Run, stored: Mapping[str, Any]) -> None:
-    """Puts model, times and the best candidate back to where a checkpoint was written.
+def restore(run: Run) -> None:
+    """Puts model, times and the best candidate to where the last checkpoint was written, if there is one.
 
     Raises:
-        CheckpointError: If the checkpoint belongs to another configuration.
+        CheckpointError: If the checkpoint is damaged or belongs to another configuration.
     """
+    stored = run.folder.load_checkpoint(CHECKPOINT)
+    if stored is None:
+        return
     try:
         run.model.load_state_dict(stored["model"])
-        run.seconds, run.best = dict(stored["seconds"]), dict(stored["best"])
+        run.seconds, run.best, run.stored = dict(stored["seconds"]), dict(stored["best"]), stored
     except (KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(

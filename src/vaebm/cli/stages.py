@@ -38,16 +38,14 @@ class _Stage:
     look: Callable[[Any], None]
 
 
-def train_stages(run: Run, stored: Mapping[str, Any]) -> None:
-    """Trains both stages, from where a checkpoint stands; the model ends with the chosen energy network.
-
-    Arguments:
-        run: The run, its model as it is in the checkpoint.
-        stored: The checkpoint; empty to start anew.
+def train_stages(run: Run) -> None:
+    """Trains both stages, from where the run's checkpoint stands; the model ends with the chosen energy network.
 
     Raises:
         Interrupted: If a signal asked to stop; the checkpoint is written.
+        UsageError: If a stage diverges.
     """
+    stored = run.stored
     stage = stored.get("stage", "vae")
     images = torch.from_numpy(run.splits.training.images)
     if stage == "vae":

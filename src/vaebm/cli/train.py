@@ -17,7 +17,7 @@ from vaebm.cli.options import option_parser
 from vaebm.cli.parsing import UsageError, nearest
 from vaebm.cli.progress import Console
 from vaebm.cli.provenance import describe_origin, describe_resumption
-from vaebm.cli.running import CHECKPOINT, Run, restore
+from vaebm.cli.running import Run, restore
 from vaebm.cli.stages import train_stages
 from vaebm.cli.stop import Interrupted, StopRequest
 from vaebm.data import load_splits
@@ -65,10 +65,10 @@ def parse(arguments: Sequence[str]) -> Request | None:
         if len(words) != (1 if "=" in words[0] else 2):
             raise UsageError("--resume takes no other option: the run goes on with its own configuration")
         folder = RunFolder(Path(first.resume)).open()
-        return Request(from_dict(Config, _read_yaml(folder.config)), folder, True)
-    base: Config = _recipe(first.name)
+        return Request(_complete(folder.config), folder, True)
+    base = _recipe(first.name)
     if first.config is not None:
-        base = from_dict(Config, _merge(to_dict(base), _read_yaml(Path(first.config))))
+        base = _merged(base, Path(first.config))
     values = option_parser(base).parse_args(words).as_dict()
     config = from_dict(Config, {name: value for name, value in values.items() if name not in OWN_OPTIONS})
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -83,6 +83,28 @@ def _recipe(name: str | None) -> Config:
         own = f"; for images of your own: vaebm train mnist --data.source {name}" if Path(name).exists() else ""
         raise UsageError(f"unknown recipe {name!r}{nearest(name, RECIPES)}: expected {recipes}{own}")
     return RECIPES[name]()
+
+
+def _complete(path: Path) -> Config:
+    """Reads the configuration of a run: a key that is missing would silently become another value."""
+    values = _read_yaml(path)
+    config = _from_file(path, values)
+    missing = sorted(_keys(to_dict(config)) - _keys(values))
+    if missing:
+        raise ConfigError(f"{path} lacks {', '.join(missing[:3])}{', …' * (len(missing) > 3)}: restore it from a copy")
+    return config
+
+
+def _merged(base: Config, path: Path) -> Config:
+    return _from_file(path, _merge(to_dict(base), _read_yaml(path)))
+
+
+def _from_file(path: Path, values: Mapping[str, Any]) -> Config:
+    try:
+        config: Config = from_dict(Config, values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return config
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -105,6 +127,13 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
+def _keys(values: Mapping[str, Any], prefix: str = "") -> set[str]:
+    found = set()
+    for name, value in values.items():
+        found |= _keys(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}"}
+    return found
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb."""
     request = parse(arguments)
@@ -116,9 +145,9 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     stop = StopRequest()
     with stop.listening():
-        begun, stored = _begin(request, stop, arguments)
+        begun = begin(request, stop, arguments)
         try:
-            train_stages(begun, stored)
+            train_stages(begun)
             finish(begun)
         except KeyboardInterrupt as error:
             saved = "all is saved" if isinstance(error, Interrupted) else "left at once, the last checkpoint stands"
@@ -130,8 +159,20 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> tuple[Run, dict[str, Any]]:
-    """Builds all that a run needs, and makes the run folder or reads what it holds."""
+def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Run:
+    """Builds all that a run needs, and makes the run folder or reads what it holds.
+
+    Arguments:
+        request: What was asked for.
+        stop: Whether a signal asks to stop.
+        arguments: The command line, for the record.
+
+    Raises:
+        CheckpointError: If the run folder isn't empty, or what it holds can't be used.
+        ConfigError: If there is no such network for such images.
+        DataError: If the images can't be used.
+        EngineError: If there is no such device here.
+    """
     config, folder = request.config, request.folder
     engine = make_engine(config.precision, config.device)
     splits = load_splits(config.data.source, config.data.split_seed)
@@ -139,19 +180,24 @@ def _begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> tup
     model = build_model(config, splits.training.shape).to(engine.device)
     console = Console(folder.log if engine.is_main else None, is_quiet=not engine.is_main)
     run = Run(folder, config, engine, splits, model, load_judges(splits.training.shape), console, stop)
-    stored = folder.load_checkpoint(CHECKPOINT) or {} if request.resumed else {}
-    if stored:
-        restore(run, stored)
+    if request.resumed:
+        restore(run)
     if engine.is_main and request.resumed:
-        folder.keep_metrics(stored.get("num_metrics", 0))
+        folder.keep_metrics(run.stored.get("num_metrics", 0))
         folder.write_provenance(describe_resumption(folder.read_provenance()))
     elif engine.is_main:
         folder.create(yaml.safe_dump(to_dict(config), sort_keys=False), describe_origin(config.seed, arguments))
     engine.wait()
+    _introduce(run)
+    return run
+
+
+def _introduce(run: Run) -> None:
+    engine, threads = run.engine, torch.get_num_threads()
     processes = f", {engine.num_processes} processes" if engine.num_processes > 1 else ""
-    console.tell(
-        f"run folder {folder.path}, {engine.device}, {engine.precision}, {torch.get_num_threads()} threads{processes}"
-    )
+    run.console.tell(f"run folder {run.folder.path}, {engine.device}, {engine.precision}, {threads} threads{processes}")
     if not run.judges:
-        console.tell("no classifier at hand takes such images: the quality of samples is not measured")
-    return run, stored
+        run.console.tell("no classifier at hand takes such images: the quality of samples is not measured")
+    began_with = run.folder.read_provenance().get("threads", threads)
+    if threads != began_with:
+        run.console.tell(f"the run began with {began_with} threads: its weights will differ from it in the last bits")

@@ -1,0 +1,42 @@
+"""What the tests of the command line share: one thread, a run trained once, and a way to run a command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from commandline import Cli, FinishedRun, Outcome, in_process_of_its_own, tiny
+
+from vaebm.cli.main import run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    outcome = in_process_of_its_own("train", "digits", "--output", folder, "--seed", "3", *tiny())
+    assert (outcome.code, outcome.errors) == (0, "")
+    return FinishedRun(folder, outcome.output)
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    """Runs a command in this process, in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        code = run([str(word) for word in arguments])
+        shown = capsys.readouterr()
+        return Outcome(code, shown.out, shown.err)
+
+    return call

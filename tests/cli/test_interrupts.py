@@ -1,0 +1,150 @@
+"""Stopping and going on: a run that is stopped anywhere ends as one that isn't, to the bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from commandline import Cli, FinishedRun, command, environment, tiny
+
+from vaebm.checkpoint import RunFolder
+from vaebm.cli.running import CHECKPOINT
+from vaebm.cli.stages import train_stages
+from vaebm.cli.stop import Interrupted, StopRequest
+from vaebm.cli.train import begin, parse
+
+SHORT = tiny(
+    vae__num_iterations="2", energy__num_iterations="4", vae__ema_decay="0.5", selection__num_candidates="3",
+    report_every="1", evaluation__num_samples="10",
+)  # fmt: skip
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model" / "model.safetensors").read_bytes()
+
+
+def test_a_run_stopped_after_every_iteration_ends_as_one_that_is_not(cli: Cli) -> None:
+    assert cli("train", "digits", "--output", "whole", *SHORT).code == 0
+    arguments = ["digits", "--output", "parts", *SHORT]
+    stops = []
+    while True:
+        request = parse(arguments)
+        assert request is not None
+        stop = StopRequest()
+        run = begin(request, stop, arguments)
+        stop.name = "SIGTERM"
+        try:
+            train_stages(run)
+        except Interrupted:
+            checkpoint = RunFolder(Path("parts")).load_checkpoint(CHECKPOINT)
+            assert checkpoint is not None
+            stops.append((checkpoint["stage"], checkpoint["state"]["iteration"]))
+            arguments = ["--resume", "parts"]
+        else:
+            break
+    # The end of one stage and the beginning of the next are two stops.
+    assert stops == [("vae", 1), ("vae", 2), ("energy", 1), ("energy", 2), ("energy", 3), ("energy", 4)]
+    assert cli("train", "--resume", "parts").code == 0
+    assert weights(Path("parts")) == weights(Path("whole"))
+    assert Path("parts/metrics.jsonl").read_bytes() == Path("whole/metrics.jsonl").read_bytes()
+    for name in ("evaluation.json", "model/calibration.json", "samples/energy_000004.png", "samples/vae_000002.png"):
+        assert (Path("parts") / name).read_bytes() == (Path("whole") / name).read_bytes()
+
+
+def stop_when(
+    arguments: list[str], folder: Path, condition: str, number: signal.Signals
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command and sends it a signal once its log or its metrics hold a text."""
+    process = subprocess.Popen(
+        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    )
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        files = [path for path in (folder / "log.txt", folder / "metrics.jsonl") if path.exists()]
+        if any(condition in path.read_text() for path in files):
+            os.kill(process.pid, number)
+            break
+        time.sleep(0.005)
+    output, errors = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+
+
+def test_signals_save_and_the_run_goes_on_to_the_same_weights(finished: FinishedRun, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    begin_with = ["train", "digits", "--output", str(folder), "--seed", "3", *tiny()]
+    resume = ["train", "--resume", str(folder)]
+    in_energy = '"stage": "energy"'
+    steps = [
+        (begin_with, '"stage": "vae"', signal.SIGINT, "vae"),
+        (resume, in_energy, signal.SIGTERM, "energy"),
+        (resume, "drawing 100 samples", signal.SIGINT, "trained"),
+    ]
+    for arguments, condition, number, stage in steps:
+        stopped = stop_when(arguments, folder, condition, number)
+        assert stopped.returncode == 130, stopped.stderr
+        assert "Traceback" not in stopped.stderr
+        last = stopped.stdout.splitlines()[-1]
+        assert last == f"stopped by {number.name}; all is saved. Go on with: vaebm train --resume {folder}"
+        checkpoint = RunFolder(folder).load_checkpoint(CHECKPOINT)
+        assert checkpoint is not None
+        assert checkpoint["stage"] == stage
+    assert not (folder / "report.html").exists()
+    result = subprocess.run(
+        command(*resume), capture_output=True, text=True, timeout=120, check=False, env=environment()
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert weights(folder) == weights(finished.folder)
+    assert (folder / "evaluation.json").read_bytes() == (finished.folder / "evaluation.json").read_bytes()
+    whole = RunFolder(finished.folder).read_metrics()
+    rows = RunFolder(folder).read_metrics()
+    assert [row for row in rows if row in whole] == rows == whole
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert len(provenance["resumed"]) == 3
+    assert set(provenance["seconds"]) == {"vae", "energy", "evaluation"}
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_anew(cli: Cli) -> None:
+    assert cli("train", "digits", "--output", "run", *SHORT).code == 0
+    expected = weights(Path("run"))
+    for name in ("report.html", "checkpoints/last.pt"):
+        (Path("run") / name).unlink()
+    outcome = cli("train", "--resume", "run")
+    assert outcome.code == 0
+    assert "going on" not in outcome.output
+    assert weights(Path("run")) == expected
+    iterations = [(row["stage"], row["iteration"]) for row in RunFolder(Path("run")).read_metrics()]
+    assert len(iterations) == len(set(iterations))
+
+
+def test_signals_are_requests_until_the_second() -> None:
+    stop = StopRequest()
+    with stop.listening():
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.name == "SIGTERM"
+        with pytest.raises(Interrupted):
+            stop.leave_if_asked()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_work_that_can_be_done_again_is_left_at_once() -> None:
+    stop, done = StopRequest(), []
+    with pytest.raises(Interrupted):
+        _work(stop, done)
+    assert (stop.name, stop.at_once, done) == ("SIGINT", False, ["before"])
+    with pytest.raises(Interrupted):
+        _work(stop, done)
+    assert done == ["before"]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def _work(stop: StopRequest, done: list[str]) -> None:
+    with stop.listening(), stop.leaving_at_once():
+        done.append("before")
+        signal.raise_signal(signal.SIGINT)
+        done.append("after")
