@@ -114,6 +114,14 @@ def test_the_vae_is_frozen_and_untouched(digits: Tensor, engine: Engine) -> None
     assert all(parameter.requires_grad for parameter in stage.model.energy.parameters())
 
 
+@pytest.mark.parametrize("spread", [0.2, 0.05])
+def test_energies_start_centred_with_the_stated_spread(digits: Tensor, spread: float) -> None:
+    model = begin(digits, settings=replace(SETTINGS, initial_spread=spread)).model
+    energies = model.energy(digits[:20]).detach()
+    assert float(energies.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(energies.std()) == pytest.approx(spread, rel=1e-3)
+
+
 def test_a_loaded_model_whose_parameters_are_frozen_can_be_trained_on(digits: Tensor, engine: Engine) -> None:
     stage = begin(digits)
     stage.model.requires_grad_(False).eval()
@@ -208,14 +216,12 @@ def test_chains_follow_the_density_of_the_model_from_the_start_points(digits: Te
 def test_spectral_norms_are_followed_from_step_to_step(digits: Tensor, engine: Engine) -> None:
     settings = replace(SETTINGS, learning_rate=1e-9)
     stage = begin(digits, settings=settings)
-    weights = [
-        layer.weight.detach().flatten(1) for layer in stage.model.energy.modules() if isinstance(layer, nn.Conv2d)
-    ]
-    exact = sum(float(torch.linalg.matrix_norm(weight, ord=2)) for weight in weights)
+    convolutions = [layer for layer in stage.model.energy.modules() if isinstance(layer, nn.Conv2d)]
+    norms = [torch.linalg.matrix_norm(layer.weight.detach().flatten(1), ord=2) for layer in convolutions]
+    exact = float(sum(norms))
     penalties = [one.figures["spectral_penalty"] for one in stage.go(engine, 8, settings)]
-    assert penalties[0] < exact - 1e-4
-    assert penalties == sorted(penalties)
-    assert penalties[-1] == pytest.approx(exact, abs=0.3 * (exact - penalties[0]))
+    assert penalties[0] < 0.98 * exact
+    assert penalties[-1] == pytest.approx(exact, rel=0.005)
 
 
 def test_another_kernel_can_be_given(digits: Tensor, engine: Engine) -> None:

@@ -12,6 +12,8 @@ from vaebm.cli.parsing import Parser, UsageError, check_folder_of, positive
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vaebm.evaluation import Judge
+
 
 def _parser() -> Parser:
     parser = Parser("evaluate", "Measures a trained VAEBM on the test images of its data set.")
@@ -45,18 +47,19 @@ def run(arguments: Sequence[str]) -> int:
     from vaebm.cli.evaluation import Against, calibrate, evaluate_model
     from vaebm.data import load_splits
     from vaebm.distributed import make_engine
-    from vaebm.recipes import Config, from_dict, load_judges, read_model
+    from vaebm.recipes import Config, from_dict, read_model
     from vaebm.reports import evaluation_text
 
     loaded = read_model(options.model)
     if "config" not in loaded.details:
         raise CheckpointError(f"{loaded.folder} doesn't say what it was trained on: evaluate a model of `vaebm train`")
     config: Config = from_dict(Config, loaded.details["config"])
-    settings = replace(config.evaluation, num_samples=options.num_samples or config.evaluation.num_samples)
+    if options.num_samples:
+        config = replace(config, evaluation=replace(config.evaluation, num_samples=options.num_samples))
+    settings = config.evaluation
     extra = _outliers(options.outliers, loaded.model.image_shape)
     splits = load_splits(config.data.source, config.data.split_seed)
-    shape = splits.training.shape
-    judges = load_judges(shape, options.judges) if options.judges else load_judges(shape)
+    judges = _judges(options.judges, splits.training.shape)
     calibration = loaded.calibration or calibrate(loaded.model, splits.calibration, settings.num_posterior_samples)
     sampling = replace(config.sampling, **loaded.model.sampling)
     engine = make_engine(options.precision or config.precision, "cpu")
@@ -67,6 +70,18 @@ def run(arguments: Sequence[str]) -> int:
         write_json(options.output, evaluation)
     print(evaluation_text(evaluation))
     return 0
+
+
+def _judges(folder: Path | None, image_shape: tuple[int, int, int]) -> list[Judge]:
+    from vaebm.recipes import load_judges
+
+    if folder is None:
+        return load_judges(image_shape)
+    judges = load_judges(image_shape, folder)
+    if not judges:
+        size = " × ".join(map(str, image_shape))
+        raise UsageError(f"--judges {folder}: none of its classifiers takes images of {size}")
+    return judges
 
 
 def _outliers(entries: Sequence[str], image_shape: Sequence[int]) -> dict[str, Tensor]:

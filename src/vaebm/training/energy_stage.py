@@ -63,6 +63,7 @@ class EnergySettings:
         ema_decay: The decay of the moving average that becomes the model.
         betas: The betas of Adam.
         clip_norm: The largest norm of the gradient.
+        initial_spread: The standard deviation that data-dependent initialisation gives each layer's outputs.
     """
 
     num_iterations: int = 1000
@@ -81,6 +82,7 @@ class EnergySettings:
     ema_decay: float = 0.99
     betas: tuple[float, float] = (0.0, 0.99)
     clip_norm: float = 100.0
+    initial_spread: float = 0.2
 
 
 @dataclass
@@ -126,7 +128,7 @@ def start_energy(model: VAEBM, settings: EnergySettings, images: Tensor, generat
     """
     model.vae.requires_grad_(False).eval()
     model.energy.requires_grad_(True).train()
-    initialize_from_data(model.energy, images.to(next(model.energy.parameters()).device))
+    initialize_from_data(model.energy, images.to(next(model.energy.parameters()).device), settings.initial_spread)
     layout = model.noise_layout
     width = layout.latent_size if settings.buffer_keeps == "latent" else layout.size
     return EnergyState(

@@ -1,0 +1,73 @@
+"""``vaebm evaluate``: the figures of the report, from the saved model alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commandline import Cli, FinishedRun, assert_user_error
+
+from vaebm.recipes import build, read_model, save
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    figures: dict[str, Any] = json.loads(Path(path).read_text())
+    return figures
+
+
+def close(left: Any, right: Any) -> bool:
+    """Compares nested figures, numbers to seven digits."""
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(close(left[name], right[name]) for name in left)
+    if isinstance(left, list):
+        return len(left) == len(right) and all(map(close, left, right))
+    return bool(left == pytest.approx(right, rel=1e-7)) if isinstance(left, float) else bool(left == right)
+
+
+def test_it_recomputes_the_table_of_the_report(finished: FinishedRun, cli: Cli) -> None:
+    outcome = cli("evaluate", finished.folder, "--output", "again.json")
+    assert (outcome.code, outcome.errors) == (0, "")
+    assert close(read("again.json"), read(finished.folder / "evaluation.json"))
+    shown = finished.output[finished.output.index("Sample quality") : finished.output.index("report:")]
+    assert outcome.output.endswith(shown)
+
+
+def test_fewer_samples_and_further_outliers(finished: FinishedRun, cli: Cli) -> None:
+    bright = np.random.default_rng(0).integers(200, 256, (30, 1, 8, 8), dtype=np.uint8)
+    np.savez("bright.npz", images=bright)
+    outcome = cli("evaluate", finished.folder, "-n", 50, "--outliers", "bright=bright.npz", "--output", "more.json")
+    assert outcome.code == 0
+    figures = read("more.json")
+    assert figures["n"] == 50
+    assert {row["n"] for row in figures["quality"]} == {50}
+    rows = [row for row in figures["outliers"] if row["set"] == "bright"]
+    assert [row["n_outlier"] for row in rows] == [30, 30, 30]
+    assert next(row for row in rows if row["score"] == "elbo")["auroc"]["value"] > 0.99
+    assert "\nbright " in outcome.output
+
+
+def test_judges_can_be_exchanged(finished: FinishedRun, cli: Cli) -> None:
+    shutil.copytree(build.JUDGES_FOLDER / "digits8_plain", "judges/mine")
+    assert cli("evaluate", finished.folder, "-n", 50, "--judges", "judges", "--output", "mine.json").code == 0
+    assert {row["judge"] for row in read("mine.json")["quality"]} == {"mine"}
+    assert_user_error(cli("evaluate", finished.folder, "--judges", "nowhere"), "nowhere")
+    shutil.copytree(finished.folder / "model", "models/vaebm")
+    assert_user_error(
+        cli("evaluate", finished.folder, "--judges", "models"), "--judges models", "takes images of 1 × 8 × 8"
+    )
+
+
+def test_what_can_not_be_evaluated_gets_one_line(finished: FinishedRun, cli: Cli) -> None:
+    loaded = read_model(finished.folder)
+    save(loaded.model, Path("bare"))
+    assert_user_error(cli("evaluate", "bare"), "doesn't say what it was trained on")
+    details = {"config": {**loaded.details["config"], "later": 1}}
+    save(loaded.model, Path("newer"), details=details)
+    assert_user_error(cli("evaluate", "newer"), "later")
+    assert_user_error(cli("evaluate", finished.folder, "--outliers", "bright"), "expected NAME=PATH")
+    assert_user_error(cli("evaluate", finished.folder, "--outliers", "bright=no.npz"), "no.npz")
+    assert_user_error(cli("evaluate", finished.folder, "-n", 5), "at least 10")
