@@ -38,7 +38,11 @@ def main() -> None:
         vaebm("sample", str(run), "--chain", str(folder / "chain.gif"))
         vaebm("evaluate", str(run), "-n", "200", "--output", str(folder / "evaluation.json"))
         vaebm("score", str(run), "digits", "--output", str(folder / "scores.csv"))
-        missing = [path for path in ("run/report.html", "grid.png", "chain.gif", "evaluation.json", "scores.csv") if not (folder / path).stat().st_size]
+        missing = [
+            path
+            for path in ("run/report.html", "grid.png", "chain.gif", "evaluation.json", "scores.csv")
+            if not (folder / path).stat().st_size
+        ]
         assert not missing, missing
 
 

@@ -28,10 +28,26 @@ from vaebm.models.classifier import Classifier
 ROOT = Path(__file__).parent
 BUNDLED = ROOT.parent / "src" / "vaebm" / "checkpoint" / "bundled"
 JUDGES: dict[str, tuple[Path, int, dict[str, Any]]] = {
-    "digits8_plain": (BUNDLED / "judges", 404, {"widths": [32, 64], "kernel_size": 3, "residual": False, "num_features": 64}),
-    "digits_plain": (BUNDLED / "judges", 101, {"widths": [32, 64, 128], "kernel_size": 3, "residual": False, "num_features": 128}),
-    "digits_residual": (BUNDLED / "judges", 202, {"widths": [48, 96], "kernel_size": 3, "residual": True, "num_features": 96}),
-    "digits_apart": (ROOT / "judges", 303, {"widths": [24, 48, 64], "kernel_size": 5, "residual": False, "num_features": 160}),
+    "digits8_plain": (
+        BUNDLED / "judges",
+        404,
+        {"widths": [32, 64], "kernel_size": 3, "residual": False, "num_features": 64},
+    ),
+    "digits_plain": (
+        BUNDLED / "judges",
+        101,
+        {"widths": [32, 64, 128], "kernel_size": 3, "residual": False, "num_features": 128},
+    ),
+    "digits_residual": (
+        BUNDLED / "judges",
+        202,
+        {"widths": [48, 96], "kernel_size": 3, "residual": True, "num_features": 96},
+    ),
+    "digits_apart": (
+        ROOT / "judges",
+        303,
+        {"widths": [24, 48, 64], "kernel_size": 5, "residual": False, "num_features": 160},
+    ),
 }
 NUM_EPOCHS, BATCH_SIZE, LEARNING_RATE = 14, 128, 3e-3
 
@@ -42,8 +58,10 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     uniform = torch.rand(count, 4, generator=generator) * 2 - 1
     angle, scale = uniform[:, 0] * math.radians(12), 1 + 0.12 * uniform[:, 1]
     shift = uniform[:, 2:] * (2.5 / 14)  # in half images, so that 8×8 digits move by up to 0.7 pixels
-    rows = [torch.stack([scale * angle.cos(), -scale * angle.sin(), shift[:, 0]], 1),
-            torch.stack([scale * angle.sin(), scale * angle.cos(), shift[:, 1]], 1)]
+    rows = [
+        torch.stack([scale * angle.cos(), -scale * angle.sin(), shift[:, 0]], 1),
+        torch.stack([scale * angle.sin(), scale * angle.cos(), shift[:, 1]], 1),
+    ]
     grid = functional.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
     return functional.grid_sample(images + 1, grid, align_corners=False) - 1
 
@@ -52,7 +70,7 @@ def accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
     """Returns the share of correct decisions."""
     classifier.eval()
     with torch.no_grad():
-        decisions = torch.cat([classifier(batch).argmax(1) for batch in images.split(500)])
+        decisions = torch.cat([classifier(batch).argmax(1) for batch in torch.split(images, 500)])
     classifier.train()
     return float((decisions == labels).double().mean())
 
@@ -80,18 +98,32 @@ def train(name: str) -> dict[str, Any]:
             logits = classifier(batch)
         loss = functional.cross_entropy(logits.float(), labels[chosen], label_smoothing=0.05)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         schedule.step()
         if iteration % 500 == 0:
-            print(f"{name} {iteration}/{num_iterations} loss {loss.item():.3f} {time.monotonic() - started:.0f} s", flush=True)
+            print(
+                f"{name} {iteration}/{num_iterations} loss {loss.item():.3f} {time.monotonic() - started:.0f} s",
+                flush=True,
+            )
     selection = accuracy(classifier, to_float(splits.selection.images), torch.from_numpy(splits.selection.labels))
     test = accuracy(classifier, to_float(splits.test.images), torch.from_numpy(splits.test.labels))
     tensors = {key: value.contiguous() for key, value in classifier.state_dict().items()}
-    card = f"# {name}\n\nDigit classifier of `benchmarks/train_judges.py` (seed {seed}); test accuracy {test:.4f}. Feature extractor of the Fréchet figures.\n"
+    card = (
+        f"# {name}\n\nDigit classifier of `benchmarks/train_judges.py` (seed {seed}); test accuracy {test:.4f}. "
+        "Feature extractor of the Fréchet figures.\n"
+    )
     save_model_folder(folder / name, StoredModel({"kind": "classifier", "classifier": config}, tensors, None, card))
-    return {"name": name, "seed": seed, "config": config, "selection_accuracy": selection, "test_accuracy": test,
-            "sha256": tensors_sha256(tensors), "seconds": round(time.monotonic() - started), "threads": torch.get_num_threads()}
+    return {
+        "name": name,
+        "seed": seed,
+        "config": config,
+        "selection_accuracy": selection,
+        "test_accuracy": test,
+        "sha256": tensors_sha256(tensors),
+        "seconds": round(time.monotonic() - started),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def main() -> None:

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from vaebm.distributions import NoiseLayout, Normal
 from vaebm.models import Decoded, ElboTerms
 
+# Of several files of one name the search for doctests takes one; there are none in them.
+collect_ignore_glob = ["*conftest.py"]
+
 # The tensors of these tests are too small to be worth sharing.
 torch.set_num_threads(1)
 

@@ -142,6 +142,22 @@ def test_sum_pooling_adds_features_over_space() -> None:
     assert energy.features(images).shape == (3, 6)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("blocks", BLOCKS)
+def test_input_pooling_averages_squares_of_clamped_pixels(blocks: str, size: int) -> None:
+    energy = build((1, 12, 12), blocks=blocks, input_pooling=size).double()
+    coarse = build((1, 12 // size, 12 // size), blocks=blocks).double()
+    coarse.load_state_dict(energy.state_dict())
+    images = 2 * draw((1, 12, 12), dtype=DOUBLE)
+    squares = images.clamp(-1, 1).view(3, 1, 12 // size, size, 12 // size, size).mean((3, 5))
+    assert torch.allclose(energy(images), coarse(squares), rtol=1e-12)
+
+
+def test_input_pooling_takes_sizes_that_do_not_divide() -> None:
+    energy = build((3, 33, 17), input_pooling=2)
+    assert torch.isfinite(energy(draw((3, 33, 17)))).all()
+
+
 def test_under_autocast_energies_are_float32() -> None:
     energy = build()
     with torch.autocast("cpu", torch.bfloat16):
@@ -169,6 +185,8 @@ def test_arguments_build_the_same_network() -> None:
         ({"depth": 0}, "widths (4, 6) and depth 0"),
         ({"stem_kernel_size": 4}, "stem_kernel_size is 4"),
         ({"num_hidden": -1}, "num_hidden is -1"),
+        ({"input_pooling": 0}, "input_pooling is 0"),
+        ({"input_pooling": 9}, "input_pooling is 9"),
     ],
 )
 def test_arguments_out_of_range_are_refused(wrong: dict[str, Any], message: str) -> None:

@@ -81,7 +81,7 @@ def generate(
         step_size: The step size η of Langevin, by default the model's; not used with a kernel of your own.
         kernel: The Markov kernel, by default Langevin.
         noise: Start points (N, D), by default standard-normal.
-        batch_size: The number of chains that run at once.
+        batch_size: The number of chains that run at once; another one deals the same randomness out differently.
 
     Returns:
         Images (N, C, H, W) in [−1, 1], float32.

@@ -67,6 +67,7 @@ class EnergyNetworkConfig:
         num_hidden: The width of a hidden layer before the scalar, 0 for none.
         pooling: flatten, or sum over space.
         normalization: weight, spectral or none.
+        input_pooling: The size of the squares of pixels that are averaged first.
     """
 
     blocks: str = "plain"
@@ -76,6 +77,7 @@ class EnergyNetworkConfig:
     num_hidden: int = 128
     pooling: str = "flatten"
     normalization: str = "weight"
+    input_pooling: int = 1
 
 
 @dataclass(frozen=True)
@@ -178,10 +180,10 @@ class Config:
 _POSITIVE = {
     "vae_network.latent_groups", "vae_network.widths", "vae_network.num_hidden", "vae_network.scale",
     "vae.num_iterations", "vae.batch_size", "vae.learning_rate", "vae.clip_norm",
-    "energy_network.widths", "energy_network.depth", "energy_network.stem_kernel_size",
+    "energy_network.widths", "energy_network.depth", "energy_network.stem_kernel_size", "energy_network.input_pooling",
     "energy.num_iterations", "energy.batch_size", "energy.learning_rate", "energy.num_steps", "energy.step_size",
-    "energy.clip_norm", "sampling.step_size", "selection.num_candidates", "evaluation.num_samples",
-    "evaluation.num_posterior_samples", "report_every", "sample_every", "checkpoint_every",
+    "energy.clip_norm", "energy.initial_spread", "sampling.step_size", "selection.num_candidates",
+    "evaluation.num_samples", "evaluation.num_posterior_samples", "report_every", "sample_every", "checkpoint_every",
 }  # fmt: skip
 _SHARES = {"selection.after", "vae.kl_warmup", "energy.replay_probability", "energy.replay_rise"}
 _BELOW_ONE = {"vae.ema_decay", "energy.ema_decay", "energy.betas"}
