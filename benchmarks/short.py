@@ -14,6 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
+from vaebm.data import load_images
+
 SMALL = [
     "--vae.num_iterations", "60", "--energy.num_iterations", "12", "--evaluation.num_samples", "300",
     "--evaluation.steps_curve", "[0, 5]", "--sampling.num_steps", "5", "--selection.num_samples", "100",
@@ -37,7 +41,8 @@ def main() -> None:
         vaebm("sample", "mnist", "-n", "64", "--output", str(folder / "grid.png"))
         vaebm("sample", str(run), "--chain", str(folder / "chain.gif"))
         vaebm("evaluate", str(run), "-n", "200", "--output", str(folder / "evaluation.json"))
-        vaebm("score", str(run), "digits", "--output", str(folder / "scores.csv"))
+        np.savez(folder / "images.npz", images=load_images("mnist").images[:50])
+        vaebm("score", str(run), str(folder / "images.npz"), "--output", str(folder / "scores.csv"))
         missing = [
             path
             for path in ("run/report.html", "grid.png", "chain.gif", "evaluation.json", "scores.csv")

@@ -258,3 +258,18 @@ def test_divergence_is_said_in_one_line(cli: Cli) -> None:
     words = tiny(vae__learning_rate="1e30", vae__clip_norm="1e30", energy__num_iterations="1")
     outcome = cli("train", "digits", "--output", "run", *words)
     assert_user_error(outcome, "stage vae diverged at iteration", "--vae.learning_rate")
+
+
+@pytest.mark.parametrize(("count", "shape"), [(40, (3, 12, 10)), (12, (1, 8, 8))])
+def test_images_of_ones_own(cli: Cli, count: int, shape: tuple[int, int, int]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
+    np.savez("own.npz", images=images)
+    words = tiny(vae__num_iterations="2", energy__num_iterations="2", data__source="own.npz")
+    outcome = cli("train", "digits", "--output", "run", *words)
+    assert (outcome.code, outcome.errors) == (0, "")
+    assert "the quality of samples is not measured" in outcome.output
+    assert "quality" not in json.loads(Path("run/evaluation.json").read_text())
+    assert Path("run/report.html").is_file()
+    assert cli("sample", "run", "-n", 2, "--output", "own.npz").code == 0
+    with np.load("own.npz") as file:
+        assert file["images"].shape == (2, *shape)

@@ -31,6 +31,7 @@ from vaebm.reports.content import Evaluation, IntervalFigure, OutlierRow, PValue
 from vaebm.sampling import Langevin
 
 LEVELS = (0.01, 0.05, 0.10)
+FEWEST_JUDGED = 10
 SEED = 2023
 
 
@@ -118,7 +119,9 @@ def evaluate_model(
     """
     count = min(settings.num_samples, len(against.splits.training))
     result = Evaluation(n=count, seed=SEED, num_steps=sampling.num_steps)
-    if against.judges:
+    if against.judges and min(count, len(against.splits.test)) < FEWEST_JUDGED:
+        tell(f"fewer than {FEWEST_JUDGED} test images: the quality of samples is not measured")
+    elif against.judges:
         steps = sorted({0, sampling.num_steps, *settings.steps_curve})
         tell(f"drawing {count} samples, up to {steps[-1]} Langevin steps")
         generator = torch.Generator().manual_seed(SEED)

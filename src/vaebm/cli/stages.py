@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vaebm.applications import snapshots, start_noise
+from vaebm.cli.evaluation import FEWEST_JUDGED
 from vaebm.cli.parsing import UsageError
 from vaebm.cli.running import Run, save_checkpoint
 from vaebm.cli.stop import Interrupted
@@ -159,9 +160,9 @@ def _grid(run: Run, model: VAEBM, noise: Tensor, num_steps: int, name: str) -> N
 
 
 def _selection_judge(run: Run) -> Callable[[VAEBM], float] | None:
-    """Returns the Fréchet distance of a model to the selection split, as a function, or None without judges."""
+    """Returns the Fréchet distance of a model to the selection split, as a function; None without judges or images."""
     count = min(run.config.selection.num_samples, len(run.splits.training))
-    if not run.judges or count == 0:
+    if not run.judges or min(count, len(run.splits.selection)) < FEWEST_JUDGED:
         return None
     images, training = to_float(run.splits.selection.images), to_float(run.splits.training.images[:count])
     reference = make_reference(

@@ -187,7 +187,7 @@ _POSITIVE = {
 }  # fmt: skip
 _SHARES = {"selection.after", "vae.kl_warmup", "energy.replay_probability", "energy.replay_rise"}
 _BELOW_ONE = {"vae.ema_decay", "energy.ema_decay", "energy.betas"}
-_LEAST = {"evaluation.num_samples": 10, "selection.num_samples": 2}
+_LEAST = {"evaluation.num_samples": 10, "selection.num_samples": 10}
 _SEEDS = {"seed", "data.split_seed"}
 _LARGEST_SEED = 2**32 - 1
 _NOT_EMPTY = {"vae_network.latent_groups", "vae_network.widths", "energy_network.widths"}

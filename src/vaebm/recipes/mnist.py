@@ -1,4 +1,9 @@
-"""MNIST on a laptop: everything in ten minutes on two CPU cores."""
+"""MNIST on a laptop: everything in ten minutes on two CPU cores.
+
+The VAE is trained on the plain ELBO with a learned scale for each pixel: of all VAEs tried in its minutes it has the
+best ELBO. The energy sees squares of 2×2 pixels, so that it learns shapes and not the blur that no decoder can undo; 7 of
+10 chains go on from the buffer, so that it also learns where longer chains end.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ from vaebm.recipes.config import (
     EnergyNetworkConfig,
     EvaluationConfig,
     SamplingConfig,
+    SelectionConfig,
     VAENetworkConfig,
 )
 from vaebm.training import EnergySettings, VAESettings
@@ -18,11 +24,24 @@ def mnist() -> Config:
     """Returns the recipe."""
     return Config(
         data=DataConfig(source="mnist"),
-        vae_network=VAENetworkConfig(latent_groups=(32,), widths=(1024, 512), scale=0.1),
-        vae=VAESettings(num_iterations=3000, batch_size=128, kl_weight=25.0),
-        energy_network=EnergyNetworkConfig(),
-        energy=EnergySettings(num_iterations=1000),
+        vae_network=VAENetworkConfig(latent_groups=(32,), widths=(1024, 512), scale_kind="pixel", scale=0.1),
+        vae=VAESettings(num_iterations=3000, batch_size=128, learning_rate=2e-3, kl_weight=1.0),
+        energy_network=EnergyNetworkConfig(widths=(64, 128), stem_kernel_size=3, input_pooling=2),
+        energy=EnergySettings(
+            num_iterations=2600,
+            batch_size=64,
+            learning_rate=1e-3,
+            num_steps=15,
+            step_size=0.1,
+            replay_probability=0.7,
+            buffer_size=1000,
+            ema_decay=0.998,
+            initial_spread=1.0,
+        ),
         images=ImageFields("sampled", "sampled", "mean"),
-        sampling=SamplingConfig(num_steps=150, step_size=0.05),
-        evaluation=EvaluationConfig(),
+        sampling=SamplingConfig(num_steps=60, step_size=0.1),
+        selection=SelectionConfig(num_candidates=3, after=0.6, num_samples=1000),
+        evaluation=EvaluationConfig(num_samples=5000, steps_curve=(0, 5, 15, 30, 60, 150)),
+        sample_every=1000,
+        checkpoint_every=500,
     )
