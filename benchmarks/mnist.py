@@ -158,7 +158,7 @@ def _p_values(results: dict[str, Any]) -> list[str]:
 def table() -> None:
     """Writes the tables between the markers of README.md."""
     results = json.loads(RESULTS.read_text())
-    first = results["sampled-0"]
+    first = next(entry for name, entry in results.items() if name.startswith("sampled"))
     count, steps = first["evaluation"]["n"], first["evaluation"]["num_steps"]
     minutes = [
         sum(entry["provenance"]["seconds"].values()) / 60

@@ -1,6 +1,6 @@
 """Trains the digit classifiers that judge samples: two for MNIST and one for 8×8 digits bundled, one kept apart.
 
-    python benchmarks/train_judges.py            # all, 1 + 7 + 17 + 10 minutes on one busy CPU thread
+    python benchmarks/train_judges.py            # all, some 30 minutes on one CPU thread
     python benchmarks/train_judges.py digits_plain
 
 They see the training split only, differ in architecture and seed, and exist before any generator is tuned. The folders
@@ -121,8 +121,6 @@ def train(name: str) -> dict[str, Any]:
         "selection_accuracy": selection,
         "test_accuracy": test,
         "sha256": tensors_sha256(tensors),
-        "seconds": round(time.monotonic() - started),
-        "threads": torch.get_num_threads(),
     }
 
 
