@@ -19,7 +19,7 @@ def write_card(run: Run, evaluation: Evaluation) -> str:
     channels, height, width = model.image_shape
     return model_card(
         CardContent(
-            name=str(run.folder.path),
+            name=run.folder.path.resolve().name,
             summary=training_summary(run),
             data=CREDITS.get(source, f"Images from {source}."),
             license="apache-2.0" if source in CREDITS else "other",

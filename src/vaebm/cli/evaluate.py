@@ -45,6 +45,7 @@ def run(arguments: Sequence[str]) -> int:
         check_folder_of(options.output)
     from vaebm.checkpoint import CheckpointError, write_json
     from vaebm.cli.evaluation import Against, calibrate, evaluate_model
+    from vaebm.cli.progress import Console
     from vaebm.data import load_splits
     from vaebm.distributed import make_engine
     from vaebm.recipes import Config, from_dict, read_model
@@ -64,11 +65,13 @@ def run(arguments: Sequence[str]) -> int:
     sampling = replace(config.sampling, **loaded.model.sampling)
     engine = make_engine(options.precision or config.precision, "cpu")
     against = Against(splits, judges, extra)
-    evaluation = evaluate_model(loaded.model, against, calibration, sampling, settings, engine, print)
+    console = Console()
+    with console.busy("measuring"):
+        evaluation = evaluate_model(loaded.model, against, calibration, sampling, settings, engine, console.tell)
     evaluation["trained_steps"] = config.energy.num_steps
     if options.output:
         write_json(options.output, evaluation)
-    print(evaluation_text(evaluation))
+    console.tell(evaluation_text(evaluation))
     return 0
 
 

@@ -11,7 +11,7 @@ import torch
 from vaebm.checkpoint import CheckpointError, RunFolder
 from vaebm.cli.progress import Console
 from vaebm.cli.stop import StopRequest
-from vaebm.data import Batches, Splits
+from vaebm.data import Splits
 from vaebm.distributed import Engine
 from vaebm.evaluation import Judge
 from vaebm.models import VAEBM
@@ -46,6 +46,7 @@ class Run:
         stop: Whether a signal asked to stop.
         seconds: The wall time of each stage so far.
         best: The best candidate on the selection split so far: frechet, iteration, energy (its tensors); or empty.
+        num_rows: The number of rows in the metrics.
         stored: The checkpoint that the run goes on from; empty for a new run.
     """
 
@@ -59,6 +60,7 @@ class Run:
     stop: StopRequest
     seconds: dict[str, float] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
+    num_rows: int = 0
     stored: dict[str, Any] = field(default_factory=dict)
 
     def generator(self, purpose: str) -> torch.Generator:
@@ -67,6 +69,7 @@ class Run:
 
     def record(self, row: Mapping[str, Any]) -> None:
         """Adds a row to the metrics."""
+        self.num_rows += 1
         if self.engine.is_main:
             self.folder.append_metrics(row)
 
@@ -78,27 +81,23 @@ class Run:
         return bool(self.stop.name)
 
 
-def save_checkpoint(run: Run, stage: str, state: Any = None, batches: Batches | None = None) -> None:
+def save_checkpoint(run: Run, stage: str, details: Mapping[str, Any] | None = None) -> None:
     """Writes all that the run needs to go on.
 
     Arguments:
         run: The run.
         stage: ``vae``, ``energy``, or ``trained`` when both stages are done.
-        state: The state of the stage.
-        batches: Its batches.
+        details: What the stage itself needs.
     """
-    if not run.engine.is_main:
-        return
     stored = {
         "stage": stage,
         "model": run.model.state_dict(),
         "seconds": run.seconds,
         "best": run.best,
-        "num_metrics": len(run.folder.read_metrics()),
+        "num_metrics": run.num_rows,
     }
-    if state is not None and batches is not None:
-        stored |= {"state": state.state_dict(), "batches": batches.state_dict()}
-    run.folder.save_checkpoint(CHECKPOINT, stored)
+    if run.engine.is_main:
+        run.folder.save_checkpoint(CHECKPOINT, {**stored, **(details or {})})
 
 
 def restore(run: Run) -> None:
@@ -112,7 +111,8 @@ def restore(run: Run) -> None:
         return
     try:
         run.model.load_state_dict(stored["model"])
-        run.seconds, run.best, run.stored = dict(stored["seconds"]), dict(stored["best"]), stored
+        run.seconds, run.best = dict(stored["seconds"]), dict(stored["best"])
+        run.num_rows, run.stored = int(stored["num_metrics"]), stored
     except (KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(

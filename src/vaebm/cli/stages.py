@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,21 +100,39 @@ def _drive(run: Run, stage: _Stage, stored: Mapping[str, Any]) -> Any:
         state.load_state_dict(stored["state"])
         stage.batches.load_state_dict(stored["batches"])
     origin = time.monotonic() - run.seconds.get(stage.name, 0.0)
+    if stored.get("is_look_due"):
+        stage.look(state)
     with run.console.stage(stage.name, state.iteration, last) as show:
         for progress in fit(stage.step, state, stage.batches, last):
             state = progress.state
             show(state.iteration, progress.figures)
+            _check_finite(stage.name, state.iteration, progress.figures["loss"])
             if _is_due(state.iteration, config.report_every, last):
                 run.record({"stage": stage.name, "iteration": state.iteration, **progress.figures})
-            _check_finite(stage.name, state.iteration, progress.figures["loss"])
-            stage.look(state)
             run.seconds[stage.name] = time.monotonic() - origin
-            stopping = run.is_stopping()
-            if stopping or _is_due(state.iteration, config.checkpoint_every, last):
-                save_checkpoint(run, stage.name, state, stage.batches)
-            if stopping:
-                raise Interrupted
+            _look(run, stage, state)
+            run.seconds[stage.name] = time.monotonic() - origin
+            if _is_due(state.iteration, config.checkpoint_every, last):
+                save_checkpoint(run, stage.name, _details(stage, state))
     return state
+
+
+def _look(run: Run, stage: _Stage, state: Any) -> None:
+    """Looks at the model; a signal before or meanwhile leaves that for later, since it may take long."""
+    num_rows = run.num_rows
+    try:
+        if run.is_stopping():
+            raise Interrupted
+        with run.stop.leaving_at_once() if run.engine.num_processes == 1 else nullcontext():
+            stage.look(state)
+    except Interrupted:
+        run.num_rows = num_rows
+        save_checkpoint(run, stage.name, {**_details(stage, state), "is_look_due": True})
+        raise
+
+
+def _details(stage: _Stage, state: Any) -> dict[str, Any]:
+    return {"state": state.state_dict(), "batches": stage.batches.state_dict()}
 
 
 def _check_finite(stage: str, iteration: int, loss: float) -> None:

@@ -183,7 +183,7 @@ def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Run:
     if request.resumed:
         restore(run)
     if engine.is_main and request.resumed:
-        folder.keep_metrics(run.stored.get("num_metrics", 0))
+        folder.keep_metrics(run.num_rows)
         folder.write_provenance(describe_resumption(folder.read_provenance()))
     elif engine.is_main:
         folder.create(yaml.safe_dump(to_dict(config), sort_keys=False), describe_origin(config.seed, arguments))
