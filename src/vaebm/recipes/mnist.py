@@ -1,8 +1,8 @@
 """MNIST on a laptop: everything in ten minutes on two CPU cores.
 
 The VAE is trained on the plain ELBO with a learned scale for each pixel: of all VAEs tried in its minutes it has the
-best ELBO. The energy sees squares of 2×2 pixels, so that it learns shapes and not the blur that no decoder can undo; 7 of
-10 chains go on from the buffer, so that it also learns where longer chains end.
+best ELBO. The energy sees squares of 2×2 pixels, so that it learns shapes and not the blur that no decoder can undo;
+7 of 10 chains go on from the buffer, so that it also learns where longer chains end.
 """
 
 from __future__ import annotations
