@@ -10,7 +10,6 @@ copies the run's log.
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -42,6 +41,11 @@ def picture(model: VAEBM, rows: int = 8) -> NDArray[np.uint8]:
     return np.concatenate([grids[0], gap, grids[1]], axis=1)
 
 
+def portable(text: str, run: Path) -> str:
+    """Returns a text with paths as they are from the root of the repository."""
+    return text.replace(str(run), f"runs/{run.name}").replace(f"{ROOT.parent.resolve()}/", "")
+
+
 def main() -> None:
     """Bundles the run named on the command line."""
     run, name = Path(sys.argv[1]), sys.argv[2]
@@ -51,13 +55,14 @@ def main() -> None:
     splits = load_splits(config.data.source, config.data.split_seed)
     calibration = calibrate(model, splits.calibration, config.evaluation.num_posterior_samples)
     folder = BUNDLED / name
-    save(model, folder, calibration=calibration, card=loaded.card, details=loaded.details, dtype=torch.float16)
+    card = loaded.card.replace(str(run), name)
+    save(model, folder, calibration=calibration, card=card, details=loaded.details, dtype=torch.float16)
     size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
-    provenance = json.loads((run / "provenance.json").read_text())
+    provenance = json.loads(portable((run / "provenance.json").read_text(), run))
     evaluation = json.loads((run / "evaluation.json").read_text())
     result = {"megabytes": round(size, 2), "provenance": provenance, "evaluation": evaluation}
     (ROOT / "results" / f"bundled_{name}.json").write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
-    shutil.copy(run / "log.txt", ROOT / "results" / f"bundled_{name}.log")
+    (ROOT / "results" / f"bundled_{name}.log").write_text(portable((run / "log.txt").read_text(), run))
     PICTURE.parent.mkdir(exist_ok=True)
     PICTURE.write_bytes(png_bytes(picture(model)))
     print(f"{folder}: {size:.2f} MB")
