@@ -17,6 +17,7 @@ layers:
 
 tests:
 	pytest
+	pytest -c pyproject.toml --rootdir . --pyargs vaebm
 
 examples:
 	set -e; for example in examples/*.py; do echo "$$example"; python "$$example"; done
