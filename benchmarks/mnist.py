@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "mnist.json"
 README = ROOT.parent / "README.md"
 MEAN = ["--images.chain_image", "mean", "--images.loss_image", "mean"]
-CONVERGED = ["--config", str(ROOT / "converged.yaml")]
+CONVERGED = ["--config", "benchmarks/converged.yaml"]
 RUNS: dict[str, list[str]] = {
     "sampled-0": ["--seed", "0"],
     "sampled-1": ["--seed", "1"],
@@ -62,7 +62,7 @@ def measure(folder: Path, outliers: list[str]) -> dict[str, Any]:
     evaluation["quality"] += json.loads(apart.read_text())["quality"]
     evaluation["steps_curve"] += json.loads(apart.read_text())["steps_curve"]
     provenance = json.loads((folder / "provenance.json").read_text())
-    names = ("command", "commit", "seed", "threads", "seconds", "versions", "hardware")
+    names = ("commit", "seed", "threads", "seconds", "versions", "hardware")
     return {"evaluation": evaluation, "provenance": {name: provenance.get(name) for name in names}}
 
 
@@ -76,7 +76,8 @@ def run(runs: Path, outliers: list[str], only: list[str]) -> None:
                 command("train", "--resume", str(folder))
             else:
                 command("train", "mnist", "--output", str(folder), *RUNS[name])
-        results[name] = measure(folder, outliers)
+        command_line = ["vaebm", "train", "mnist", *RUNS[name]]
+        results[name] = {"command": command_line, **measure(folder, outliers)}
         RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
 
 

@@ -21,6 +21,7 @@ from vaebm.data import load_images
 SMALL = [
     "--vae.num_iterations", "60", "--energy.num_iterations", "12", "--evaluation.num_samples", "300",
     "--evaluation.steps_curve", "[0, 5]", "--sampling.num_steps", "5", "--selection.num_samples", "100",
+    "--evaluation.num_posterior_samples", "1",
 ]  # fmt: skip
 
 

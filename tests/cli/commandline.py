@@ -62,7 +62,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 def in_process_of_its_own(*arguments: object, **variables: str) -> Outcome:
     result = subprocess.run(
-        command(*arguments), capture_output=True, text=True, timeout=300, check=False, env=environment(**variables)
+        command(*arguments), capture_output=True, text=True, timeout=900, check=False, env=environment(**variables)
     )
     return Outcome(result.returncode, result.stdout, result.stderr)
 

@@ -99,14 +99,14 @@ def stop_when(
     process = subprocess.Popen(
         command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
     )
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while process.poll() is None and time.monotonic() < deadline:
         files = [path for path in (folder / "log.txt", folder / "metrics.jsonl") if path.exists()]
         if any(condition in path.read_text() for path in files):
             os.kill(process.pid, number)
             break
         time.sleep(0.005)
-    output, errors = process.communicate(timeout=300)
+    output, errors = process.communicate(timeout=900)
     return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
 
@@ -131,7 +131,7 @@ def test_signals_save_and_the_run_goes_on_to_the_same_weights(finished: Finished
         assert checkpoint["stage"] == stage
     assert not (folder / "report.html").exists()
     result = subprocess.run(
-        command(*resume), capture_output=True, text=True, timeout=300, check=False, env=environment()
+        command(*resume), capture_output=True, text=True, timeout=900, check=False, env=environment()
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert weights(folder) == weights(finished.folder)

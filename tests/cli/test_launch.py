@@ -22,7 +22,7 @@ def test_two_processes_train_what_one_does(cli: Cli) -> None:
     assert cli("train", "digits", "--output", "one", *SHORT).code == 0
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vaebm"]
     words = [*launch, "train", "digits", "--output", "two", *SHORT]
-    result = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False, env=environment())
+    result = subprocess.run(words, capture_output=True, text=True, timeout=900, check=False, env=environment())
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("run folder two, cpu, fp32, 1 threads, 2 processes") == 1
     assert result.stdout == Path("two/log.txt").read_text()
