@@ -20,7 +20,7 @@ from vaebm.checkpoint.json_text import to_text
 def replace_file(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     """Lets a function write a file that then takes the place of the old one in one step.
 
-    Args:
+    Arguments:
         path: where the file shall be; its folder is made if need be.
         write: writes the content into an open binary file.
 
@@ -46,7 +46,7 @@ def replace_file(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Writes bytes to a file, whole or not at all.
 
-    Args:
+    Arguments:
         path: where the file shall be; its folder is made if need be.
         data: the whole content.
 
@@ -59,7 +59,7 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def write_json(path: str | Path, obj: object) -> None:
     """Writes a value as indented JSON, whole or not at all; non-finite numbers become "nan", "inf", "-inf".
 
-    Args:
+    Arguments:
         path: where the file shall be; its folder is made if need be.
         obj: nested mappings, lists, strings, numbers, paths, arrays or tensors.
 
@@ -73,7 +73,7 @@ def write_json(path: str | Path, obj: object) -> None:
 def temporary_sibling(path: Path) -> Path:
     """Names a hidden file or folder beside a path that no other process uses.
 
-    Args:
+    Arguments:
         path: the file or folder that the new one shall replace.
 
     Returns:
@@ -85,7 +85,7 @@ def temporary_sibling(path: Path) -> Path:
 def remove_quietly(path: Path) -> None:
     """Removes a file if it is there, without complaint if that fails: an error on the way here says more.
 
-    Args:
+    Arguments:
         path: the file.
     """
     try:
@@ -97,7 +97,7 @@ def remove_quietly(path: Path) -> None:
 def sync_folder(folder: Path) -> None:
     """Forces the names in a folder to the disk, so that a rename outlives a power cut (POSIX only).
 
-    Args:
+    Arguments:
         folder: the folder in which something was renamed.
     """
     if os.name != "posix":

@@ -10,7 +10,7 @@ class CheckpointError(ValueError):
 def one_line(error: BaseException) -> str:
     """Says what went wrong in one line, for use inside the message of another error.
 
-    Args:
+    Arguments:
         error: the exception that was caught.
 
     Returns:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def file_sha256(path: str | Path) -> str:
     """Computes the SHA-256 of a file, without loading it whole.
 
-    Args:
+    Arguments:
         path: the file.
 
     Returns:
@@ -36,7 +36,7 @@ def file_sha256(path: str | Path) -> str:
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     """Computes one SHA-256 over named tensors: equal if and only if names, types, shapes and all bits are equal.
 
-    Args:
+    Arguments:
         tensors: named dense tensors of any shape, type and device; their order does not matter.
 
     Returns:

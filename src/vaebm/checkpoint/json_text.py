@@ -21,7 +21,7 @@ NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 def to_text(value: object, indent: int | None = None) -> str:
     """Writes a value as standard JSON, with non-finite numbers as strings.
 
-    Args:
+    Arguments:
         value: nested mappings, lists, tuples, strings, numbers, paths, and arrays or tensors of any rank.
         indent: spaces for each level, or None for a single line.
 
@@ -41,7 +41,7 @@ def to_text(value: object, indent: int | None = None) -> str:
 def from_text(text: str) -> Any:
     """Reads what `to_text` wrote, with non-finite numbers as numbers.
 
-    Args:
+    Arguments:
         text: JSON text.
 
     Returns:
@@ -60,7 +60,7 @@ def from_text(text: str) -> Any:
 def read_json(path: str | Path) -> Any:
     """Reads a JSON file that this package wrote.
 
-    Args:
+    Arguments:
         path: the file.
 
     Returns:

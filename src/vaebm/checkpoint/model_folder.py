@@ -43,7 +43,7 @@ REMEDY = "save, copy or download the model again"
 class StoredModel:
     """A model as it lies on a disk: values and tensors, no classes.
 
-    Args:
+    Arguments:
         config: what the model is; nested dicts, lists, strings and numbers (tuples come back as lists).
         tensors: named tensors; float16 and bfloat16 stay what they are.
         calibration: scores of the calibration split, or None.
@@ -59,7 +59,7 @@ class StoredModel:
 def save_model_folder(folder: str | Path, stored: StoredModel) -> Path:
     """Writes a model folder whole or not at all; an older one is kept until the new one is there.
 
-    Args:
+    Arguments:
         folder: where it shall be; absent, empty, or an older model folder, which is replaced.
         stored: what to write.
 
@@ -95,7 +95,7 @@ def save_model_folder(folder: str | Path, stored: StoredModel) -> Path:
 def load_model_folder(folder: str | Path) -> StoredModel:
     """Reads a model folder after checking every byte of it; nothing in it is ever executed.
 
-    Args:
+    Arguments:
         folder: a folder that `save_model_folder` wrote.
 
     Returns:
@@ -121,7 +121,7 @@ def load_model_folder(folder: str | Path) -> StoredModel:
 def find_model_folder(folder: str | Path) -> Path | None:
     """Finds the model folder at a path, or the older one that a process left aside when it died while replacing it.
 
-    Args:
+    Arguments:
         folder: where a model folder may be.
 
     Returns:
@@ -141,7 +141,7 @@ def find_model_folder(folder: str | Path) -> Path | None:
 def previous_folder(folder: Path) -> Path:
     """Names the place where an older model folder waits while a new one takes its name.
 
-    Args:
+    Arguments:
         folder: a model folder.
 
     Returns:

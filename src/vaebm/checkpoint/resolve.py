@@ -21,7 +21,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 def bundled_models(bundled: Path = BUNDLED) -> tuple[str, ...]:
     """Lists the models that come with the package.
 
-    Args:
+    Arguments:
         bundled: the folder in which they lie; it may be absent.
 
     Returns:
@@ -35,7 +35,7 @@ def resolve_model(name: str | Path, bundled: Path = BUNDLED) -> Path:
 
     A bundled name wins over a folder of the same name in the working directory; write "./NAME" for the folder.
 
-    Args:
+    Arguments:
         name: a bundled name, a model folder, a run folder, or a hub id "owner/name".
         bundled: the folder of the bundled models; it may be absent.
 

@@ -34,7 +34,7 @@ NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 class RunFolder:
     """One training run on a disk; the object holds the path and nothing else.
 
-    Args:
+    Arguments:
         path: the folder; it need not exist before `create`.
 
     Example:
@@ -100,7 +100,7 @@ class RunFolder:
     def create(self, config_yaml: str, provenance: Mapping[str, Any]) -> RunFolder:
         """Starts a new run in a folder that is absent or empty.
 
-        Args:
+        Arguments:
             config_yaml: the complete configuration.
             provenance: where the run comes from; see `provenance`.
 
@@ -166,7 +166,7 @@ class RunFolder:
     def write_provenance(self, provenance: Mapping[str, Any]) -> None:
         """Replaces the provenance, for instance when the wall time of a stage is known.
 
-        Args:
+        Arguments:
             provenance: the whole of it, not only what is new.
 
         Raises:
@@ -177,7 +177,7 @@ class RunFolder:
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Adds one line of figures, handed to the system at once; nan and infinities are kept.
 
-        Args:
+        Arguments:
             row: names and numbers (or short strings).
 
         Raises:
@@ -209,7 +209,7 @@ class RunFolder:
     def keep_metrics(self, num_rows: int) -> None:
         """Drops the lines after the first few, so that a resumed run does not report the same steps twice.
 
-        Args:
+        Arguments:
             num_rows: how many lines stay.
 
         Raises:
@@ -221,7 +221,7 @@ class RunFolder:
     def save_sample(self, name: str, data: bytes) -> Path:
         """Writes a picture.
 
-        Args:
+        Arguments:
             name: its name, for instance "energy_001000"; ".png" is added unless it has an ending.
             data: the content of the file.
 
@@ -238,7 +238,7 @@ class RunFolder:
     def save_checkpoint(self, name: str, state: Mapping[str, Any]) -> Path:
         """Writes what training needs to go on, whole or not at all.
 
-        Args:
+        Arguments:
             name: the checkpoint's name, for instance "last".
             state: nested dicts, lists and tuples of tensors, numbers, strings, booleans and None.
 
@@ -256,7 +256,7 @@ class RunFolder:
     def load_checkpoint(self, name: str) -> dict[str, Any] | None:
         """Reads a checkpoint after checking every byte of it; no code in it can run (`weights_only=True`).
 
-        Args:
+        Arguments:
             name: the checkpoint's name.
 
         Returns:

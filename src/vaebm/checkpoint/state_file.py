@@ -25,7 +25,7 @@ SEAL_LENGTH = len(SEAL) + 64 + 1
 def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
     """Writes a state, whole or not at all.
 
-    Args:
+    Arguments:
         path: where the file shall be.
         state: nested dicts, lists and tuples of tensors, numbers, strings, booleans and None.
 
@@ -44,7 +44,7 @@ def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
 def load_state(path: str | Path) -> dict[str, Any]:
     """Reads a state after checking every byte of it; no code in it can run.
 
-    Args:
+    Arguments:
         path: a file that `save_state` wrote.
 
     Returns:

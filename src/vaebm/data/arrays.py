@@ -28,7 +28,7 @@ _IDX_NAME = re.compile(r"(?P<part>train|t10k|test)-images(?P<mark>[-.])idx3-ubyt
 class PoolAndTest(NamedTuple):
     """What a source holds before it is split.
 
-    Args:
+    Arguments:
         pool: Images to be split, or None.
         test: Test images of its own, or None.
     """
@@ -40,7 +40,7 @@ class PoolAndTest(NamedTuple):
 def read_array_file(path: Path) -> PoolAndTest:
     """Read images from one npz, npy or idx file.
 
-    Args:
+    Arguments:
         path: The file; a suffix of npz or npy tells the first two, everything else is read as idx.
 
     Returns:
@@ -60,7 +60,7 @@ def read_array_file(path: Path) -> PoolAndTest:
 def find_idx_files(folder: Path) -> dict[str, Path]:
     """Find the idx files of images in a folder, by their customary names.
 
-    Args:
+    Arguments:
         folder: A folder with files such as `train-images-idx3-ubyte.gz` and `t10k-images-idx3-ubyte.gz`.
 
     Returns:
@@ -77,7 +77,7 @@ def find_idx_files(folder: Path) -> dict[str, Path]:
 def read_idx_folder(folder: Path) -> PoolAndTest:
     """Read images and labels from the idx files of a folder.
 
-    Args:
+    Arguments:
         folder: One in which `find_idx_files` finds something.
 
     Returns:

@@ -18,7 +18,7 @@ __all__ = ["Batches"]
 class Batches:
     """An endless iterator of shuffled batches.
 
-    Args:
+    Arguments:
         images: uint8 in 0..255 or floating point in [-1, 1], (N, C, H, W); kept as it is, on its device.
         batch_size: How many images B are in a batch; may be larger than N.
         generator: Where the order comes from. Its state is stored with the batches', so give it to nothing else.
@@ -67,7 +67,7 @@ class Batches:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where another run stopped.
 
-        Args:
+        Arguments:
             state: What `state_dict` gave, for as many images.
 
         Raises:

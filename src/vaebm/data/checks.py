@@ -24,7 +24,7 @@ def check_images(
 ) -> NDArray[np.uint8]:
     """Check an array of images, and bring it to bytes, channels first.
 
-    Args:
+    Arguments:
         images: Integers in 0..255, or floating point in [0, 1] (then x = round(255 v)); (N, H, W), (N, C, H, W) or (N,
             H, W, C).
         name: What the images are, for the message.
@@ -60,7 +60,7 @@ lie in [-1, 1], use (images + 1) / 2
 def check_labels(labels: NDArray[Any], num_images: int, name: str) -> NDArray[np.int64]:
     """Check an array of class labels.
 
-    Args:
+    Arguments:
         labels: Integers from 0 on, (N,).
         num_images: The N expected.
         name: What the labels are, for the message.

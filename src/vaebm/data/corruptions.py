@@ -20,7 +20,7 @@ def gaussian_noise(
 ) -> Tensor:
     """Draw images of Gaussian noise, x = clamp(scale · ξ, -1, 1) with ξ ~ N(0, 1) for each value.
 
-    Args:
+    Arguments:
         num_images: How many.
         shape: (C, H, W).
         generator: Where they come from; the images are on its device.
@@ -40,7 +40,7 @@ def gaussian_noise(
 def uniform_noise(num_images: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
     """Draw images of uniform noise, x ~ U(-1, 1) for each value.
 
-    Args:
+    Arguments:
         num_images: How many.
         shape: (C, H, W).
         generator: Where they come from; the images are on its device.
@@ -59,7 +59,7 @@ def uniform_noise(num_images: int, shape: tuple[int, int, int], generator: torch
 def grey_levels(num_images: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
     """Draw constant images, each of one grey level u ~ U(-1, 1), the same in all channels.
 
-    Args:
+    Arguments:
         num_images: How many.
         shape: (C, H, W).
         generator: Where they come from; the images are on its device.
@@ -80,7 +80,7 @@ def averaged_pairs(images: Tensor, generator: torch.Generator) -> Tensor:
     The partners form one random cycle through all images, so that none is its own partner and each has its share in
     two averages.
 
-    Args:
+    Arguments:
         images: uint8 or floating point in [-1, 1], (N, C, H, W), N of at least 2.
         generator: Where the pairs come from.
 
@@ -106,7 +106,7 @@ def averaged_pairs(images: Tensor, generator: torch.Generator) -> Tensor:
 def outlier_sets(images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
     """Make every set of outliers of this page, as many of each as there are images.
 
-    Args:
+    Arguments:
         images: The images that they are compared with, uint8 or floating point in [-1, 1], (N, C, H, W).
         generator: Where they come from.
 

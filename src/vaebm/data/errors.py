@@ -4,7 +4,7 @@
 class DataError(ValueError):
     """Images, labels or a data source that cannot be used.
 
-    Args:
+    Arguments:
         message: What is wrong, what was expected, what to do; line breaks in it, as in a quoted cause, become blanks.
 
     Example:

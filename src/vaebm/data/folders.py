@@ -25,7 +25,7 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 def read_image_folder(folder: Path) -> PoolAndTest:
     """Read the images of a folder, to be split.
 
-    Args:
+    Arguments:
         folder: Images in it or in its sub-folders; hidden files, and files that are no images by their suffix, are
             left out.
 
@@ -50,7 +50,7 @@ def read_image_folder(folder: Path) -> PoolAndTest:
 def list_image_files(folder: Path) -> list[Path]:
     """List the image files of a folder and its sub-folders.
 
-    Args:
+    Arguments:
         folder: Hidden files, and files that are no images by their suffix, are left out.
 
     Returns:
@@ -74,7 +74,7 @@ def list_image_files(folder: Path) -> list[Path]:
 def read_image_files(files: Sequence[Path], name: str, labels: NDArray[np.int64] | None = None) -> ImageSet:
     """Read image files of one size and one kind.
 
-    Args:
+    Arguments:
         files: N files.
         name: What the images are.
         labels: Class labels, (N,), or None.

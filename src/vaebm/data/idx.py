@@ -28,7 +28,7 @@ _LARGEST_GZIP_RATIO = 1032
 def read_idx(path: str | Path) -> NDArray[Any]:
     """Read an array from an idx file, compressed with gzip or not.
 
-    Args:
+    Arguments:
         path: The file; compression is told by its content, not by its name.
 
     Returns:

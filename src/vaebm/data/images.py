@@ -23,7 +23,7 @@ __all__ = ["ImageSet", "to_float", "to_uint8"]
 class ImageSet:
     """Images in uint8 with their labels and, where they come from files, their paths.
 
-    Args:
+    Arguments:
         images: uint8, (N, C, H, W).
         labels: int64, (N,), or None.
         name: What the images are, for messages and tables.
@@ -63,7 +63,7 @@ class ImageSet:
     def take(self, indices: NDArray[np.int64] | list[int], name: str | None = None) -> "ImageSet":
         """Pick images, in the order asked for.
 
-        Args:
+        Arguments:
             indices: Positions, (M,).
             name: A name for the new set; by default the old one.
 
@@ -82,7 +82,7 @@ class ImageSet:
 def to_float(images: NDArray[np.uint8] | Tensor) -> Tensor:
     """Map bytes to the range of the networks, y = x / 127.5 - 1.
 
-    Args:
+    Arguments:
         images: uint8, any shape; an array or a tensor.
 
     Returns:
@@ -104,7 +104,7 @@ def to_float(images: NDArray[np.uint8] | Tensor) -> Tensor:
 def to_uint8(images: Tensor) -> NDArray[np.uint8]:
     """Map networks' images to bytes, x = round(127.5 (clamp(y, -1, 1) + 1)).
 
-    Args:
+    Arguments:
         images: Floating point, any shape, nominally in [-1, 1]; values outside are clamped.
 
     Returns:

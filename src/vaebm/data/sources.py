@@ -30,7 +30,7 @@ def load_splits(source: str, seed: int = 0) -> Splits:
     images, a twelfth of the rest goes to selection and to calibration each; of those without, a tenth each, and a
     sixth to the test. The first two get at most 5,000 and the test at most 10,000.
 
-    Args:
+    Arguments:
         source: A name or a path, see the top of this module.
         seed: Which split; the same one for every run, unless asked otherwise.
 
@@ -62,7 +62,7 @@ def load_splits(source: str, seed: int = 0) -> Splits:
 def load_images(source: str, expected_shape: tuple[int, int, int] | None = None) -> ImageSet:
     """Load images to be scored, all of them and in their order.
 
-    Args:
+    Arguments:
         source: A path as for `load_splits`, or one image file; of arrays with both, the test images are taken. A name
             stands for its test split.
         expected_shape: The shape (C, H, W) that each must have, or None.

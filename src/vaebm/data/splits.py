@@ -20,7 +20,7 @@ __all__ = ["Splits", "make_splits"]
 class Splits(NamedTuple):
     """The four disjoint parts of a data set.
 
-    Args:
+    Arguments:
         training: What weights are fitted to.
         selection: What every choice is made on.
         calibration: What p-values rest on.
@@ -43,7 +43,7 @@ def make_splits(
 ) -> Splits:
     """Split a pool of images at random, by a permutation that depends on its size and the seed only.
 
-    Args:
+    Arguments:
         pool: N images.
         test: A test set of its own, or None: then it is taken from the pool.
         num_selection: How many of the pool are for selection.

@@ -35,7 +35,7 @@ class EngineError(ValueError):
 class Engine:
     """Where this process runs, in which precision, and what it shares with the other processes; see `make_engine`.
 
-    Args:
+    Arguments:
         device: where tensors and modules of this process belong.
         precision: "fp32", or "bf16" for automatic mixed precision in bfloat16.
         process_index: 0 … num_processes - 1.
@@ -65,7 +65,7 @@ class Engine:
 
         Where it does not come out even, the first processes take one row more.
 
-        Args:
+        Arguments:
             tensor: the global batch (N, ...), the same in all processes.
 
         Returns:
@@ -78,7 +78,7 @@ class Engine:
 
         A gradient that exists in no process stays None; one that is missing here counts as zero.
 
-        Args:
+        Arguments:
             module: the same module in all processes.
             weight: w_i, the number of rows behind this process's mean (0 is allowed); needed if `slice` was not even.
         """
@@ -89,7 +89,7 @@ class Engine:
     def mean(self, value: Tensor, weight: float = 1.0) -> Tensor:
         """Takes the mean over the processes, sum_i w_i x_i / sum_i w_i, in float64 and without gradient.
 
-        Args:
+        Arguments:
             value: x_i of any shape, usually a scalar; the same shape in all processes.
             weight: w_i, the number of rows behind this process's value (0 is allowed); needed if `slice` was not even.
 
@@ -106,7 +106,7 @@ class Engine:
     def gather(self, tensor: Tensor) -> Tensor:
         """Joins the rows of all processes, in the order of the processes: the inverse of `slice`, without gradient.
 
-        Args:
+        Arguments:
             tensor: rows (n_i, ...) of this process; their number may differ, not their shape.
 
         Returns:
@@ -140,7 +140,7 @@ class Engine:
 def make_engine(precision: str = "auto", device: str = "auto") -> Engine:
     """Finds out where this process runs and connects it to the others, if there are any.
 
-    Args:
+    Arguments:
         precision: "fp32", "bf16", or "auto": bfloat16 only where the hardware computes in it (a CPU with AVX512-BF16 or
             AMX, a CUDA device of compute capability 8 or more).
         device: "cpu", "cuda", "cuda:1", …, or "auto": CUDA where there is one, else the CPU.

@@ -14,7 +14,7 @@ GIB = 2**30
 def supports_bfloat16(device: torch.device) -> bool:
     """Tells whether a device computes in bfloat16 itself, so that it gains time instead of losing it.
 
-    Args:
+    Arguments:
         device: a CPU or CUDA device; others are said not to.
 
     Returns:
@@ -31,7 +31,7 @@ def supports_bfloat16(device: torch.device) -> bool:
 def hardware_facts(device: torch.device | None = None) -> dict[str, str | int | float]:
     """Describes the machine, for the provenance of a run and of a figure.
 
-    Args:
+    Arguments:
         device: the device that is used; by default CUDA where there is one, else the CPU.
 
     Returns:

@@ -44,7 +44,7 @@ class _Head(Protocol):
 class Judge:
     """A feature network with the name and the hash that stand beside every figure it gives.
 
-    Args:
+    Arguments:
         name: What reports call it.
         sha256: The hash of its weights file, in hex.
         classifier: The network, in evaluation mode. Its `head`, if it has one, maps features to logits.
@@ -59,7 +59,7 @@ class Judge:
 class JudgedImages:
     """What a judge sees in a set of images.
 
-    Args:
+    Arguments:
         features: (N, F), float64, on the CPU.
         probabilities: Class probabilities, (N, K), float64, on the CPU; None if the judge has no head.
     """
@@ -73,7 +73,7 @@ class JudgedImages:
     def take(self, num_images: int) -> "JudgedImages":
         """Returns what was seen in the first images.
 
-        Args:
+        Arguments:
             num_images: How many, at most N.
 
         Returns:
@@ -87,7 +87,7 @@ class JudgedImages:
 def extract(judge: Judge, images: Tensor, batch_size: int = 500) -> JudgedImages:
     """Judges images batch by batch, after they have gone through uint8.
 
-    Args:
+    Arguments:
         judge: The judge; its network is on the device of the images.
         images: float, nominally in [-1, 1], (N, C, H, W).
         batch_size: The number of images that the network sees at a time.

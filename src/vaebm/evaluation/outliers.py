@@ -27,7 +27,7 @@ ScoreFunction = Callable[[Tensor], Mapping[str, Tensor]]
 class OutlierRow:
     """How well one score separates one set of outliers from the normal images.
 
-    Args:
+    Arguments:
         outliers: The name of the set of outliers.
         score: The name of the score.
         seed: The seed that the generator of the resamples was made with.
@@ -59,7 +59,7 @@ def measure_outliers(
 ) -> list[OutlierRow]:
     """Scores normal images once and each set of outliers once, and ranks each score on each set.
 
-    Args:
+    Arguments:
         score_function: Images (B, C, H, W) to named scores (B,), higher = outlier.
         normal: Normal images that were not trained on, float in [-1, 1], (N, C, H, W).
         outlier_sets: Outliers by name, float, nominally in [-1, 1], each (M, C, H, W).
@@ -95,7 +95,7 @@ def measure_outliers(
 def score_images(score_function: ScoreFunction, images: Tensor, batch_size: int = 500) -> dict[str, Tensor]:
     """Scores images batch by batch, after they have gone through uint8.
 
-    Args:
+    Arguments:
         score_function: Images (B, C, H, W) to named scores (B,).
         images: float, nominally in [-1, 1], (N, C, H, W).
         batch_size: The number of images that are scored at a time.
@@ -136,7 +136,7 @@ def rank_scores(
 ) -> list[OutlierRow]:
     """Ranks scores that have been computed before; outliers are the positive class.
 
-    Args:
+    Arguments:
         normal_scores: Each score by name, (N,), higher = outlier.
         outlier_scores: The same by set of outliers, each (M,).
         generator: Draws the resamples for the intervals.

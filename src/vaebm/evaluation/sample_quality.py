@@ -54,7 +54,7 @@ _NUM_NEIGHBOURS = 5
 class Reference:
     """What one judge sees in the real images; made once, used for many sets of samples.
 
-    Args:
+    Arguments:
         judge: The judge.
         test: What it sees in the test images, M.
         test_statistics: The Gaussian fitted to the features of the test images.
@@ -71,7 +71,7 @@ class Reference:
 class ClassQuality:
     """What the judge's head says of the samples.
 
-    Args:
+    Arguments:
         shares: Share of each class among the samples, by the judge's most probable class.
         reference_shares: The same among the test images.
         total_variation: ½ Σ |shares − reference_shares|.
@@ -94,7 +94,7 @@ class ClassQuality:
 class SampleQuality:
     """The figures of one set of samples under one judge, with what is needed to repeat them.
 
-    Args:
+    Arguments:
         judge: The judge's name.
         judge_sha256: The hash of the judge's weights.
         num_samples: n, the number of samples, and of training images behind the floors.
@@ -132,7 +132,7 @@ class SampleQuality:
 def fraction_closed(vae: float, vaebm: float, floor: float) -> float:
     """Computes the fraction of the way from the VAE to the floor, (d_vae − d_vaebm) / (d_vae − d_floor).
 
-    Args:
+    Arguments:
         vae: Distance of the VAE's samples.
         vaebm: Distance of the VAEBM's samples, from as many images and the same judge.
         floor: Distance of as many training images.
@@ -157,7 +157,7 @@ def make_reference(
 ) -> Reference:
     """Judges the real images: all test images, and as many training images as there will be samples.
 
-    Args:
+    Arguments:
         judge: The judge.
         test: Test images, float in [-1, 1], (M, C, H, W).
         training: Training images, float in [-1, 1], (T, C, H, W), T at least `num_samples`.
@@ -189,7 +189,7 @@ def make_reference(
 def frechet_to_reference(samples: Tensor, reference: Reference, batch_size: int = 500) -> float:
     """Computes the Fréchet distance of samples from the test images alone: cheap enough to choose a model by.
 
-    Args:
+    Arguments:
         samples: float, nominally in [-1, 1], (N, C, H, W).
         reference: The judged real images; made of the selection split where a choice is made.
         batch_size: The number of images that the judge sees at a time.
@@ -206,7 +206,7 @@ def measure_against(
 ) -> SampleQuality:
     """Measures samples against real images that have been judged before.
 
-    Args:
+    Arguments:
         samples: float, nominally in [-1, 1], (N, C, H, W); N is more than 5, and at most the reference's `num_samples`.
         reference: The judged real images.
         generator: Draws the subsets of the kernel distance.
@@ -251,7 +251,7 @@ def measure_samples(
 ) -> list[SampleQuality]:
     """Measures one set of samples under each judge; for several sets, make the references once.
 
-    Args:
+    Arguments:
         samples: float, nominally in [-1, 1], (N, C, H, W), N more than 5.
         reference_test: Test images, float in [-1, 1], (M, C, H, W).
         reference_training: Training images for the floors, float in [-1, 1], (T, C, H, W), T at least N.

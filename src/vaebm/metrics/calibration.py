@@ -25,7 +25,7 @@ __all__ = ["conformal_p_values", "false_positive_rates"]
 def conformal_p_values(calibration_scores: Tensor, scores: Tensor) -> Tensor:
     """Computes the conformal p-value p(s) = (1 + #{i : cᵢ ≥ s}) / (n + 1) of each score.
 
-    Args:
+    Arguments:
         calibration_scores: Scores of held-out normal images, higher = outlier, (n,).
         scores: Scores to judge, higher = outlier, (N,).
 
@@ -51,7 +51,7 @@ def conformal_p_values(calibration_scores: Tensor, scores: Tensor) -> Tensor:
 def false_positive_rates(p_values: Tensor, levels: Sequence[float] = (0.01, 0.05, 0.10)) -> dict[float, float]:
     """Computes the share of normal images that each level flags: #{i : pᵢ ≤ α} / N.
 
-    Args:
+    Arguments:
         p_values: p-values of normal images, (N,); float64, as they come, so that p = α counts.
         levels: The levels α, each between 0 and 1.
 

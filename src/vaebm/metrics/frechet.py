@@ -30,7 +30,7 @@ __all__ = ["FeatureStatistics", "feature_statistics", "frechet_distance"]
 class FeatureStatistics:
     """The Gaussian fitted to a set of features.
 
-    Args:
+    Arguments:
         mean: Mean of the features, (F,), float64.
         covariance: Covariance of the features with divisor N − 1, (F, F), float64.
         num_images: The number N of images behind the two.
@@ -44,7 +44,7 @@ class FeatureStatistics:
 def feature_statistics(features: Tensor) -> FeatureStatistics:
     """Fits a Gaussian: m = Σᵢ fᵢ / N and A = Σᵢ (fᵢ − m)(fᵢ − m)ᵀ / (N − 1), in float64.
 
-    Args:
+    Arguments:
         features: One row per image, (N, F), N at least 2.
 
     Returns:
@@ -69,7 +69,7 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
 
     It is the square that is known as "Fréchet distance" or FID in this field, and that is reported.
 
-    Args:
+    Arguments:
         a: Statistics of the one set, F features.
         b: Statistics of the other set, F features.
 

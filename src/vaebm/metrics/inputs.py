@@ -13,7 +13,7 @@ __all__ = ["as_features", "as_scores"]
 def as_features(features: Tensor, name: str, minimum: int = 2) -> Tensor:
     """Brings a set of features to a detached float64 matrix.
 
-    Args:
+    Arguments:
         features: One row per image, (N, F).
         name: What the caller calls the argument; it stands in the message.
         minimum: The smallest N that the caller can work with.
@@ -40,7 +40,7 @@ def as_features(features: Tensor, name: str, minimum: int = 2) -> Tensor:
 def as_scores(scores: Tensor, name: str) -> Tensor:
     """Brings scores to a detached float64 vector; infinite scores keep their rank and are allowed.
 
-    Args:
+    Arguments:
         scores: One score per image, (N,).
         name: What the caller calls the argument; it stands in the message.
 

@@ -25,7 +25,7 @@ __all__ = ["KernelDistance", "kernel_distance"]
 class KernelDistance:
     """The kernel distance of two sets and how it was estimated.
 
-    Args:
+    Arguments:
         mean: Mean of MMD² over the subsets.
         std: Standard deviation of MMD² between the subsets (divisor `num_subsets`); not an error of the mean, because
             subsets share images.
@@ -49,7 +49,7 @@ def kernel_distance(
 ) -> KernelDistance:
     """Estimates MMD² with the kernel (x·y / F + 1)³ as a mean over random subsets, each drawn without replacement.
 
-    Args:
+    Arguments:
         features_a: The one set, (N, F).
         features_b: The other set, (M, F).
         num_subsets: The number of pairs of subsets.

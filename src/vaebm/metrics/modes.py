@@ -14,7 +14,7 @@ __all__ = ["class_shares", "total_variation"]
 def class_shares(labels: Tensor, num_classes: int) -> Tensor:
     """Computes the share of each class among the labels.
 
-    Args:
+    Arguments:
         labels: Integer labels in 0 … num_classes − 1, (N,).
         num_classes: The number of classes, those that never occur included.
 
@@ -42,7 +42,7 @@ def class_shares(labels: Tensor, num_classes: int) -> Tensor:
 def total_variation(shares: Tensor, reference: Tensor) -> float:
     """Computes the total variation ½ Σ_c |p(c) − q(c)| between two distributions over classes.
 
-    Args:
+    Arguments:
         shares: The one distribution, (K,).
         reference: The other distribution, (K,).
 

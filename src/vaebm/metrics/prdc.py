@@ -37,7 +37,7 @@ _OPEN = 1.0 - 1e-9
 class Prdc:
     """Precision, recall, density and coverage; density may exceed 1.
 
-    Args:
+    Arguments:
         precision: Share of samples in at least one reference ball.
         recall: Share of reference features in at least one sample ball.
         density: Mean number of reference balls that hold a sample, divided by `num_neighbours`.
@@ -55,7 +55,7 @@ class Prdc:
 def prdc(reference: Tensor, samples: Tensor, num_neighbours: int = 5) -> Prdc:
     """Computes precision, recall, density and coverage of samples, in chunks of rows of the distance matrix.
 
-    Args:
+    Arguments:
         reference: Features of real images, (N, F).
         samples: Features of samples, (M, F).
         num_neighbours: k, the neighbour whose distance is the radius; below N and M.

@@ -36,7 +36,7 @@ _PERCENTILES = (0.025, 0.975)
 class Interval:
     """A figure with its 95 % percentile interval.
 
-    Args:
+    Arguments:
         value: The figure on the images at hand.
         low: The 2.5 % percentile over the resamples.
         high: The 97.5 % percentile over the resamples.
@@ -51,7 +51,7 @@ class Interval:
 class Ranking:
     """How well a score ranks outliers above normal images; outliers are the positive class.
 
-    Args:
+    Arguments:
         auroc: Area under the curve of true over false positive rate; .5 is chance, 1 is perfect.
         aupr: Average precision; chance is the share of outliers.
         fpr95: Share of normal images flagged when 95 % of the outliers are; 0 is perfect.
@@ -75,7 +75,7 @@ def rank_outliers(
 
     A resample is a vector of counts over the distinct scores, which are sorted once; each costs a few passes over them.
 
-    Args:
+    Arguments:
         normal_scores: Scores of normal images, higher = outlier, (N,).
         outlier_scores: Scores of outliers, higher = outlier, (M,).
         num_bootstrap: The number of resamples for the intervals, at least 1.

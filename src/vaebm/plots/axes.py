@@ -31,7 +31,7 @@ RULE = "var(--rule, #d9d9d4)"
 class Scale:
     """A map from values to places in the drawing.
 
-    Args:
+    Arguments:
         low: the value at `start`.
         high: the value at `end`, above low.
         start: where low lies, in units of the drawing.

@@ -67,7 +67,7 @@ class _EnergyPanel:
 def chain_frames(images: UInt8Array, energies: FloatArray, steps: IntArray) -> list[UInt8Array]:
     """Draw one frame for each recorded step: the grid of chains, and their energies so far.
 
-    Args:
+    Arguments:
         images: uint8 (T, N, C, H, W), the image of each of N chains at T recorded steps.
         energies: (T, N), the energy of each of these images.
         steps: (T,), the number of steps made when each was recorded.

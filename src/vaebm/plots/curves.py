@@ -36,7 +36,7 @@ _MOST_POINTS = 160
 class Series:
     """One curve.
 
-    Args:
+    Arguments:
         name: what the legend calls it; "" leaves it out of the legend.
         x: (n,) places on the horizontal axis.
         y: (n,) values; a value that is not finite leaves a gap.
@@ -59,7 +59,7 @@ class Series:
 class Reference:
     """A dashed level across a chart, such as the floor.
 
-    Args:
+    Arguments:
         value: the level.
         name: the word that stands at it.
         tone: whose colour it takes.
@@ -74,7 +74,7 @@ class Reference:
 class Axis:
     """How one axis of a chart is scaled.
 
-    Args:
+    Arguments:
         label: the word beside it.
         kind: "linear", "log" or "log1p".
         ticks: the values to write; round values if there are none.
@@ -91,7 +91,7 @@ class Axis:
 class Bar:
     """One value with its interval, in a group.
 
-    Args:
+    Arguments:
         group: the heading that it stands under.
         name: its own label.
         value: the value.
@@ -206,7 +206,7 @@ def _frame(across: Scale, down: Scale, across_axis: Axis, title: str) -> list[st
 def cursor_shifts(x: FloatArray) -> FloatArray:
     """Return how far right the cursor of a `line_chart` must move to stand at each place.
 
-    Args:
+    Arguments:
         x: (n,) the places of the chart's curves, whose linear axis they span.
 
     Returns:
@@ -231,7 +231,7 @@ def line_chart(
 ) -> str:
     """Draw curves over a common axis; a curve of many points becomes its mean and the band it scatters in.
 
-    Args:
+    Arguments:
         title: what the values are, with their unit.
         series: the curves.
         across: the horizontal axis.
@@ -266,7 +266,7 @@ def line_chart(
 def ranking_bars(title: str, bars: Sequence[Bar], lowest: float = 0.5, highest: float = 1.0) -> str:
     """Draw values with their intervals, group under group, on one axis.
 
-    Args:
+    Arguments:
         title: what the values are.
         bars: the values, those of one group beside each other.
         lowest: where the axis begins, unless a value lies below.
@@ -313,7 +313,7 @@ def share_bars(
 ) -> str:
     """Draw how often each class occurs.
 
-    Args:
+    Arguments:
         title: whose shares these are.
         shares: (K,) the share of each class.
         names: (K,) what each class is called.

@@ -19,7 +19,7 @@ _MOST_PALETTE_FRAMES = 12
 def check_pictures(images: UInt8Array, name: str, rank: int) -> None:
     """Refuse anything but uint8 images with one or three channels, given as (…, C, H, W).
 
-    Args:
+    Arguments:
         images: the array to look at.
         name: what the message calls it.
         rank: the number of axes, the last three being (C, H, W).
@@ -38,7 +38,7 @@ def check_pictures(images: UInt8Array, name: str, rank: int) -> None:
 def image_grid(images: UInt8Array, columns: int, padding: int = 2, scale: int = 1, background: int = 112) -> UInt8Array:
     """Lay images out row by row, with a frame around each.
 
-    Args:
+    Arguments:
         images: uint8 (N, C, H, W), one or three channels.
         columns: images in a row; never more than N are laid out.
         padding: width of the frame in pixels of the result.
@@ -81,7 +81,7 @@ def _as_picture(array: UInt8Array) -> Image.Image:
 def png_bytes(array: UInt8Array) -> bytes:
     """Encode a picture as PNG; a picture without colour is stored with one channel.
 
-    Args:
+    Arguments:
         array: uint8 (H, W) or (H, W, 3).
 
     Returns:
@@ -116,7 +116,7 @@ def gif_bytes(frames: Sequence[UInt8Array], milliseconds: int, last_milliseconds
     All frames share one palette, so that nothing flickers; frames without colour keep every grey level. Equal
     neighbours are stored once and shown longer.
 
-    Args:
+    Arguments:
         frames: T pictures, uint8 (H, W) or (H, W, 3), all of one size.
         milliseconds: how long a frame stays.
         last_milliseconds: how long the last one stays, if not as long as the others.

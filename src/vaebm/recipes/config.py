@@ -150,7 +150,7 @@ class Config:
         evaluation: What is measured at the end.
         seed: The seed of everything random but the split.
         precision: fp32, bf16 or auto (bf16 where the hardware has it).
-        device: cpu, cuda, mps or auto.
+        device: cpu, cuda or auto (cuda where there is one).
         report_every: Figures are recorded after so many iterations.
         sample_every: A grid of samples is drawn after so many iterations.
         checkpoint_every: A checkpoint is written after so many iterations.

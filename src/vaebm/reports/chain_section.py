@@ -108,7 +108,7 @@ def _strip(images: UInt8Array, steps: IntArray) -> str:
 def chain_section(content: ReportContent) -> str:
     """Return the section on the chain, without its heading.
 
-    Args:
+    Arguments:
         content: a report with `chain_images`, `chain_energies` and `chain_steps`.
 
     Returns:

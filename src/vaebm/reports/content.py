@@ -104,7 +104,7 @@ class Evaluation(TypedDict, total=False):
 class NearestImages:
     """Some samples beside the training images nearest to them.
 
-    Args:
+    Arguments:
         samples: uint8 (k, C, H, W).
         neighbours: uint8 (k, m, C, H, W), nearest first.
         distances: (k, m), the distance of each neighbour.
@@ -134,7 +134,7 @@ class NearestImages:
 class ReportContent:
     """Everything that a report shows; what is missing is left out.
 
-    Args:
+    Arguments:
         title: the heading.
         summary: one or two sentences on what was trained, on what, and for how long.
         config: the complete configuration, nested.
@@ -183,7 +183,7 @@ class ReportContent:
 def number(value: object) -> float | None:
     """Read a number as JSON holds it; None if it is none.
 
-    Args:
+    Arguments:
         value: a number, one of the words "nan", "inf", "-inf", or anything else.
 
     Returns:

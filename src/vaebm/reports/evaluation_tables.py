@@ -39,7 +39,7 @@ def tone_of(what: str) -> str:
 def quality_table(evaluation: Evaluation) -> Table:
     """Return the table of sample quality: for each judge the floor, the VAE and the VAEBM.
 
-    Args:
+    Arguments:
         evaluation: what was measured.
 
     Returns:
@@ -67,7 +67,7 @@ def score_name(score: str) -> str:
 def outlier_table(evaluation: Evaluation, figure: Literal["auroc", "aupr", "fpr95"] = "auroc") -> Table:
     """Return the table of one outlier figure: a row for each outlier set, a column for each score.
 
-    Args:
+    Arguments:
         evaluation: what was measured.
         figure: "auroc", "aupr" or "fpr95".
 
@@ -91,7 +91,7 @@ def outlier_table(evaluation: Evaluation, figure: Literal["auroc", "aupr", "fpr9
 def p_value_table(evaluation: Evaluation) -> Table:
     """Return the table of false alarms: how many normal images fall below each level.
 
-    Args:
+    Arguments:
         evaluation: what was measured.
 
     Returns:
@@ -116,7 +116,7 @@ def p_value_table(evaluation: Evaluation) -> Table:
 def steps_table(evaluation: Evaluation) -> Table:
     """Return the table behind the curve by steps: a row for each number of steps, a column for each judge.
 
-    Args:
+    Arguments:
         evaluation: what was measured.
 
     Returns:
@@ -135,7 +135,7 @@ def steps_table(evaluation: Evaluation) -> Table:
 def evaluation_text(evaluation: Evaluation) -> str:
     """Write every table of an evaluation for the terminal.
 
-    Args:
+    Arguments:
         evaluation: what was measured.
 
     Returns:

@@ -124,7 +124,7 @@ _SHORT = {
 def render_report(content: ReportContent) -> str:
     """Write the report of a run.
 
-    Args:
+    Arguments:
         content: what to show; missing parts are left out.
 
     Returns:

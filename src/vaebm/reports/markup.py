@@ -18,7 +18,7 @@ _MOST_PIXELS = 1_200_000
 def png_image(picture: UInt8Array, alt: str, classes: str = "") -> str:
     """Return an `<img>` that holds its picture.
 
-    Args:
+    Arguments:
         picture: uint8 (H, W, 3) or (H, W).
         alt: what it shows, in words.
         classes: CSS classes.
@@ -36,7 +36,7 @@ def png_image(picture: UInt8Array, alt: str, classes: str = "") -> str:
 def grid_image(images: UInt8Array, columns: int, alt: str, most: int = 64) -> str:
     """Return a grid of images as one `<img>`, enlarged so that small images stay sharp.
 
-    Args:
+    Arguments:
         images: uint8 (N, C, H, W).
         columns: images in a row.
         alt: what they are, in words.
@@ -53,7 +53,7 @@ def grid_image(images: UInt8Array, columns: int, alt: str, most: int = 64) -> st
 def figure(body: str, caption: str = "", classes: str = "") -> str:
     """Return a `<figure>`.
 
-    Args:
+    Arguments:
         body: HTML.
         caption: HTML; "" for none.
         classes: CSS classes.

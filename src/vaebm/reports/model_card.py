@@ -32,7 +32,7 @@ _PAPER = (
 class CardContent:
     """Everything that a model card says.
 
-    Args:
+    Arguments:
         name: what the model is loaded by: a bundled name, a folder or a hub id.
         summary: one or two sentences on what was trained and for how long.
         data: what it was trained on, with credit and licence, in Markdown.
@@ -136,7 +136,7 @@ def _origin(provenance: Mapping[str, Any]) -> str:
 def model_card(content: CardContent) -> str:
     """Write the card of a model.
 
-    Args:
+    Arguments:
         content: what to say; parts without content are left out.
 
     Returns:

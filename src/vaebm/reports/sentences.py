@@ -22,7 +22,7 @@ def _range_text(values: Iterable[float], kind: Any = "digits") -> str:
 def rows_by_judge(evaluation: Evaluation) -> dict[str, dict[str, QualityRow]]:
     """Return the first row of each kind ("real", "vae", "vaebm") for each judge that has a VAEBM.
 
-    Args:
+    Arguments:
         evaluation: what was measured.
 
     Returns:
@@ -48,7 +48,7 @@ def _move(rows: Mapping[str, QualityRow]) -> str:
 def headline(evaluation: Evaluation) -> str:
     """Say in one sentence what the energy network adds to the VAE.
 
-    Args:
+    Arguments:
         evaluation: what was measured; the first row of each judge whose `what` begins with "VAEBM" counts.
 
     Returns:
@@ -81,7 +81,7 @@ def headline(evaluation: Evaluation) -> str:
 def steps_sentence(evaluation: Evaluation) -> str:
     """Say where the curve by steps is best and how it ends.
 
-    Args:
+    Arguments:
         evaluation: what was measured; the first judge of `steps_curve` counts.
 
     Returns:
@@ -114,7 +114,7 @@ def steps_sentence(evaluation: Evaluation) -> str:
 def shares_sentence(row: QualityRow) -> str:
     """Say between which shares the classes of one set of images lie.
 
-    Args:
+    Arguments:
         row: a row of sample quality with `shares`.
 
     Returns:
@@ -134,7 +134,7 @@ def shares_sentence(row: QualityRow) -> str:
 def weak_spots(evaluation: Evaluation) -> list[str]:
     """Say for each score which outlier set it recognises worst.
 
-    Args:
+    Arguments:
         evaluation: what was measured.
 
     Returns:
@@ -170,7 +170,7 @@ def weak_spots(evaluation: Evaluation) -> list[str]:
 def p_value_sentence(evaluation: Evaluation) -> str:
     """Say how far the measured false alarms are from their levels.
 
-    Args:
+    Arguments:
         evaluation: what was measured.
 
     Returns:
@@ -188,7 +188,7 @@ def p_value_sentence(evaluation: Evaluation) -> str:
 def nearest_sentence(nearest: NearestImages) -> str:
     """Say whether samples are closer to training images than unseen real images are.
 
-    Args:
+    Arguments:
         nearest: samples, neighbours and distances.
 
     Returns:
@@ -234,7 +234,7 @@ _FIELDS = {
 def image_fields_sentence(config: Mapping[str, Any]) -> str:
     """Say which image of the decoder the energy sees and which is given out.
 
-    Args:
+    Arguments:
         config: the configuration, with `chain_image`, `loss_image` and `output_image` somewhere in it.
 
     Returns:
@@ -253,7 +253,7 @@ def image_fields_sentence(config: Mapping[str, Any]) -> str:
 def limits(config: Mapping[str, Any]) -> list[str]:
     """Say what a model of this kind cannot do.
 
-    Args:
+    Arguments:
         config: the configuration; a `chain_image` of "mean" adds a limit.
 
     Returns:

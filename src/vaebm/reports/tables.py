@@ -23,7 +23,7 @@ EMPTY = "–"
 class Column:
     """One column of a table.
 
-    Args:
+    Arguments:
         key: the key of a row whose value it shows.
         title: what stands above it.
         kind: how a value is written, see `format_value`.
@@ -49,7 +49,7 @@ class Column:
 class Table:
     """Rows and how to show them.
 
-    Args:
+    Arguments:
         caption: what the table shows.
         columns: its columns, left to right.
         rows: one mapping a row; a missing key is an empty place.
@@ -71,7 +71,7 @@ class Table:
 def format_value(value: object, kind: Kind = "digits") -> str:
     """Write a value with as many digits as make sense.
 
-    Args:
+    Arguments:
         value: the value; None gives a dash.
         kind: "text" as it is; "digits" three significant ones; "unit" three decimals, for values in [0, 1]; "percent"
             of a fraction, one decimal; "rate" the same with two; "points" a signed difference of fractions in
@@ -164,7 +164,7 @@ def _cells(table: Table) -> tuple[list[str], list[list[str]], list[bool]]:
 def text_table(table: Table, width: int = 80) -> str:
     """Write a table for the terminal.
 
-    Args:
+    Arguments:
         table: the table.
         width: the width of the terminal; a table that is wider gets narrow gaps, and its arrows a line of their own.
 
@@ -212,7 +212,7 @@ def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
 def markdown_table(table: Table) -> str:
     """Write a table in Markdown, without its caption.
 
-    Args:
+    Arguments:
         table: the table.
 
     Returns:
@@ -235,7 +235,7 @@ def markdown_table(table: Table) -> str:
 def html_table(table: Table) -> str:
     """Write a table in HTML that scrolls inside of the page where the screen is small.
 
-    Args:
+    Arguments:
         table: the table.
 
     Returns:
