@@ -22,7 +22,8 @@ from vaebm.evaluation import (
     frechet_to_reference,
     make_reference,
     measure_against,
-    measure_outliers,
+    rank_scores,
+    score_images,
 )
 from vaebm.metrics import Interval, Prdc, conformal_p_values, false_positive_rates, prdc
 from vaebm.models import VAEBM
@@ -136,8 +137,9 @@ def evaluate_model(
             result["steps_curve"] += judged.steps_curve
         result["diagnostics"] = _diagnose(model, chains)
     tell("scoring outliers")
-    result["outliers"] = _rank(model, against, settings.num_posterior_samples)
-    result["p_values"] = _test_p_values(model, against.splits.test, calibration)
+    normal = scores_of(model, to_float(against.splits.test.images), calibration)
+    result["outliers"] = _rank(model, against, normal, calibration)
+    result["p_values"] = _p_value_rows(p_values_of(normal, calibration))
     return result
 
 
@@ -211,16 +213,13 @@ def _diagnose(model: VAEBM, chains: list[Generation]) -> dict[str, Any]:
     }
 
 
-def _rank(model: VAEBM, against: Against, num_posterior_samples: int) -> list[OutlierRow]:
-    generator, same_noise = torch.Generator().manual_seed(SEED), torch.Generator()
-    normal = to_float(against.splits.test.images)
-    sets = {**outlier_sets(normal, generator), **against.outliers}
-
-    def score(images: Tensor) -> dict[str, Tensor]:
-        same_noise.manual_seed(SEED)
-        scores = outlier_scores(model, images, num_posterior_samples=num_posterior_samples, generator=same_noise)
-        return {"energy": scores.energy, "elbo": -scores.elbo, "joint": scores.outlier_score}
-
+def _rank(model: VAEBM, against: Against, normal: OutlierScores, calibration: Mapping[str, Any]) -> list[OutlierRow]:
+    generator = torch.Generator().manual_seed(SEED)
+    sets = {**outlier_sets(to_float(against.splits.test.images), generator), **against.outliers}
+    scores = {
+        name: score_images(lambda batch: _named(scores_of(model, batch, calibration)), images)
+        for name, images in sets.items()
+    }
     return [
         OutlierRow(
             set=row.outliers,
@@ -231,15 +230,20 @@ def _rank(model: VAEBM, against: Against, num_posterior_samples: int) -> list[Ou
             n_normal=row.ranking.num_normal,
             n_outlier=row.ranking.num_outlier,
         )
-        for row in measure_outliers(score, normal, sets, generator=generator)
+        for row in rank_scores(_named(normal), scores, generator=generator)
     ]
+
+
+def _named(scores: OutlierScores) -> dict[str, Tensor]:
+    """Returns scores (N,) by name, each higher for outliers."""
+    named = {"energy": scores.energy, "elbo": -scores.elbo, "joint": scores.outlier_score}
+    return {name: values.cpu() for name, values in named.items()}
 
 
 def _interval(interval: Interval) -> IntervalFigure:
     return IntervalFigure(value=interval.value, low=interval.low, high=interval.high)
 
 
-def _test_p_values(model: VAEBM, test: ImageSet, calibration: Mapping[str, Any]) -> list[PValueRow]:
-    p_values = p_values_of(scores_of(model, to_float(test.images), calibration), calibration)
+def _p_value_rows(p_values: Tensor) -> list[PValueRow]:
     rates = false_positive_rates(p_values, LEVELS)
-    return [PValueRow(level=level, measured=rate, n=len(test)) for level, rate in rates.items()]
+    return [PValueRow(level=level, measured=rate, n=len(p_values)) for level, rate in rates.items()]

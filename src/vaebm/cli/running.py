@@ -28,6 +28,7 @@ PURPOSES = (
     "grid chains",
     "selection reference",
     "selection samples",
+    "selection elbo",
 )
 
 

@@ -64,14 +64,29 @@ def _train_vae(run: Run, images: Tensor, stored: Mapping[str, Any]) -> None:
     start = start_vae(run.model.vae, settings, run.generator("vae noise"))
     step = vae_step(run.model.vae, settings, run.engine)
     noise = start_noise(run.model, NUM_GRID, run.generator("grid start"))
+    held_out = to_float(run.splits.selection.images)
 
     def look(state: Any) -> None:
         if _is_due(state.iteration, run.config.sample_every, settings.num_iterations):
             _grid(run, run.model, noise, 0, f"vae_{state.iteration:06d}")
+            elbo = _mean_elbo(run, held_out)
+            run.record({"stage": "selection", "iteration": state.iteration, "elbo": elbo})
+            run.console.tell(f"selection split, iteration {state.iteration}: ELBO {elbo:.1f} nats")
 
     state = _drive(run, _Stage("vae", step, start, batches, settings.num_iterations, look), stored)
     if state.average:
         run.model.vae.load_state_dict(state.average)
+
+
+@torch.no_grad()
+def _mean_elbo(run: Run, images: Tensor, batch_size: int = 500) -> float:
+    generator, size = run.generator("selection elbo"), run.model.noise_layout.latent_size
+    total = 0.0
+    for batch in torch.split(images, batch_size):
+        posterior_noise = torch.randn(len(batch), size, generator=generator)
+        terms = run.model.vae.elbo_terms(batch.to(run.engine.device), posterior_noise.to(run.engine.device))
+        total += float(terms.elbo.sum())
+    return total / len(images)
 
 
 def _train_energy(run: Run, images: Tensor, stored: Mapping[str, Any]) -> None:

@@ -193,7 +193,6 @@ def nearest_section(content: ReportContent) -> str:
 
 
 _VAE_CURVES = {
-    "elbo": "ELBO, nats",
     "bits_per_dim": "Bits per dimension",
     "log_likelihood": "Log-likelihood, nats",
     "kl": "KL, nats",
@@ -219,13 +218,18 @@ def _series(rows: Sequence[Mapping[str, Any]], key: str, name: str = "", tone: T
     return Series(name, x, y, tone)
 
 
-def _stage_charts(rows: Sequence[Mapping[str, Any]], curves: Mapping[str, str], tone: Tone) -> list[str]:
+def _stage_charts(
+    rows: Sequence[Mapping[str, Any]],
+    pairs: Mapping[str, Sequence[Series | None]],
+    curves: Mapping[str, str],
+    tone: Tone,
+) -> list[str]:
     across, down = Axis("iteration"), Axis(cut=True)
     charts = []
-    pair = [_series(rows, "data_energy", "data", "real"), _series(rows, "sample_energy", "samples", "vaebm")]
-    shown = [series for series in pair if series is not None]
-    if shown:
-        charts.append(figure(line_chart("Mean energy", shown, across, down)))
+    for title, group in pairs.items():
+        shown = [series for series in group if series is not None]
+        if shown:
+            charts.append(figure(line_chart(title, shown, across, down)))
     for key, title in curves.items():
         series = _series(rows, key, "", tone)
         if series is not None:
@@ -236,16 +240,18 @@ def _stage_charts(rows: Sequence[Mapping[str, Any]], curves: Mapping[str, str], 
 
 def training_section(content: ReportContent) -> str:
     """Return the curves of both stages."""
-    parts = []
-    stages: tuple[tuple[str, str, Mapping[str, str], Tone], ...] = (
-        ("vae", "First stage: the VAE", _VAE_CURVES, "vae"),
-        ("energy", "Second stage: the energy network", _ENERGY_CURVES, "vaebm"),
+    vae, energy, selection = (
+        [row for row in content.metrics if row.get("stage") == stage] for stage in ("vae", "energy", "selection")
     )
-    for stage, title, curves, tone in stages:
-        rows = [row for row in content.metrics if row.get("stage") == stage]
-        charts = _stage_charts(rows, curves, tone)
-        if charts:
-            parts.append(f'<h3>{title}</h3><div class="charts">{"".join(charts)}</div>')
+    elbos = [_series(vae, "elbo", "training", "vae"), _series(selection, "elbo", "selection split", "real")]
+    energies = [_series(energy, "data_energy", "data", "real"), _series(energy, "sample_energy", "samples", "vaebm")]
+    stages = {
+        "First stage: the VAE": _stage_charts(vae, {"ELBO, nats": elbos}, _VAE_CURVES, "vae"),
+        "Second stage: the energy network": _stage_charts(energy, {"Mean energy": energies}, _ENERGY_CURVES, "vaebm"),
+    }
+    parts = [
+        f'<h3>{title}</h3><div class="charts">{"".join(charts)}</div>' for title, charts in stages.items() if charts
+    ]
     note = '<p class="note">Where there are many records, a curve is the mean of neighbours and its band their range; '
     note += "the first records may lie outside of the frame.</p>"
     return "".join(parts) + note if parts else ""
