@@ -3,9 +3,9 @@
     python benchmarks/train_judges.py            # all, some 30 minutes on one CPU thread
     python benchmarks/train_judges.py digits_plain
 
-They see the training split only, differ in architecture and seed, and exist before any generator is tuned. The folders
-that this script writes are committed with their hashes; accuracy on the test images goes to
-``benchmarks/results/judges.json``.
+They see the training split only and differ in architecture and seed. The bundled ones were committed before any
+generator was tuned; the one kept apart takes part in no choice. The folders that this script writes are committed with
+their hashes; accuracy on the test images goes to ``benchmarks/results/judges.json``.
 """
 
 from __future__ import annotations

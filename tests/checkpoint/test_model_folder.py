@@ -17,6 +17,7 @@ import torch
 from vaebm.checkpoint import CheckpointError, StoredModel, load_model_folder, save_model_folder, tensors_sha256
 from vaebm.checkpoint.model_folder import find_model_folder, previous_folder
 
+SEALED = ["calibration.json", "config.json", "manifest.json", "model.safetensors"]
 FILES = ["README.md", "calibration.json", "config.json", "manifest.json", "model.safetensors"]
 
 
@@ -80,7 +81,7 @@ def test_calibration_is_optional(tmp_path: Path) -> None:
     assert not (folder / "calibration.json").exists()
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", SEALED)
 def test_any_altered_byte_is_refused(tmp_path: Path, name: str) -> None:
     path = save_model_folder(tmp_path / "m", make_model()) / name
     data = path.read_bytes()
@@ -94,7 +95,13 @@ def test_any_altered_byte_is_refused(tmp_path: Path, name: str) -> None:
     assert load_model_folder(path.parent).config["family"] == "conv"
 
 
-@pytest.mark.parametrize("name", FILES)
+def test_the_card_may_be_edited(tmp_path: Path) -> None:
+    folder = save_model_folder(tmp_path / "m", make_model())
+    (folder / "README.md").write_bytes(b"# Mine\n\xff")
+    assert load_model_folder(folder).card == "# Mine\n\ufffd"
+
+
+@pytest.mark.parametrize("name", SEALED)
 def test_truncated_or_grown_files_are_refused(tmp_path: Path, name: str) -> None:
     path = save_model_folder(tmp_path / "m", make_model()) / name
     data = path.read_bytes()

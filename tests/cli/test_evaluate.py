@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from commandline import Cli, FinishedRun, assert_user_error
 
-from vaebm.recipes import build, read_model, save
+from vaebm.checkpoint import model_folders
+from vaebm.recipes import read_model, save
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def test_fewer_samples_and_further_outliers(finished: FinishedRun, cli: Cli) -> 
 
 
 def test_judges_can_be_exchanged(finished: FinishedRun, cli: Cli) -> None:
-    shutil.copytree(build.JUDGES_FOLDER / "digits8_plain", "judges/mine")
+    shutil.copytree(next(path for path in model_folders() if path.name == "digits8_plain"), "judges/mine")
     assert cli("evaluate", finished.folder, "-n", 50, "--judges", "judges", "--output", "mine.json").code == 0
     assert {row["judge"] for row in read("mine.json")["quality"]} == {"mine"}
     assert_user_error(cli("evaluate", finished.folder, "--judges", "nowhere"), "nowhere")

@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -83,7 +84,7 @@ def test_stored_scores_give_the_same_rows(digits: SimpleNamespace) -> None:
 
 def test_row_survives_json(digits: SimpleNamespace) -> None:
     rows = measure_outliers(simple_scores, digits.test, {"copies": digits.test}, generator=seeded(), num_bootstrap=5)
-    stored = json.loads(json.dumps([row.as_dict() for row in rows], allow_nan=False))
+    stored = json.loads(json.dumps([asdict(row) for row in rows], allow_nan=False))
     assert stored[0]["outliers"] == "copies"
     assert stored[0]["ranking"]["auroc"]["value"] == 0.5
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -53,8 +54,6 @@ def test_worse_samples_are_further_away_in_every_figure(judge: Judge, digits: Si
     assert good.classes is not None
     assert poor.classes is not None
     assert good.classes.mean_confidence > poor.classes.mean_confidence
-    assert good.classes.confident_share > poor.classes.confident_share
-    assert good.classes.total_variation < poor.classes.total_variation
 
 
 def test_real_images_as_samples_reach_the_floor(judge: Judge, digits: SimpleNamespace) -> None:
@@ -106,7 +105,6 @@ def test_lost_class_shows_in_the_shares(judge: Judge, digits: SimpleNamespace) -
     assert sum(row.classes.shares) == pytest.approx(1)
     assert row.classes.shares[3] < 0.02
     assert row.classes.reference_shares[3] > 0.05
-    assert row.classes.total_variation > 0.05
 
 
 def test_every_judge_has_its_row_and_headless_ones_no_classes(judge: Judge, digits: SimpleNamespace) -> None:
@@ -130,7 +128,7 @@ def test_same_seed_gives_the_same_row(judge: Judge, digits: SimpleNamespace) -> 
 
 def test_row_survives_json(judge: Judge, digits: SimpleNamespace) -> None:
     (row,) = measure_samples(digits.test[:50], digits.test, digits.training, [judge], generator=seeded())
-    stored = json.loads(json.dumps(row.as_dict(), allow_nan=False))
+    stored = json.loads(json.dumps(asdict(row), allow_nan=False))
     assert stored["frechet"] == row.frechet
     assert stored["prdc"]["coverage"] == row.prdc.coverage
     assert len(stored["classes"]["shares"]) == 10

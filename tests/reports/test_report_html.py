@@ -101,7 +101,7 @@ def test_the_file_asks_for_nothing(content: ReportContent) -> None:
 
 def test_the_figures_are_those_of_the_evaluation(page: Page) -> None:
     assert "closes 95.9 % of the Fréchet distance" in page.text
-    for figure in ("20.5 ± 0.8", "1.74 ± 0.02", "0.505 [0.490, 0.520]", "no better than chance", "5.35 %", "+0.35",
+    for figure in ("20.5", "1.74 ± 0.02", "0.505 [0.490, 0.520]", "no better than chance", "5.35 %", "+0.35",
                    "a" * 64, "b" * 64, "seed 3", "1.31", "version: 0.1.0", "chain_image: sampled",
                    "smallest, 20.5, after 40 steps (training used 15)"):  # fmt: skip
         assert figure in page.text, figure
@@ -162,7 +162,7 @@ def test_each_part_of_the_evaluation_may_be_missing_or_alone(content: ReportCont
     rest = {key: value for key, value in content.evaluation.items() if key != part}
     for evaluation in (rest, {part: content.evaluation[part]}):  # type: ignore[literal-required]
         text = Page(render_report(replace(content, evaluation=evaluation))).text  # type: ignore[arg-type]
-        assert ("20.5 ± 0.8" in text) == ("quality" in evaluation)
+        assert ("1.74 ± 0.02" in text) == ("quality" in evaluation)
         assert ("False alarms" in text) == ("p_values" in evaluation)
 
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from vaebm.models import VAEBM
+from vaebm.nn import frozen
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,16 @@ def outlier_scores(
         energy, elbo and joint, each (N,).
 
     Raises:
-        ValueError: If the images have another shape than the model's, or there is no posterior sample.
+        ValueError: If the images have another shape than the model's, are no finite floats, or there is no
+            posterior sample.
     """
     if images.ndim != 4 or tuple(images.shape[1:]) != model.image_shape:
         expected = ", ".join(map(str, model.image_shape))
         raise ValueError(f"images have shape {tuple(images.shape)}: expected (N, {expected})")
+    if not images.is_floating_point():
+        raise ValueError(f"images are {images.dtype}: expected floats in [-1, 1]; vaebm.data.to_float converts uint8")
+    if not bool(images.isfinite().all()):
+        raise ValueError("images hold NaN or infinity: expected finite values in [-1, 1]")
     if num_posterior_samples < 1:
         raise ValueError(f"num_posterior_samples is {num_posterior_samples}: expected at least 1")
     device = next(model.parameters()).device
@@ -71,14 +77,15 @@ def outlier_scores(
     pixel_noise = torch.randn(pixel_shape, generator=generator, device=generator.device).to(device)
     noisy = model.image_fields.loss_image == "sampled"
     energies, elbos = [], []
-    for batch in torch.split(images.to(device), batch_size):
-        energy = elbo = batch.new_zeros(len(batch), dtype=torch.float64)
-        for latent, pixel in zip(posterior_noise, pixel_noise, strict=True):
-            terms = model.vae.elbo_terms(batch, latent.expand(len(batch), -1))
-            elbo = elbo + terms.elbo / num_posterior_samples
-            seen = batch + terms.scale * pixel if noisy else batch
-            energy = energy + model.energy(seen).double() / num_posterior_samples
-        energies.append(energy)
-        elbos.append(elbo)
+    with frozen(model):
+        for batch in torch.split(images.to(device), batch_size):
+            energy = elbo = batch.new_zeros(len(batch), dtype=torch.float64)
+            for latent, pixel in zip(posterior_noise, pixel_noise, strict=True):
+                terms = model.vae.elbo_terms(batch, latent.expand(len(batch), -1))
+                elbo = elbo + terms.elbo / num_posterior_samples
+                seen = batch + terms.scale * pixel if noisy else batch
+                energy = energy + model.energy(seen).double() / num_posterior_samples
+            energies.append(energy)
+            elbos.append(elbo)
     energy, elbo = torch.cat(energies), torch.cat(elbos)
     return OutlierScores(energy, elbo, elbo - energy)

@@ -9,7 +9,7 @@ from vaebm.checkpoint.errors import CheckpointError
 from vaebm.checkpoint.files import file_sha256, tensors_sha256
 from vaebm.checkpoint.json_text import read_json
 from vaebm.checkpoint.model_folder import StoredModel, find_model_folder, load_model_folder, save_model_folder
-from vaebm.checkpoint.resolve import bundled_models, resolve_model
+from vaebm.checkpoint.resolve import bundled_models, model_folders, resolve_model
 from vaebm.checkpoint.run_folder import RunFolder
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "file_sha256",
     "find_model_folder",
     "load_model_folder",
+    "model_folders",
     "read_json",
     "replace_file",
     "resolve_model",

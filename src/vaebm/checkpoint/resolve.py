@@ -11,10 +11,11 @@ import re
 from pathlib import Path
 
 from vaebm.checkpoint.errors import CheckpointError, one_line
-from vaebm.checkpoint.model_folder import MANIFEST, TENSORS, find_model_folder
+from vaebm.checkpoint.model_folder import KNOWN, MANIFEST, TENSORS, find_model_folder
 from vaebm.checkpoint.run_folder import RunFolder
 
 BUNDLED = Path(__file__).parent / "bundled"
+JUDGES = BUNDLED / "judges"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -30,8 +31,25 @@ def bundled_models(bundled: Path = BUNDLED) -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in bundled.glob(f"*/{MANIFEST}")))
 
 
+def model_folders(folder: Path = JUDGES) -> list[Path]:
+    """Lists the model folders that lie in a folder.
+
+    Arguments:
+        folder: where they lie, by default the bundled judges.
+
+    Returns:
+        Their paths in alphabetical order.
+
+    Raises:
+        CheckpointError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no folder {folder}: name one that holds model folders")
+    return sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+
+
 def resolve_model(name: str | Path, bundled: Path = BUNDLED) -> Path:
-    """Finds the model folder that a name means; only a hub id is downloaded (json, safetensors and md files).
+    """Finds the model folder that a name means; only from a hub id files are downloaded, those of a model folder.
 
     A bundled name wins over a folder of the same name in the working directory; write "./NAME" for the folder.
 
@@ -77,7 +95,7 @@ def _download(repository: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        folder = Path(snapshot_download(repository, allow_patterns=["*.json", "*.safetensors", "*.md"]))
+        folder = Path(snapshot_download(repository, allow_patterns=sorted(KNOWN)))
     except Exception as error:  # the hub client raises errors of several libraries, and all mean the same here
         raise CheckpointError(
             f"no folder {repository!r}, and it could not be fetched from the hub ({one_line(error)}); "

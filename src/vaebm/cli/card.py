@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from vaebm.cli.running import Run
-from vaebm.recipes import to_dict
+from collections.abc import Mapping
+from typing import Any
+
+from vaebm.models import VAEBM
+from vaebm.recipes import Config, to_dict
 from vaebm.reports import CardContent, Evaluation, model_card
 
 CREDITS = {
@@ -12,15 +15,25 @@ CREDITS = {
 }
 
 
-def write_card(run: Run, evaluation: Evaluation) -> str:
-    """Returns the card, Markdown."""
-    config, model = run.config, run.model
+def write_card(
+    name: str, model: VAEBM, config: Config, provenance: Mapping[str, Any], evaluation: Evaluation, num_training: int
+) -> str:
+    """Returns the card, Markdown.
+
+    Arguments:
+        name: What a user loads it by.
+        model: The model.
+        config: The configuration of its run.
+        provenance: Where its run comes from.
+        evaluation: What was measured; may be empty.
+        num_training: The number of training images.
+    """
     source = config.data.source
     channels, height, width = model.image_shape
     return model_card(
         CardContent(
-            name=run.folder.path.resolve().name,
-            summary=training_summary(run),
+            name=name,
+            summary=training_summary(config, provenance, num_training),
             data=CREDITS.get(source, f"Images from {source}."),
             license="apache-2.0" if source in CREDITS else "other",
             image_shape=(channels, height, width),
@@ -31,14 +44,14 @@ def write_card(run: Run, evaluation: Evaluation) -> str:
                 "energy": sum(parameter.numel() for parameter in model.energy.parameters()),
             },
             config=to_dict(config),
-            provenance=run.folder.read_provenance(),
+            provenance=provenance,
             evaluation=evaluation,
             datasets=[source] if source in CREDITS else [],
         )
     )
 
 
-def training_summary(run: Run) -> str:
+def training_summary(config: Config, provenance: Mapping[str, Any], num_training: int) -> str:
     """Returns one sentence on what was trained, on what, and for how long."""
-    times = ", ".join(f"{name} {seconds / 60:.1f} min" for name, seconds in run.seconds.items())
-    return f"{len(run.splits.training):,} training images of {run.config.data.source}, seed {run.config.seed}; {times}."
+    times = ", ".join(f"{name} {seconds / 60:.1f} min" for name, seconds in provenance["seconds"].items())
+    return f"{num_training:,} training images of {config.data.source}, seed {config.seed}; {times}."

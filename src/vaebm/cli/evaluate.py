@@ -66,9 +66,15 @@ def run(arguments: Sequence[str]) -> int:
     engine = make_engine(options.precision or config.precision, "cpu")
     against = Against(splits, judges, extra)
     console = Console()
+    console.tell(f"{loaded.folder}, {config.data.source}, {engine.precision}")
+    if loaded.model.image_fields.chain_image == "mean":
+        console.tell(
+            "the energy is one on the decoder's mean: the joint score is a heuristic, not a bound on a density"
+        )
     with console.busy("measuring"):
         evaluation = evaluate_model(loaded.model, against, calibration, sampling, settings, engine, console.tell)
     evaluation["trained_steps"] = config.energy.num_steps
+    evaluation["data"], evaluation["precision"] = config.data.source, engine.precision
     if options.output:
         write_json(options.output, evaluation)
     console.tell(evaluation_text(evaluation))

@@ -22,6 +22,7 @@ from vaebm.evaluation import (
     frechet_to_reference,
     make_reference,
     measure_against,
+    measure_floors,
     rank_scores,
     score_images,
 )
@@ -29,7 +30,7 @@ from vaebm.metrics import Interval, Prdc, conformal_p_values, false_positive_rat
 from vaebm.models import VAEBM
 from vaebm.recipes.config import EvaluationConfig, SamplingConfig
 from vaebm.reports.content import Evaluation, IntervalFigure, OutlierRow, PValueRow, QualityRow, StepsRow
-from vaebm.sampling import Langevin
+from vaebm.sampling import Kernel, Langevin
 
 LEVELS = (0.01, 0.05, 0.10)
 FEWEST_JUDGED = 10
@@ -128,14 +129,14 @@ def evaluate_model(
         generator = torch.Generator().manual_seed(SEED)
         start, kernel = start_noise(model, count, generator), Langevin(sampling.step_size)
         with engine.autocast():
-            chains = snapshots(model, start, steps, kernel=kernel, generator=generator)
+            chains = _watch(model, start, steps, kernel, generator)
         tell(f"judging them: {', '.join(judge.name for judge in against.judges)}")
         result["quality"], result["steps_curve"] = [], []
         for judge in against.judges:
             judged = _judge(judge, chains, against.splits, sampling.num_steps)
             result["quality"] += judged.quality
             result["steps_curve"] += judged.steps_curve
-        result["diagnostics"] = _diagnose(model, chains)
+        result["diagnostics"] = _diagnose(chains)
     tell("scoring outliers")
     normal = scores_of(model, to_float(against.splits.test.images), calibration)
     result["outliers"] = _rank(model, against, normal, calibration)
@@ -144,25 +145,69 @@ def evaluate_model(
 
 
 @dataclass(frozen=True)
+class _Look:
+    """All chains after one number of steps: images uint8 (n, C, H, W), and means of |noise|²/D and of the energy."""
+
+    step: int
+    images: Tensor
+    noise_norm: float
+    latent_noise_norm: float
+    sample_energy: float
+
+
+def _watch(
+    model: VAEBM,
+    start: Tensor,
+    steps: Sequence[int],
+    kernel: Kernel,
+    generator: torch.Generator,
+    batch_size: int = 250,
+) -> list[_Look]:
+    """Runs chains, batch by batch, and keeps of each look only what is measured: the rest would fill the memory."""
+    size, count = model.noise_layout.latent_size, len(start)
+    images: list[list[Tensor]] = [[] for _ in steps]
+    sums = torch.zeros(len(steps), 3, dtype=torch.float64)
+    for batch in torch.split(start, batch_size):
+        seen = snapshots(model, batch, steps, kernel=kernel, generator=generator, batch_size=batch_size)
+        for index, look in enumerate(seen):
+            images[index].append(torch.from_numpy(to_uint8(look.images.cpu())))
+            square = look.noise.double().square()
+            figures = square.mean(1).sum(), square[:, :size].mean(1).sum(), look.energies.double().sum()
+            sums[index] += torch.stack(figures).cpu()
+    means = (sums / count).tolist()
+    return [_Look(step, torch.cat(parts), *mean) for step, parts, mean in zip(steps, images, means, strict=True)]
+
+
+@dataclass(frozen=True)
 class _Judged:
     quality: list[QualityRow]
     steps_curve: list[StepsRow]
 
 
-def _judge(judge: Judge, chains: list[Generation], splits: Splits, num_steps: int) -> _Judged:
+def _judge(judge: Judge, chains: list[_Look], splits: Splits, num_steps: int) -> _Judged:
     generator, count = torch.Generator().manual_seed(SEED), len(chains[0].images)
     test, training = to_float(splits.test.images), to_float(splits.training.images)
     reference = make_reference(judge, test, training, num_samples=count, generator=generator)
+    floors = measure_floors(reference, count, generator=generator)
     full = {
-        chain.step: measure_against(chain.images.cpu(), reference, generator=generator)
+        chain.step: measure_against(to_float(chain.images), reference, generator=generator, floors=floors)
         for chain in chains
         if chain.step in (0, num_steps)
     }
     vae, vaebm = full[0], full[num_steps]
     closed = fraction_closed(vae.frechet, vaebm.frechet, vae.frechet_floor) if vae.frechet > vae.frechet_floor else None
-    distances = {chain.step: frechet_to_reference(chain.images.cpu(), reference) for chain in chains}
     curve = [
-        StepsRow(num_steps=step, judge=judge.name, frechet=distance, n=count) for step, distance in distances.items()
+        StepsRow(
+            num_steps=chain.step,
+            judge=judge.name,
+            judge_sha256=judge.sha256,
+            frechet=full[chain.step].frechet
+            if chain.step in full
+            else frechet_to_reference(to_float(chain.images), reference),
+            n=count,
+            seed=SEED,
+        )
+        for chain in chains
     ]
     return _Judged([_floor_row(reference, vae), _row("VAE", vae, None), _row("VAEBM", vaebm, closed)], curve)
 
@@ -200,17 +245,9 @@ def _common(what: str, quality: SampleQuality, figures: Prdc) -> QualityRow:
     )
 
 
-def _diagnose(model: VAEBM, chains: list[Generation]) -> dict[str, Any]:
-    size = model.noise_layout.latent_size
-
-    def by_step(figure: Callable[[Generation], Tensor]) -> dict[str, float]:
-        return {str(chain.step): float(figure(chain).mean(dtype=torch.float64)) for chain in chains}
-
-    return {
-        "noise_norm": by_step(lambda chain: chain.noise.square()),
-        "latent_noise_norm": by_step(lambda chain: chain.noise[:, :size].square()),
-        "sample_energy": by_step(lambda chain: chain.energies),
-    }
+def _diagnose(chains: list[_Look]) -> dict[str, Any]:
+    names = ("noise_norm", "latent_noise_norm", "sample_energy")
+    return {name: {str(chain.step): getattr(chain, name) for chain in chains} for name in names}
 
 
 def _rank(model: VAEBM, against: Against, normal: OutlierScores, calibration: Mapping[str, Any]) -> list[OutlierRow]:
@@ -229,6 +266,7 @@ def _rank(model: VAEBM, against: Against, normal: OutlierScores, calibration: Ma
             fpr95=_interval(row.ranking.fpr95),
             n_normal=row.ranking.num_normal,
             n_outlier=row.ranking.num_outlier,
+            seed=row.seed,
         )
         for row in rank_scores(_named(normal), scores, generator=generator)
     ]

@@ -19,7 +19,7 @@ from vaebm.recipes import save, to_dict
 from vaebm.reports import Evaluation, NearestImages, ReportContent, evaluation_text, render_report
 from vaebm.sampling import Langevin
 
-NUM_SHOWN, NUM_CHAINS, NUM_NEAREST, NUM_NEIGHBOURS = 100, 16, 8, 4
+NUM_SHOWN, NUM_CHAINS, NUM_NEAREST, NUM_NEIGHBOURS = 64, 16, 8, 4
 
 
 def is_finished(folder: RunFolder) -> bool:
@@ -40,16 +40,23 @@ def finish(run: Run) -> None:
     try:
         with run.stop.leaving_at_once(), run.console.busy("measuring"):
             calibration = calibrate(model, run.splits.calibration, run.config.evaluation.num_posterior_samples)
+            _note_times(run)
+            # Whatever happens while it is measured, there is a model.
+            _save(run, calibration, Evaluation())
             evaluation = _evaluation(run, calibration)
             run.seconds["evaluation"] = time.monotonic() - origin
-            seconds = {name: round(value, 1) for name, value in run.seconds.items()}
-            run.folder.write_provenance({**run.folder.read_provenance(), "seconds": seconds})
+            _note_times(run)
             _save(run, calibration, evaluation)
             write_bytes(run.folder.report, render_report(_content(run, evaluation)).encode())
     finally:
         run.seconds["evaluation"] = time.monotonic() - origin
         save_checkpoint(run, "trained")
     run.console.tell(evaluation_text(evaluation))
+
+
+def _note_times(run: Run) -> None:
+    seconds = {name: round(value, 1) for name, value in run.seconds.items()}
+    run.folder.write_provenance({**run.folder.read_provenance(), "seconds": seconds})
 
 
 def _evaluation(run: Run, calibration: Mapping[str, Any]) -> Evaluation:
@@ -61,6 +68,7 @@ def _evaluation(run: Run, calibration: Mapping[str, Any]) -> Evaluation:
         run.model, against, calibration, config.sampling, config.evaluation, run.engine, run.console.tell
     )
     evaluation["trained_steps"] = config.energy.num_steps
+    evaluation["data"], evaluation["precision"] = config.data.source, run.engine.precision
     write_json(run.folder.evaluation, evaluation)
     return evaluation
 
@@ -68,7 +76,9 @@ def _evaluation(run: Run, calibration: Mapping[str, Any]) -> Evaluation:
 def _save(run: Run, calibration: dict[str, Any], evaluation: Evaluation) -> None:
     selection = {name: value for name, value in run.best.items() if name != "energy"}
     details = {"config": to_dict(run.config), "selection": selection}
-    save(run.model, run.folder.model, calibration=calibration, card=write_card(run, evaluation), details=details)
+    name, provenance = run.folder.path.resolve().name, run.folder.read_provenance()
+    card = write_card(name, run.model, run.config, provenance, evaluation, len(run.splits.training))
+    save(run.model, run.folder.model, calibration=calibration, card=card, details=details)
 
 
 def _content(run: Run, evaluation: Evaluation) -> ReportContent:
@@ -82,7 +92,7 @@ def _content(run: Run, evaluation: Evaluation) -> ReportContent:
         record = record_chain(model, NUM_CHAINS, steps, config.sampling.step_size, generator, every)
     return ReportContent(
         title=f"VAEBM on {config.data.source}",
-        summary=training_summary(run),
+        summary=training_summary(config, run.folder.read_provenance(), len(run.splits.training)),
         config=to_dict(config),
         provenance=run.folder.read_provenance(),
         vae_samples=to_uint8(vae.images.cpu()),

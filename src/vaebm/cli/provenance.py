@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from vaebm.distributed import hardware_facts
+from vaebm.distributed import Engine, hardware_facts
 
 PACKAGES = ("vaebm", "torch", "numpy", "accelerate", "scikit-learn", "torchmetrics", "pillow")
 
 
-def describe_origin(seed: int, arguments: Sequence[str]) -> dict[str, Any]:
+def describe_origin(seed: int, arguments: Sequence[str], engine: Engine) -> dict[str, Any]:
     """Returns what is needed to tell why two runs differ."""
     return {
         "command": ["vaebm", "train", *arguments],
@@ -25,15 +25,25 @@ def describe_origin(seed: int, arguments: Sequence[str]) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "commit": _commit(),
         "seed": seed,
-        "threads": torch.get_num_threads(),
-        "hardware": hardware_facts(),
+        **numerics(engine),
+        "hardware": hardware_facts(engine.device),
         "seconds": {},
     }
 
 
-def describe_resumption(provenance: Mapping[str, Any]) -> dict[str, Any]:
+def numerics(engine: Engine) -> dict[str, Any]:
+    """Returns what else than versions decides the last bits of a run: threads, precision, device, processes."""
+    return {
+        "threads": torch.get_num_threads(),
+        "precision": engine.precision,
+        "device": str(engine.device),
+        "processes": engine.num_processes,
+    }
+
+
+def describe_resumption(provenance: Mapping[str, Any], engine: Engine) -> dict[str, Any]:
     """Returns the provenance of a run with a note that it was resumed now, and with what."""
-    note = {"at": _now(), "commit": _commit(), "threads": torch.get_num_threads(), "torch": version("torch")}
+    note = {"at": _now(), "commit": _commit(), **numerics(engine), "torch": version("torch")}
     return {**provenance, "resumed": [*provenance.get("resumed", []), note]}
 
 

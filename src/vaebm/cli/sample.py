@@ -70,8 +70,11 @@ def run(arguments: Sequence[str]) -> int:
         raise CheckpointError(f"{loaded.folder} stores no sampling defaults: give --num-steps and --step-size")
     count = options.num_images or (NUM_CHAINS if options.chain else NUM_IMAGES)
     generator = torch.Generator().manual_seed(options.seed)
-    draw = _chain if options.chain else _images
-    write_bytes(output, draw(loaded.model, count, num_steps, step_size, generator, output.suffix.lower()))
+    if options.chain:
+        data = _chain(loaded.model, count, num_steps, step_size, generator)
+    else:
+        data = _images(loaded.model, count, num_steps, step_size, generator, output.suffix.lower())
+    write_bytes(output, data)
     print(f"{output}: {count} images, {num_steps} Langevin steps of size {step_size}, seed {options.seed}")
     return 0
 
@@ -107,8 +110,7 @@ def _npz(pixels: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _chain(model: Any, count: int, num_steps: int, step_size: float, generator: Any, suffix: str) -> bytes:
-    del suffix
+def _chain(model: Any, count: int, num_steps: int, step_size: float, generator: Any) -> bytes:
     from vaebm.cli.evaluation import record_chain
     from vaebm.plots import chain_frames, gif_bytes
 

@@ -62,5 +62,7 @@ def run(arguments: Sequence[str]) -> int:
         writer.writerow([path, *figures, f"{float(p_values[index]):.6f}", int(flagged[index])])
     write_bytes(options.output, buffer.getvalue().encode())
     outliers = f"{int(flagged.sum())} outliers at a false-positive rate of {rate}"
+    if loaded.model.image_fields.chain_image == "mean":
+        print("the energy is one on the decoder's mean: the outlier score is a heuristic, not a bound on a density")
     print(f"{options.output}: {len(images)} images, {outliers}")
     return 0

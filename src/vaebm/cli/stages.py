@@ -65,13 +65,15 @@ def _train_vae(run: Run, images: Tensor, stored: Mapping[str, Any]) -> None:
     step = vae_step(run.model.vae, settings, run.engine)
     noise = start_noise(run.model, NUM_GRID, run.generator("grid start"))
     held_out = to_float(run.splits.selection.images)
+    averaged = copy.deepcopy(run.model)
 
     def look(state: Any) -> None:
         if _is_due(state.iteration, run.config.sample_every, settings.num_iterations):
-            _grid(run, run.model, noise, 0, f"vae_{state.iteration:06d}")
-            elbo = _mean_elbo(run, held_out)
-            run.record({"stage": "selection", "iteration": state.iteration, "elbo": elbo})
-            run.console.tell(f"selection split, iteration {state.iteration}: ELBO {elbo:.1f} nats")
+            averaged.vae.load_state_dict(state.average or run.model.vae.state_dict())
+            _grid(run, averaged, noise, 0, f"vae_{state.iteration:06d}")
+            elbo = _mean_elbo(run, averaged, held_out)
+            run.record({"stage": "vae_selection", "iteration": state.iteration, "elbo": elbo})
+            run.console.tell(f"held-out ELBO, iteration {state.iteration}: {elbo:.1f} nats")
 
     state = _drive(run, _Stage("vae", step, start, batches, settings.num_iterations, look), stored)
     if state.average:
@@ -79,12 +81,12 @@ def _train_vae(run: Run, images: Tensor, stored: Mapping[str, Any]) -> None:
 
 
 @torch.no_grad()
-def _mean_elbo(run: Run, images: Tensor, batch_size: int = 500) -> float:
-    generator, size = run.generator("selection elbo"), run.model.noise_layout.latent_size
+def _mean_elbo(run: Run, model: VAEBM, images: Tensor, batch_size: int = 500) -> float:
+    generator, size = run.generator("selection elbo"), model.noise_layout.latent_size
     total = 0.0
     for batch in torch.split(images, batch_size):
         posterior_noise = torch.randn(len(batch), size, generator=generator)
-        terms = run.model.vae.elbo_terms(batch.to(run.engine.device), posterior_noise.to(run.engine.device))
+        terms = model.vae.elbo_terms(batch.to(run.engine.device), posterior_noise.to(run.engine.device))
         total += float(terms.elbo.sum())
     return total / len(images)
 

@@ -16,7 +16,7 @@ from vaebm.cli.finish import finish, is_finished
 from vaebm.cli.options import option_parser
 from vaebm.cli.parsing import UsageError, nearest
 from vaebm.cli.progress import Console
-from vaebm.cli.provenance import describe_origin, describe_resumption
+from vaebm.cli.provenance import describe_origin, describe_resumption, numerics
 from vaebm.cli.running import Run, restore
 from vaebm.cli.stages import train_stages
 from vaebm.cli.stop import Interrupted, StopRequest
@@ -184,9 +184,9 @@ def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Run:
         restore(run)
     if engine.is_main and request.resumed:
         folder.keep_metrics(run.num_rows)
-        folder.write_provenance(describe_resumption(folder.read_provenance()))
+        folder.write_provenance(describe_resumption(folder.read_provenance(), engine))
     elif engine.is_main:
-        folder.create(yaml.safe_dump(to_dict(config), sort_keys=False), describe_origin(config.seed, arguments))
+        folder.create(yaml.safe_dump(to_dict(config), sort_keys=False), describe_origin(config.seed, arguments, engine))
     engine.wait()
     _introduce(run)
     return run
@@ -198,6 +198,12 @@ def _introduce(run: Run) -> None:
     run.console.tell(f"run folder {run.folder.path}, {engine.device}, {engine.precision}, {threads} threads{processes}")
     if not run.judges:
         run.console.tell("no classifier at hand takes such images: the quality of samples is not measured")
-    began_with = run.folder.read_provenance().get("threads", threads)
-    if threads != began_with:
-        run.console.tell(f"the run began with {began_with} threads: its weights will differ from it in the last bits")
+    if not engine.is_main:
+        return
+    began, now = run.folder.read_provenance(), numerics(engine)
+    for name in now.keys() & began.keys():
+        if began[name] != now[name]:
+            run.console.tell(
+                f"the run began with {began[name]} {name}, now {now[name]}: "
+                "its weights will differ from it in the last bits"
+            )

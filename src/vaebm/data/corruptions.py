@@ -111,10 +111,7 @@ def outlier_sets(images: Tensor, generator: torch.Generator) -> dict[str, Tensor
         generator: Where they come from.
 
     Returns:
-        Name of the set -> float32 in [-1, 1], (N, C, H, W).
-
-    Raises:
-        DataError: If there are fewer than two images.
+        Name of the set -> float32 in [-1, 1], (N, C, H, W). One image alone makes no pairs; they are left out.
 
     Example:
         >>> list(outlier_sets(torch.zeros(4, 1, 8, 8), torch.Generator().manual_seed(0)))
@@ -122,9 +119,9 @@ def outlier_sets(images: Tensor, generator: torch.Generator) -> dict[str, Tensor
     """
     num_images, channels, height, width = images.shape
     shape = (channels, height, width)
-    return {
+    sets = {
         "gaussian noise": gaussian_noise(num_images, shape, generator),
         "uniform noise": uniform_noise(num_images, shape, generator),
         "grey levels": grey_levels(num_images, shape, generator),
-        "averaged pairs": averaged_pairs(images, generator),
     }
+    return {**sets, "averaged pairs": averaged_pairs(images, generator)} if num_images > 1 else sets

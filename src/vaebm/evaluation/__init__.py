@@ -5,24 +5,27 @@ number of images and the seed.
 """
 
 from vaebm.evaluation.features import FeatureNetwork, Judge, JudgedImages, extract
-from vaebm.evaluation.outliers import OutlierRow, ScoreFunction, measure_outliers, rank_scores, score_images
+from vaebm.evaluation.outliers import RankedScore, ScoreFunction, measure_outliers, rank_scores, score_images
 from vaebm.evaluation.sample_quality import (
     ClassQuality,
+    Floors,
     Reference,
     SampleQuality,
     fraction_closed,
     frechet_to_reference,
     make_reference,
     measure_against,
+    measure_floors,
     measure_samples,
 )
 
 __all__ = [
     "ClassQuality",
     "FeatureNetwork",
+    "Floors",
     "Judge",
     "JudgedImages",
-    "OutlierRow",
+    "RankedScore",
     "Reference",
     "SampleQuality",
     "ScoreFunction",
@@ -31,6 +34,7 @@ __all__ = [
     "frechet_to_reference",
     "make_reference",
     "measure_against",
+    "measure_floors",
     "measure_outliers",
     "measure_samples",
     "rank_scores",

@@ -9,8 +9,7 @@ References:
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,13 +17,13 @@ from torch import Tensor
 from vaebm.data import to_float, to_uint8
 from vaebm.metrics import Ranking, rank_outliers
 
-__all__ = ["OutlierRow", "ScoreFunction", "measure_outliers", "rank_scores", "score_images"]
+__all__ = ["RankedScore", "ScoreFunction", "measure_outliers", "rank_scores", "score_images"]
 
 ScoreFunction = Callable[[Tensor], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class OutlierRow:
+class RankedScore:
     """How well one score separates one set of outliers from the normal images.
 
     Arguments:
@@ -39,14 +38,6 @@ class OutlierRow:
     seed: int
     ranking: Ranking
 
-    def as_dict(self) -> dict[str, Any]:
-        """Returns the row as nested dictionaries of numbers and strings, ready for JSON.
-
-        Returns:
-            One entry for each field.
-        """
-        return asdict(self)
-
 
 def measure_outliers(
     score_function: ScoreFunction,
@@ -56,7 +47,7 @@ def measure_outliers(
     generator: torch.Generator,
     batch_size: int = 500,
     num_bootstrap: int = 200,
-) -> list[OutlierRow]:
+) -> list[RankedScore]:
     """Scores normal images once and each set of outliers once, and ranks each score on each set.
 
     Arguments:
@@ -133,7 +124,7 @@ def rank_scores(
     *,
     generator: torch.Generator,
     num_bootstrap: int = 200,
-) -> list[OutlierRow]:
+) -> list[RankedScore]:
     """Ranks scores that have been computed before; outliers are the positive class.
 
     Arguments:
@@ -154,5 +145,5 @@ def rank_scores(
             raise ValueError(f"outliers {name} have scores {sorted(scores)}, expected {sorted(normal_scores)}")
         for score, values in scores.items():
             ranking = rank_outliers(normal_scores[score], values, num_bootstrap=num_bootstrap, generator=generator)
-            rows.append(OutlierRow(name, score, generator.initial_seed(), ranking))
+            rows.append(RankedScore(name, score, generator.initial_seed(), ranking))
     return rows

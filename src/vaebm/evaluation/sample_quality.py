@@ -14,8 +14,7 @@ References:
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -30,21 +29,21 @@ from vaebm.metrics import (
     frechet_distance,
     kernel_distance,
     prdc,
-    total_variation,
 )
 
 __all__ = [
     "ClassQuality",
+    "Floors",
     "Reference",
     "SampleQuality",
     "fraction_closed",
     "frechet_to_reference",
     "make_reference",
     "measure_against",
+    "measure_floors",
     "measure_samples",
 ]
 
-_CONFIDENT = 0.95
 _NUM_SUBSETS = 50
 _SUBSET_SIZE = 1000
 _NUM_NEIGHBOURS = 5
@@ -74,20 +73,14 @@ class ClassQuality:
     Arguments:
         shares: Share of each class among the samples, by the judge's most probable class.
         reference_shares: The same among the test images.
-        total_variation: ½ Σ |shares − reference_shares|.
         mean_confidence: Mean probability of the most probable class.
         reference_mean_confidence: The same of the test images.
-        confident_share: Share of samples whose most probable class has a probability above .95.
-        reference_confident_share: The same of the test images.
     """
 
     shares: tuple[float, ...]
     reference_shares: tuple[float, ...]
-    total_variation: float
     mean_confidence: float
     reference_mean_confidence: float
-    confident_share: float
-    reference_confident_share: float
 
 
 @dataclass(frozen=True)
@@ -119,14 +112,6 @@ class SampleQuality:
     kernel_floor: KernelDistance
     prdc: Prdc
     classes: ClassQuality | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns the figures as nested dictionaries of numbers, strings and lists, ready for JSON.
-
-        Returns:
-            One entry for each field.
-        """
-        return asdict(self)
 
 
 def fraction_closed(vae: float, vaebm: float, floor: float) -> float:
@@ -201,8 +186,55 @@ def frechet_to_reference(samples: Tensor, reference: Reference, batch_size: int 
     return frechet_distance(feature_statistics(judged.features), reference.test_statistics)
 
 
+@dataclass(frozen=True)
+class Floors:
+    """The distances of n training images from the test images, in the place of n samples.
+
+    Arguments:
+        num_samples: n.
+        frechet: The Fréchet distance.
+        kernel: The kernel distance.
+    """
+
+    num_samples: int
+    frechet: float
+    kernel: KernelDistance
+
+
+def measure_floors(reference: Reference, num_samples: int, *, generator: torch.Generator) -> Floors:
+    """Measures training images in the place of samples; once for many sets of samples of one size.
+
+    Arguments:
+        reference: The judged real images.
+        num_samples: The number n of samples that the floors will stand beside.
+        generator: Draws the subsets of the kernel distance.
+
+    Returns:
+        The floors.
+
+    Raises:
+        ValueError: If there are fewer training images in the reference.
+    """
+    if num_samples > len(reference.training):
+        raise ValueError(
+            f"{num_samples} samples exceed the {len(reference.training)} training images behind the floors: "
+            "make the reference with a larger num_samples"
+        )
+    floor = reference.training.take(num_samples)
+    return Floors(
+        num_samples=num_samples,
+        frechet=frechet_distance(feature_statistics(floor.features), reference.test_statistics),
+        kernel=_kernel(floor, reference.test, generator),
+    )
+
+
 def measure_against(
-    samples: Tensor, reference: Reference, *, generator: torch.Generator, batch_size: int = 500
+    samples: Tensor,
+    reference: Reference,
+    *,
+    generator: torch.Generator,
+    floors: Floors | None = None,
+    batch_size: int = 500,
 ) -> SampleQuality:
     """Measures samples against real images that have been judged before.
 
@@ -210,21 +242,20 @@ def measure_against(
         samples: float, nominally in [-1, 1], (N, C, H, W); N is more than 5, and at most the reference's `num_samples`.
         reference: The judged real images.
         generator: Draws the subsets of the kernel distance.
+        floors: What ``measure_floors`` returned for as many samples; measured here if not given.
         batch_size: The number of images that the judge sees at a time.
 
     Returns:
         All figures, with their floors.
 
     Raises:
-        ValueError: If there are more samples than training images in the reference.
+        ValueError: If there are more samples than training images in the reference, or the floors are of another
+            number of samples.
     """
-    if len(samples) > len(reference.training):
-        raise ValueError(
-            f"{len(samples)} samples exceed the {len(reference.training)} training images behind the floors: "
-            "make the reference with a larger num_samples"
-        )
+    floors = floors or measure_floors(reference, len(samples), generator=generator)
+    if floors.num_samples != len(samples):
+        raise ValueError(f"floors of {floors.num_samples} images beside {len(samples)} samples: expected as many")
     judged = extract(reference.judge, samples, batch_size)
-    floor = reference.training.take(len(samples))
     return SampleQuality(
         judge=reference.judge.name,
         judge_sha256=reference.judge.sha256,
@@ -232,9 +263,9 @@ def measure_against(
         num_reference=len(reference.test),
         seed=generator.initial_seed(),
         frechet=frechet_distance(feature_statistics(judged.features), reference.test_statistics),
-        frechet_floor=frechet_distance(feature_statistics(floor.features), reference.test_statistics),
+        frechet_floor=floors.frechet,
         kernel=_kernel(judged, reference.test, generator),
-        kernel_floor=_kernel(floor, reference.test, generator),
+        kernel_floor=floors.kernel,
         prdc=prdc(reference.test.features, judged.features, _NUM_NEIGHBOURS),
         classes=_classes(judged, reference.test),
     )
@@ -298,9 +329,6 @@ def _classes(judged: JudgedImages, test: JudgedImages) -> ClassQuality | None:
     return ClassQuality(
         shares=tuple(shares.tolist()),
         reference_shares=tuple(reference_shares.tolist()),
-        total_variation=total_variation(shares, reference_shares),
         mean_confidence=float(confidence.mean()),
         reference_mean_confidence=float(reference_confidence.mean()),
-        confident_share=float((confidence > _CONFIDENT).double().mean()),
-        reference_confident_share=float((reference_confidence > _CONFIDENT).double().mean()),
     )

@@ -2,7 +2,7 @@
 
 from vaebm.models.classifier import Classifier
 from vaebm.models.conv_vae import ConvVAE
-from vaebm.models.energy import EnergyNetwork
+from vaebm.models.energy import EnergyFn, EnergyNetwork
 from vaebm.models.vae import VAE, Decoded, ElboTerms
 from vaebm.models.vaebm import VAEBM, ImageFields, Transported
 
@@ -13,6 +13,7 @@ __all__ = [
     "ConvVAE",
     "Decoded",
     "ElboTerms",
+    "EnergyFn",
     "EnergyNetwork",
     "ImageFields",
     "Transported",

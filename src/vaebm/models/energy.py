@@ -11,7 +11,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,12 @@ from vaebm.nn import NORMALIZATIONS, ResidualBlock, at_least_float32, normalized
 
 BLOCKS = ("plain", "residual")
 POOLINGS = ("flatten", "sum")
+
+
+class EnergyFn(Protocol):
+    """What an energy is: images (B, C, H, W) to energies (B,), low for data."""
+
+    def __call__(self, images: Tensor, /) -> Tensor: ...
 
 
 class _Swish(nn.Module):

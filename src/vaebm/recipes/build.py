@@ -14,6 +14,7 @@ from vaebm.checkpoint import (
     CheckpointError,
     StoredModel,
     load_model_folder,
+    model_folders,
     resolve_model,
     save_model_folder,
     tensors_sha256,
@@ -22,8 +23,6 @@ from vaebm.evaluation import Judge
 from vaebm.models import VAEBM, Classifier, ConvVAE, EnergyNetwork, ImageFields
 from vaebm.recipes.config import Config
 from vaebm.recipes.errors import ConfigError
-
-JUDGES_FOLDER = Path(__file__).parent.parent / "checkpoint" / "bundled" / "judges"
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ def read_model(name: str | Path) -> LoadedModel:
     return LoadedModel(model.eval(), stored.calibration, stored.card, folder, stored.config.get("details", {}))
 
 
-def load_judges(image_shape: Sequence[int], folder: Path = JUDGES_FOLDER) -> list[Judge]:
+def load_judges(image_shape: Sequence[int], folder: Path | None = None) -> list[Judge]:
     """Loads the classifiers of a folder that take images (C, H, W), as judges of sample quality.
 
     Arguments:
@@ -149,21 +148,30 @@ def load_judges(image_shape: Sequence[int], folder: Path = JUDGES_FOLDER) -> lis
     Raises:
         CheckpointError: If there is no such folder or a classifier is damaged.
     """
-    if not folder.is_dir():
-        raise CheckpointError(f"there is no folder {folder}: name one with model folders of classifiers")
     judges = []
-    for path in sorted(entry for entry in folder.iterdir() if (entry / "config.json").exists()):
+    for path in model_folders() if folder is None else model_folders(folder):
         stored = load_model_folder(path)
-        arguments = stored.config.get("classifier", {})
-        if arguments.get("image_shape") != list(image_shape):
+        arguments = stored.config.get("classifier")
+        if not isinstance(arguments, dict) or arguments.get("image_shape") != list(image_shape):
             continue
-        classifier = Classifier(**arguments)
+        try:
+            classifier = Classifier(**arguments)
+        except (TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(
+                f"{path}/config.json describes no classifier ({reason}): was vaebm newer there?"
+            ) from error
         _fill(classifier, stored.tensors, path)
         judges.append(Judge(path.name, tensors_sha256(stored.tensors), classifier.requires_grad_(False).eval()))
     return judges
 
 
 def _entry(network: Any) -> dict[str, Any]:
+    if type(network) not in (ConvVAE, EnergyNetwork):
+        name = type(network).__name__
+        raise CheckpointError(
+            f"a {name} can't be stored in a model folder: expected a ConvVAE and an EnergyNetwork; keep its state_dict"
+        )
     return {"class": type(network).__name__, **network.arguments}
 
 

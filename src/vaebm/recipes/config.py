@@ -293,7 +293,7 @@ def _converted(path: str, default: Any, value: Any) -> Any:
         return tuple(_converted(path, default[0], entry) for entry in value)
     if isinstance(default, float) and not isinstance(value, bool):
         # YAML takes 1e-4, without a point, for text.
-        with suppress(TypeError, ValueError):
+        with suppress(TypeError, ValueError, OverflowError):
             return float(value)
     if type(value) is not type(default):
         raise ConfigError(f"{path} is {value!r}: expected {_KINDS[type(default)]}")

@@ -29,7 +29,7 @@ class QualityRow(TypedDict, total=False):
 
     `what` is "floor" (training images instead of samples), "VAE", "VAEBM" or "VAEBM, …". `closed` is the share of the
     distance between the VAE and the floor that is gone, (frechet_vae − frechet) / (frechet_vae − frechet_floor), and
-    None where it means nothing. `frechet_std` and `closed_std` are spreads over `num_seeds` trainings.
+    None where it means nothing.
     """
 
     judge: str
@@ -37,9 +37,7 @@ class QualityRow(TypedDict, total=False):
     what: str
     n: int
     seed: int
-    num_seeds: int
     frechet: float | None
-    frechet_std: float | None
     kernel: float | None
     kernel_std: float | None
     precision: float | None
@@ -47,7 +45,6 @@ class QualityRow(TypedDict, total=False):
     density: float | None
     coverage: float | None
     closed: float | None
-    closed_std: float | None
     confidence: float | None
     shares: list[float] | None
 
@@ -57,8 +54,10 @@ class StepsRow(TypedDict, total=False):
 
     num_steps: int
     judge: str
+    judge_sha256: str
     frechet: float | None
     n: int
+    seed: int
 
 
 class OutlierRow(TypedDict, total=False):
@@ -71,6 +70,7 @@ class OutlierRow(TypedDict, total=False):
     fpr95: IntervalFigure
     n_normal: int
     n_outlier: int
+    seed: int
 
 
 class PValueRow(TypedDict, total=False):
@@ -82,17 +82,18 @@ class PValueRow(TypedDict, total=False):
 
 
 class Evaluation(TypedDict, total=False):
-    """Everything that `vaebm evaluate` measures.
+    """Everything that `vaebm evaluate` measures, and on which data, in which precision of the chains.
 
-    `num_steps` are the chain steps behind the rows of `quality` and `trained_steps` those of training; `labels` names
-    the classes of `shares`; `diagnostics` holds further figures by name, possibly nested.
+    `num_steps` are the chain steps behind the rows of `quality` and `trained_steps` those of training;
+    `diagnostics` holds further figures by name, possibly nested.
     """
 
     n: int
     seed: int
     num_steps: int
     trained_steps: int
-    labels: list[str]
+    data: str
+    precision: str
     quality: list[QualityRow]
     steps_curve: list[StepsRow]
     outliers: list[OutlierRow]

@@ -1,6 +1,6 @@
 """The tables that an evaluation is read in: sample quality, steps, outliers, false alarms.
 
-The same tables stand in the terminal, in the README and in the report.
+The same tables stand in the terminal and in the report.
 """
 
 from dataclasses import replace
@@ -13,8 +13,8 @@ from vaebm.reports.tables import Column, Table, text_table
 
 QUALITY_COLUMNS = (
     Column("what", "images"),
-    Column("frechet", "Fréchet", "digits", "frechet_std", "low", "Fréchet distance between the judge's features"),
-    Column("closed", "closed", "percent", "closed_std", "high", "share of the way from the VAE to the floor"),
+    Column("frechet", "Fréchet", "digits", better="low", meaning="Fréchet distance between the judge's features"),
+    Column("closed", "closed", "percent", better="high", meaning="share of the way from the VAE to the floor"),
     Column("kernel", "kernel", "digits", "kernel_std", "low", "unbiased squared MMD with a cubic kernel"),
     Column("precision", "precision", "unit", better="high", meaning="share of samples in the range of real images"),
     Column("recall", "recall", "unit", better="high", meaning="share of real images in the range of the samples"),

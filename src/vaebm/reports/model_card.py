@@ -96,7 +96,7 @@ def _usage(content: CardContent) -> str:
 import torch
 import vaebm
 
-model = vaebm.load("{name}")
+model = vaebm.load("{name}")  # a bundled name, or the path of this folder or of its run
 generator = torch.Generator().manual_seed(0)
 images = vaebm.generate(model, 16, {steps}, generator=generator)
 scores = vaebm.outlier_scores(model, images, num_posterior_samples=16, generator=generator)

@@ -75,6 +75,7 @@ def quality_section(content: ReportContent) -> str:
     meanings = [f"{column.title}: {column.meaning}." for column in table.shown_columns() if column.meaning]
     text = (
         "A judge is a classifier that no generator was trained with; distances are taken between its features. The "
+        "first judge also chose among the candidates of the run, on the selection split; the others chose nothing. The "
         "floor is what as many real training images get in place of samples: no generator can be expected below it."
     )
     return tiles(content.evaluation) + paragraphs(text) + html_table(table) + details("The columns", bullets(meanings))
@@ -115,7 +116,7 @@ def shares_section(content: ReportContent) -> str:
     if not rows:
         return ""
     count = len(rows[0].get("shares") or [])
-    names = content.evaluation.get("labels") or [str(index) for index in range(count)]
+    names = [str(index) for index in range(count)]
     highest = max(max(row.get("shares") or [0.0]) for row in rows)
     level = next((row.get("shares") for row in rows if tone_of(row.get("what", "")) == "real"), None)
     charts = []
@@ -241,7 +242,7 @@ def _stage_charts(
 def training_section(content: ReportContent) -> str:
     """Return the curves of both stages."""
     vae, energy, selection = (
-        [row for row in content.metrics if row.get("stage") == stage] for stage in ("vae", "energy", "selection")
+        [row for row in content.metrics if row.get("stage") == stage] for stage in ("vae", "energy", "vae_selection")
     )
     elbos = [_series(vae, "elbo", "training", "vae"), _series(selection, "elbo", "selection split", "real")]
     energies = [_series(energy, "data_energy", "data", "real"), _series(energy, "sample_energy", "samples", "vaebm")]
