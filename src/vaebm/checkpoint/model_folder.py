@@ -111,7 +111,6 @@ def load_model_folder(folder: str | Path) -> StoredModel:
     _refuse_unlisted(path, manifest)
     contents = {name: _read(path / name) for name in manifest}
     for name, entry in manifest.items():
-        # People and hubs edit cards, which change no number.
         if name != CARD:
             _check(path / name, contents[name], entry)
     return StoredModel(
@@ -167,7 +166,9 @@ def _encode(stored: StoredModel) -> dict[str, bytes]:
     }
     if stored.calibration is not None:
         contents[CALIBRATION] = (to_text(stored.calibration, indent=2) + "\n").encode()
-    entries = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in contents.items()}
+    sealed = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in contents.items()}
+    # People and hubs edit cards, which change no number.
+    entries = {**sealed, CARD: {}}
     return {**contents, MANIFEST: _manifest_bytes(entries)}
 
 
