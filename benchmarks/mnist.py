@@ -14,9 +14,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 
 from vaebm.applications import snapshots, start_noise
-from vaebm.checkpoint import RunFolder, file_sha256, find_model_folder
+from vaebm.checkpoint import RunFolder, file_sha256, find_model_folder, model_folders
 from vaebm.cli.card import write_card
 from vaebm.cli.evaluation import calibrate
 from vaebm.data import load_splits, to_uint8
@@ -80,19 +82,17 @@ def train(folder: Path, arguments: list[str]) -> None:
 
 
 def measure(model: Path, folder: Path, outliers: list[str]) -> dict[str, Any]:
-    """Measures a model, in files of a folder: the bundled judges and outliers, then the judge that was kept apart."""
+    """Measures a model once, in a file of a folder: under the bundled judges and the one that was kept apart."""
     weights = find_model_folder(model / "model") or model
     told = f"{file_sha256(weights / 'model.safetensors')} {outliers}"
-    tag = hashlib.sha256(told.encode()).hexdigest()[:8]
-    own, apart = folder / f"evaluation_all_{tag}.json", folder / f"evaluation_apart_{tag}.json"
-    if not own.exists():
-        further = [word for entry in outliers for word in ("--outliers", entry)]
-        command("evaluate", str(model), *further, "--output", str(own))
-    if not apart.exists():
-        command("evaluate", str(model), "--judges", str(ROOT / "judges"), "--output", str(apart))
-    evaluation: dict[str, Any] = json.loads(own.read_text())
-    evaluation["quality"] += json.loads(apart.read_text())["quality"]
-    evaluation["steps_curve"] += json.loads(apart.read_text())["steps_curve"]
+    target = folder / f"evaluation_{hashlib.sha256(told.encode()).hexdigest()[:8]}.json"
+    if not target.exists():
+        with tempfile.TemporaryDirectory() as judges:
+            for judge in (*model_folders(), *model_folders(ROOT / "judges")):
+                shutil.copytree(judge, Path(judges) / judge.name)
+            further = [word for entry in outliers for word in ("--outliers", entry)]
+            command("evaluate", str(model), "--judges", judges, *further, "--output", str(target))
+    evaluation: dict[str, Any] = json.loads(target.read_text())
     return evaluation
 
 
