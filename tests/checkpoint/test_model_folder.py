@@ -260,3 +260,10 @@ def test_sigkill_at_any_time_leaves_whole_models_and_checkpoints(tmp_path: Path)
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.split()) == 10
+
+
+def test_a_card_that_is_not_a_models_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"README\.md"):
+        save_model_folder(tmp_path, make_model())
+    assert (tmp_path / "README.md").read_text() == "mine"

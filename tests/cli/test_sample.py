@@ -19,7 +19,7 @@ from vaebm.recipes import read_model, save
 def test_a_picture_of_64_images(finished: FinishedRun, cli: Cli) -> None:
     outcome = cli("sample", finished.folder, "--output", "grid.png")
     assert (outcome.code, outcome.errors) == (0, "")
-    assert outcome.output == "grid.png: 64 images, 10 Langevin steps of size 0.05, seed 0\n"
+    assert outcome.output == "grid.png: 64 images, 10 Langevin steps of size 0.1, seed 0\n"
     with Image.open("grid.png") as picture:
         assert picture.size == (8 * (8 * 7 + 2) + 2,) * 2
 

@@ -97,3 +97,10 @@ def test_what_can_not_be_scored_gets_one_line(finished: FinishedRun, cli: Cli) -
     assert_user_error(cli("score", "bare", "digits"), "calibration.json", "vaebm train")
     Path("taken.csv").mkdir()
     assert_user_error(cli("score", finished.folder, "digits", "--output", "taken.csv"), "taken.csv is a folder")
+
+
+def test_the_output_cannot_be_the_images(finished: FinishedRun, cli: Cli) -> None:
+    np.savez("images.npz", images=np.zeros((3, 8, 8), np.uint8))
+    before = Path("images.npz").read_bytes()
+    assert_user_error(cli("score", finished.folder, "images.npz", "--output", "images.npz"), "images.npz", "csv")
+    assert Path("images.npz").read_bytes() == before

@@ -110,7 +110,7 @@ def test_the_model_can_be_used(finished: FinishedRun) -> None:
     images = vaebm.generate(model, 4, generator=torch.Generator().manual_seed(0))
     assert images.shape == (4, 1, 8, 8)
     assert -1 <= float(images.min()) < float(images.max()) <= 1
-    assert model.sampling == {"num_steps": 10, "step_size": 0.05}
+    assert model.sampling == {"num_steps": 10, "step_size": 0.1}
     test = torch.from_numpy(load_splits("digits").test.images[:50]).float() / 127.5 - 1
     scores = vaebm.outlier_scores(model, test, generator=torch.Generator().manual_seed(0))
     assert scores.energy.isfinite().all()
@@ -284,3 +284,21 @@ def test_images_of_ones_own(cli: Cli, count: int, shape: tuple[int, int, int]) -
     assert cli("sample", "run", "-n", 2, "--output", "own.npz").code == 0
     with np.load("own.npz") as file:
         assert file["images"].shape == (2, *shape)
+
+
+def test_a_run_whose_checkpoint_is_gone_is_not_started_anew(finished: FinishedRun, cli: Cli) -> None:
+    folder = copy_of(finished)
+    (folder / "report.html").unlink()
+    (folder / "checkpoints" / "last.pt").unlink()
+    before = contents(folder)
+    assert_user_error(cli("train", "--resume", folder), "no checkpoint", "start a new run")
+    assert contents(folder) == before
+
+
+def test_too_few_calibration_images_are_told(cli: Cli) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8)
+    np.savez("few.npz", images)
+    short = tiny(vae__num_iterations="1", energy__num_iterations="1", evaluation__num_samples="10")
+    outcome = cli("train", "digits", "--output", "few", *short, "--data.source", "few.npz")
+    assert outcome.code == 0
+    assert "4 calibration images: no p-value will be below 0.2" in outcome.output

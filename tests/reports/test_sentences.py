@@ -8,7 +8,7 @@ def test_headline_tells_the_gain_of_both_judges(evaluation: Evaluation) -> None:
     plain = headline(evaluation).replace("\u00a0", " ")
     assert plain == (
         "The energy network closes 95.9 % of the Fréchet distance between its VAE and real images: "
-        "427 → 20.5 (floor 3.20), 640 → 30.8 (floor 4.80)."
+        "427 → 20.5 (floor 3.20, a-judge), 640 → 30.8 (floor 4.80, b-judge)."
     )
 
 

@@ -70,7 +70,7 @@ def outlier_scores(
         raise ValueError("images hold NaN or infinity: expected finite values in [-1, 1]")
     if num_posterior_samples < 1:
         raise ValueError(f"num_posterior_samples is {num_posterior_samples}: expected at least 1")
-    device = next(model.parameters()).device
+    device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
     latent_shape = (num_posterior_samples, model.noise_layout.latent_size)
     posterior_noise = torch.randn(latent_shape, generator=generator, device=generator.device).to(device)
     pixel_shape = (num_posterior_samples, *model.image_shape)
@@ -78,7 +78,7 @@ def outlier_scores(
     noisy = model.image_fields.loss_image == "sampled"
     energies, elbos = [], []
     with frozen(model):
-        for batch in torch.split(images.to(device), batch_size):
+        for batch in torch.split(images.to(device, dtype), batch_size):
             energy = elbo = batch.new_zeros(len(batch), dtype=torch.float64)
             for latent, pixel in zip(posterior_noise, pixel_noise, strict=True):
                 terms = model.vae.elbo_terms(batch, latent.expand(len(batch), -1))

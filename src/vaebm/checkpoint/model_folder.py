@@ -184,7 +184,9 @@ def _sha256(data: bytes) -> str:
 def _refuse_other_content(target: Path) -> None:
     if target.exists() and not target.is_dir():
         raise CheckpointError(f"{target} is a file, not a folder; choose another name")
-    others = sorted({entry.name for entry in target.iterdir()} - KNOWN) if target.exists() else []
+    names = {entry.name for entry in target.iterdir()} if target.exists() else set()
+    # Without a manifest even a README.md is somebody else's.
+    others = sorted(names - KNOWN if MANIFEST in names else names)
     if others:
         raise CheckpointError(f"{target} holds other files ({others[0]}); choose a new or an empty folder")
 

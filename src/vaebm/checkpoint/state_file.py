@@ -76,7 +76,7 @@ def _read_sealed(path: Path) -> bytes:
         raise CheckpointError(f"cannot read {path}: {one_line(error)}; check the path") from error
     data = content[:-SEAL_LENGTH]
     if content[-SEAL_LENGTH:] != _seal(data):
-        raise CheckpointError(f"{path} is damaged, truncated or altered; remove it and use another, or start anew")
+        raise CheckpointError(f"{path} is damaged, truncated or altered; restore it from a copy, or start anew")
     return data
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vaebm.cli.parsing import Parser, UsageError, check_folder_of, positive
+from vaebm.cli.parsing import Parser, UsageError, check_folder_of, check_suffix_of, positive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,10 +43,11 @@ def run(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     if options.output:
         check_folder_of(options.output)
+        check_suffix_of(options.output, ".json")
     from vaebm.checkpoint import CheckpointError, write_json
     from vaebm.cli.evaluation import Against, calibrate, evaluate_model
     from vaebm.cli.progress import Console
-    from vaebm.data import load_splits
+    from vaebm.data import DataError, load_splits
     from vaebm.distributed import make_engine
     from vaebm.recipes import Config, from_dict, read_model
     from vaebm.reports import evaluation_text
@@ -59,7 +60,10 @@ def run(arguments: Sequence[str]) -> int:
         config = replace(config, evaluation=replace(config.evaluation, num_samples=options.num_samples))
     settings = config.evaluation
     extra = _outliers(options.outliers, loaded.model.image_shape)
-    splits = load_splits(config.data.source, config.data.split_seed)
+    try:
+        splits = load_splits(config.data.source, config.data.split_seed)
+    except DataError as error:
+        raise DataError(f"{error}; the model names them as they were from where it was trained") from error
     judges = _judges(options.judges, splits.training.shape)
     calibration = loaded.calibration or calibrate(loaded.model, splits.calibration, settings.num_posterior_samples)
     sampling = replace(config.sampling, **loaded.model.sampling)

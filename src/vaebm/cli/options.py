@@ -16,7 +16,7 @@ from vaebm.recipes import RECIPES, Config
 
 DESCRIPTION = """Trains a VAEBM: the VAE first, then the energy network. NAME is a recipe, {recipes}: a complete
 configuration, whose values are the defaults below. A --config file replaces some of them, and options replace single
-ones after it; lists are written '[16,32]'. For images of your own: --data.source PATH."""
+ones after it; lists are written '[16,32]'. For images of your own: vaebm train mnist --data.source PATH."""
 USAGE = """vaebm train NAME [--output RUN] [--config FILE] [--SECTION.KEY VALUE …]
        vaebm train --resume RUN"""
 METAVARS = {bool: "true|false", int: "N", float: "X", str: "WORD"}

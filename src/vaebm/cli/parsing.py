@@ -74,6 +74,12 @@ def check_folder_of(path: Path) -> None:
         raise UsageError(f"there is no folder {path.parent}: make it first")
 
 
+def check_suffix_of(path: Path, suffix: str) -> None:
+    """Raises a ``UsageError`` if a file to write has another suffix: it may be one that is there to be read."""
+    if path.suffix.lower() != suffix:
+        raise UsageError(f"--output {path}: expected a {suffix} file")
+
+
 def positive(text: str) -> int:
     """Parses a whole number of at least 1."""
     return _whole(text, 1, None)

@@ -105,10 +105,17 @@ def restore(run: Run) -> None:
     """Puts model, times and the best candidate to where the last checkpoint was written, if there is one.
 
     Raises:
-        CheckpointError: If the checkpoint is damaged or belongs to another configuration.
+        CheckpointError: If the checkpoint is damaged, gone, or belongs to another configuration.
     """
     stored = run.folder.load_checkpoint(CHECKPOINT)
     if stored is None:
+        rows = run.folder.read_metrics()
+        if any(row["stage"] != "vae" or row["iteration"] > run.config.checkpoint_every for row in rows):
+            raise CheckpointError(
+                f"{run.folder.path} has no checkpoint, though the run has come further than the first one: "
+                "restore it from a copy, or start a new run"
+            )
+        run.console.tell("no checkpoint was written yet: the run starts anew")
         return
     try:
         run.model.load_state_dict(stored["model"])

@@ -60,6 +60,7 @@ def run(arguments: Sequence[str]) -> int:
     import torch
 
     from vaebm.checkpoint import CheckpointError, write_bytes
+    from vaebm.data import DataError
     from vaebm.recipes import read_model
 
     loaded = read_model(options.model)
@@ -70,10 +71,13 @@ def run(arguments: Sequence[str]) -> int:
         raise CheckpointError(f"{loaded.folder} stores no sampling defaults: give --num-steps and --step-size")
     count = options.num_images or (NUM_CHAINS if options.chain else NUM_IMAGES)
     generator = torch.Generator().manual_seed(options.seed)
-    if options.chain:
-        data = _chain(loaded.model, count, num_steps, step_size, generator)
-    else:
-        data = _images(loaded.model, count, num_steps, step_size, generator, output.suffix.lower())
+    try:
+        if options.chain:
+            data = _chain(loaded.model, count, num_steps, step_size, generator)
+        else:
+            data = _images(loaded.model, count, num_steps, step_size, generator, output.suffix.lower())
+    except DataError as error:
+        raise UsageError(f"the chains diverged at step size {step_size}: choose a smaller --step-size") from error
     write_bytes(output, data)
     print(f"{output}: {count} images, {num_steps} Langevin steps of size {step_size}, seed {options.seed}")
     return 0

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from vaebm.cli.parsing import Parser, UsageError, check_folder_of, share
+from vaebm.cli.parsing import Parser, UsageError, check_folder_of, check_suffix_of, share
 
 COLUMNS = ("path", "energy", "elbo", "outlier_score", "p_value", "outlier")
 
@@ -33,6 +33,7 @@ def run(arguments: Sequence[str]) -> int:
     """Runs the verb."""
     options = _parser().parse_args(arguments)
     check_folder_of(options.output)
+    check_suffix_of(options.output, ".csv")
     rate = options.false_positive_rate
 
     from vaebm.checkpoint import CheckpointError, write_bytes

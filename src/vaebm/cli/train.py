@@ -20,10 +20,11 @@ from vaebm.cli.provenance import describe_origin, describe_resumption, numerics
 from vaebm.cli.running import Run, restore
 from vaebm.cli.stages import train_stages
 from vaebm.cli.stop import Interrupted, StopRequest
-from vaebm.data import load_splits
+from vaebm.data import DataError, load_splits
 from vaebm.distributed import make_engine
 from vaebm.recipes import RECIPES, Config, ConfigError, build_model, from_dict, load_judges, to_dict
 
+LARGEST_USUAL_RATE = 0.05
 OWN_OPTIONS = ("name", "output", "config", "resume")
 
 
@@ -175,7 +176,12 @@ def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Run:
     """
     config, folder = request.config, request.folder
     engine = make_engine(config.precision, config.device)
-    splits = load_splits(config.data.source, config.data.split_seed)
+    try:
+        splits = load_splits(config.data.source, config.data.split_seed)
+    except DataError as error:
+        if not request.resumed:
+            raise
+        raise DataError(f"{error}; go on from the folder where the run was started") from error
     torch.manual_seed(config.seed)
     model = build_model(config, splits.training.shape).to(engine.device)
     console = Console(folder.log if engine.is_main else None, is_quiet=not engine.is_main)
@@ -198,6 +204,12 @@ def _introduce(run: Run) -> None:
     run.console.tell(f"run folder {run.folder.path}, {engine.device}, {engine.precision}, {threads} threads{processes}")
     if not run.judges:
         run.console.tell("no classifier at hand takes such images: the quality of samples is not measured")
+    smallest = 1 / (len(run.splits.calibration) + 1)
+    if smallest > LARGEST_USUAL_RATE:
+        count = f"{len(run.splits.calibration)} calibration images"
+        run.console.tell(
+            f"{count}: no p-value will be below {smallest:.2g}, so no image can be flagged at a lower rate"
+        )
     if not engine.is_main:
         return
     began, now = run.folder.read_provenance(), numerics(engine)

@@ -110,6 +110,8 @@ def _read_numpy(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
             content = np.load(file, allow_pickle=False)
             if isinstance(content, np.ndarray):
                 return content
+            if list(content.keys()) == ["arr_0"]:
+                return {"images": content["arr_0"]}
             _check_keys(list(content.keys()), path)
             return {key: content[key] for key in content}
     except DataError:

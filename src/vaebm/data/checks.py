@@ -89,7 +89,8 @@ def _channels_first(images: NDArray[Any], name: str) -> NDArray[Any]:
     shape = images.shape
     if images.ndim == 2 or (images.ndim == 3 and shape[2] in _CHANNELS):
         raise DataError(
-            f"{name}: has shape {shape}, which looks like one image: expected a first axis N: use images[None]"
+            f"{name}: has shape {shape}, which looks like one image or flattened ones: expected (N, H, W): "
+            "use images[None], or images.reshape(N, H, W)"
         )
     if images.ndim not in (3, 4):
         raise DataError(f"{name}: has shape {shape}: expected (N, H, W), (N, C, H, W) or (N, H, W, C)")

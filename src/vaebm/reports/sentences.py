@@ -42,7 +42,8 @@ def _frechets(evaluation: Evaluation, kind: str) -> list[float]:
 def _move(rows: Mapping[str, QualityRow]) -> str:
     before, after, floor = (format_value(rows.get(kind, {}).get("frechet")) for kind in ("vae", "vaebm", "real"))
     # No-break spaces keep a pair of numbers and its floor on one line.
-    return f"{before}\u00a0→\u00a0{after} (floor\u00a0{floor})"
+    judge = rows["vaebm"].get("judge", "")
+    return f"{before}\u00a0→\u00a0{after} (floor\u00a0{floor}{', ' * bool(judge)}{judge})"
 
 
 def headline(evaluation: Evaluation) -> str:
@@ -57,16 +58,18 @@ def headline(evaluation: Evaluation) -> str:
     Example:
         >>> row = {"judge": "a", "frechet": 400.0, "what": "VAE"}
         >>> headline({"quality": [row, {**row, "what": "VAEBM", "frechet": 500.0}]})
-        'The energy network does not help: Fréchet distance 500 with it, 400 without.'
+        'The energy network does not help: Fréchet distance 500 with it, 400 without (a).'
     """
     before, after, floor = (_frechets(evaluation, kind) for kind in ("vae", "vaebm", "real"))
     if not before or not after:
         return ""
     if max(after) >= min(before):
-        return (
-            f"The energy network does not help: Fréchet distance {_range_text(after)} with it, "
-            f"{_range_text(before)} without."
-        )
+        pairs = [
+            f"{format_value(rows['vaebm'].get('frechet'))} with it, {format_value(rows['vae'].get('frechet'))} without"
+            f"{f' ({judge})' * bool(judge)}"
+            for judge, rows in rows_by_judge(evaluation).items()
+        ]
+        return f"The energy network does not help: Fréchet distance {'; '.join(pairs)}."
     shares = [number(rows["vaebm"].get("closed")) for rows in rows_by_judge(evaluation).values()]
     known = [share for share in shares if share is not None and np.isfinite(share)]
     ground = f", where real images reach {_range_text(floor)}" if floor else ""
@@ -127,6 +130,11 @@ def shares_sentence(row: QualityRow) -> str:
     shares = row.get("shares") or []
     if not shares:
         return ""
+    missing = sum(share == 0 for share in shares)
+    if missing:
+        largest = format_value(max(shares), "unit")
+        what = f"{missing} of {len(shares)} classes are missing; the largest has a share of {largest}"
+        return f"{row.get('what', '')}: {what}."
     low, high = format_value(min(shares), "unit"), format_value(max(shares), "unit")
     return f"{row.get('what', '')}: every class has a share between {low} and {high}."
 
