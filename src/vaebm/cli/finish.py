@@ -19,7 +19,7 @@ from vaebm.recipes import save, to_dict
 from vaebm.reports import Evaluation, NearestImages, ReportContent, evaluation_text, render_report
 from vaebm.sampling import Langevin
 
-NUM_SHOWN, NUM_CHAINS, NUM_NEAREST, NUM_NEIGHBOURS = 64, 16, 8, 4
+NUM_SHOWN, NUM_CHAINS, NUM_NEAREST, NUM_NEIGHBOURS = 64, 12, 8, 4
 
 
 def is_finished(folder: RunFolder) -> bool:
