@@ -6,7 +6,8 @@
 
 ``run`` and ``bundle`` train what is missing, each by the command that it prints, and measure it by ``vaebm evaluate``;
 they may be stopped and started again. ``bundle`` makes the package's model out of a longer run: weights in half
-precision, calibrated and measured as stored. Results go to ``benchmarks/results``.
+precision, calibrated and measured as stored. Fashion-MNIST is not in the package: PATH may be its file
+``t10k-images-idx3-ubyte.gz``, or an npz of its test images. Results go to ``benchmarks/results``.
 """
 
 from __future__ import annotations
@@ -197,47 +198,57 @@ def _cells(rows: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+SHOWN_IN_FULL = ("sampled", "mean", "bundled")
+
+
+def _of_each_kind(results: dict[str, Any], figure: str) -> dict[str, list[list[dict[str, Any]]]]:
+    """Returns the rows of a figure, run by run, for each kind that is shown in full."""
+    chosen = {
+        KINDS[kind]: [entry["evaluation"][figure] for name, entry in results.items() if name.startswith(kind)]
+        for kind in SHOWN_IN_FULL
+    }
+    return {title: runs for title, runs in chosen.items() if runs}
+
+
 def _outliers(results: dict[str, Any]) -> list[str]:
-    chosen = [entry["evaluation"]["outliers"] for name, entry in results.items() if name.startswith("sampled")]
-    lines = ["| outliers (AUROC, MNIST test images as normal) | energy | ELBO | joint |", "|---|---|---|---|"]
-    for name in dict.fromkeys(row["set"] for row in chosen[0]):
-        cells = []
-        for score in ("energy", "elbo", "joint"):
-            rows = [
-                row["auroc"] for outliers in chosen for row in outliers if (row["set"], row["score"]) == (name, score)
-            ]
-            low, high = min(row["low"] for row in rows), max(row["high"] for row in rows)
-            cells.append(f"{_spread([row['value'] for row in rows], 3)} [{low:.3f}, {high:.3f}]")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines = ["| model | outliers | energy | ELBO | joint |", "|---" * 5 + "|"]
+    for title, runs in _of_each_kind(results, "outliers").items():
+        for name in dict.fromkeys(row["set"] for row in runs[0]):
+            cells = []
+            for score in ("energy", "elbo", "joint"):
+                rows = [row["auroc"] for run in runs for row in run if (row["set"], row["score"]) == (name, score)]
+                low, high = min(row["low"] for row in rows), max(row["high"] for row in rows)
+                cells.append(f"{_spread([row['value'] for row in rows], 3)} [{low:.3f}, {high:.3f}]")
+            lines.append(f"| {title} | {name} | {' | '.join(cells)} |")
     return lines
 
 
 def _steps(results: dict[str, Any]) -> list[str]:
-    curves = [entry["evaluation"]["steps_curve"] for name, entry in results.items() if name.startswith("sampled")]
-    rows = [row for curve in curves for row in curve]
-    steps = list(dict.fromkeys(row["num_steps"] for row in rows))
-    lines = [
-        f"| Fréchet distance after … Langevin steps | {' | '.join(map(str, steps))} |",
-        "|---" * (len(steps) + 1) + "|",
-    ]
-    for judge in dict.fromkeys(row["judge"] for row in rows):
-        own = [row for row in rows if row["judge"] == judge]
-        cells = [_spread([row["frechet"] for row in own if row["num_steps"] == step]) for step in steps]
-        lines.append(f"| {judge} | {' | '.join(cells)} |")
+    curves = _of_each_kind(results, "steps_curve")
+    steps = sorted({row["num_steps"] for runs in curves.values() for run in runs for row in run})
+    lines = [f"| model | judge | {' | '.join(map(str, steps))} | last / smallest |", "|---" * (len(steps) + 3) + "|"]
+    for title, runs in curves.items():
+        for judge in dict.fromkeys(row["judge"] for row in runs[0]):
+            own = [{row["num_steps"]: row["frechet"] for row in run if row["judge"] == judge} for run in runs]
+            cells = [_spread([curve[step] for curve in own]) if step in own[0] else "" for step in steps]
+            ratio = _spread([curve[max(curve)] / min(curve.values()) for curve in own])
+            lines.append(f"| {title} | {judge} | {' | '.join(cells)} | {ratio} |")
     return lines
 
 
 def _p_values(results: dict[str, Any]) -> list[str]:
-    chosen = [entry["evaluation"]["p_values"] for name, entry in results.items() if name.startswith("sampled")]
-    lines = ["| level α | test images with p ≤ α, % |", "|---|---|"]
-    for level in (row["level"] for row in chosen[0]):
-        measured = [100 * row["measured"] for rows in chosen for row in rows if row["level"] == level]
-        lines.append(f"| {level} | {_spread(measured)} |")
+    levels = (0.01, 0.05, 0.1)
+    lines = [f"| model | {' | '.join(f'p ≤ {level}' for level in levels)} |", "|---" * (len(levels) + 1) + "|"]
+    for title, runs in _of_each_kind(results, "p_values").items():
+        cells = [
+            _spread([100 * row["measured"] for run in runs for row in run if row["level"] == level]) for level in levels
+        ]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
     return lines
 
 
 def _elbos(results: dict[str, Any]) -> list[str]:
-    lines = ["| ELBO of the selection split, nats | " + " | ".join(f"{share:.0%}" for share in ELBO_SHARES) + " |"]
+    lines = ["| VAE | " + " | ".join(f"{share:.0%}" for share in ELBO_SHARES) + " |"]
     lines.append("|---" * (len(ELBO_SHARES) + 1) + "|")
     for kind, title in KINDS.items():
         chosen = [entry["selection_elbo"] for name, entry in results.items() if name.startswith(kind)]
@@ -265,10 +276,14 @@ def table() -> None:
     text = [
         f"{count:,} samples of {steps} Langevin steps against the 10,000 test images. Fréchet distances on features of "
         "digit classifiers, mean ± standard deviation over seeds. `closed` is the share of the way from the VAE to the "
-        "floor (as many training images). Curve, outliers and p-values are those of the recipe's seeds. Wall times, "
-        f"some beside other work on the same two cores: {times}.",
-        "", *_quality(results), "", "How far each VAE has come, after a share of its iterations:", "", *_elbos(results),
-        "", *_steps(results), "", *_outliers(results), "", *_p_values(results), "",
+        "floor (as many training images). `digits_apart` takes part in no choice; it is not installed with the package "
+        f"(`vaebm evaluate RUN --judges benchmarks/judges`). Wall times, some beside other work: {times}.",
+        "", *_quality(results),
+        "", "The ELBO of the selection split, in nats, after a share of the VAE's iterations:", "", *_elbos(results),
+        "", "The Fréchet distance after so many Langevin steps:", "", *_steps(results),
+        "", "Outliers: AUROC with MNIST's test images as normal, and the widest bootstrap interval of a run:",
+        "", *_outliers(results),
+        "", "p-values: the test images, in percent, that would be flagged:", "", *_p_values(results), "",
         "Made by `python benchmarks/mnist.py run`, `bundle` (both with `--outliers \"fashion mnist=fashion.npz\"`) and "
         "`table` from [mnist.json](benchmarks/results/mnist.json) and "
         "[bundled_mnist.json](benchmarks/results/bundled_mnist.json).",
