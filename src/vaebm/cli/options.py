@@ -13,6 +13,7 @@ from jsonargparse import ArgumentParser
 
 from vaebm.cli.parsing import UsageError, explain
 from vaebm.recipes import RECIPES, Config
+from vaebm.recipes.config import KIND_NAMES
 
 DESCRIPTION = """Trains a VAEBM: the VAE first, then the energy network. NAME is a recipe, {recipes}: a complete
 configuration, whose values are the defaults below. A --config file replaces some of them, and options replace single
@@ -20,7 +21,6 @@ ones after it; lists are written '[16,32]'. For images of your own: vaebm train 
 USAGE = """vaebm train NAME [--output RUN] [--config FILE] [--SECTION.KEY VALUE …]
        vaebm train --resume RUN"""
 METAVARS = {bool: "true|false", int: "N", float: "X", str: "WORD"}
-EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 class OptionParser(ArgumentParser):
@@ -114,5 +114,5 @@ def _uncapitalized(text: str) -> str:
 
 
 def _expected(metavar: Any) -> str:
-    kinds = {METAVARS[kind]: words for kind, words in EXPECTED.items()}
+    kinds = {METAVARS[kind]: words for kind, words in KIND_NAMES.items()}
     return kinds.get(metavar, "a list such as '[16,32]', of numbers, as many as in --help")

@@ -10,12 +10,9 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from vaebm.plots.grids import UInt8Array, check_pictures, image_grid
-
-FloatArray = NDArray[np.floating[Any]]
-IntArray = NDArray[np.integer[Any]]
+from vaebm.plots.arrays import FloatArray, IntArray, UInt8Array
+from vaebm.plots.grids import check_pictures, image_grid
 
 _DOTS_PER_INCH = 100
 _SMALLEST_HEIGHT = 260

@@ -6,11 +6,11 @@ Each function takes numbers and returns one `<svg>` element as text; see `vaebm.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vaebm.plots.arrays import FloatArray
 from vaebm.plots.axes import (
     INK,
     SOFT,
@@ -24,8 +24,6 @@ from vaebm.plots.axes import (
     text_at,
     tick_label,
 )
-
-FloatArray = NDArray[np.floating[Any]]
 
 _WIDTH, _HEIGHT = 360.0, 216.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 10.0, 38.0, 34.0

@@ -8,10 +8,9 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-UInt8Array = NDArray[np.uint8]
+from vaebm.plots.arrays import UInt8Array
 
 _MOST_PALETTE_FRAMES = 12
 

@@ -202,7 +202,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 def _leaves(config: Any, prefix: str = "") -> list[tuple[str, Any]]:
@@ -296,5 +296,5 @@ def _converted(path: str, default: Any, value: Any) -> Any:
         with suppress(TypeError, ValueError, OverflowError):
             return float(value)
     if type(value) is not type(default):
-        raise ConfigError(f"{path} is {value!r}: expected {_KINDS[type(default)]}")
+        raise ConfigError(f"{path} is {value!r}: expected {KIND_NAMES[type(default)]}")
     return value

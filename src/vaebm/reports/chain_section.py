@@ -10,7 +10,8 @@ from html import escape
 import numpy as np
 
 from vaebm.plots import Axis, Series, cursor_shifts, image_grid, line_chart
-from vaebm.reports.content import FloatArray, IntArray, ReportContent, UInt8Array
+from vaebm.plots.arrays import FloatArray, IntArray, UInt8Array
+from vaebm.reports.content import ReportContent
 from vaebm.reports.markup import figure, paragraphs, png_image
 from vaebm.reports.tables import format_value
 

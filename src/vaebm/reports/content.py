@@ -9,11 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
-UInt8Array = NDArray[np.uint8]
-FloatArray = NDArray[np.floating[Any]]
-IntArray = NDArray[np.integer[Any]]
+from vaebm.plots.arrays import FloatArray, IntArray, UInt8Array
 
 
 class IntervalFigure(TypedDict):

@@ -4,12 +4,8 @@ import base64
 from collections.abc import Iterable
 from html import escape
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vaebm.plots import image_grid, png_bytes
-
-UInt8Array = NDArray[np.uint8]
+from vaebm.plots.arrays import UInt8Array
 
 _WIDEST_GRID = 680
 _MOST_PIXELS = 1_200_000
