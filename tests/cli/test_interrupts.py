@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -145,11 +146,14 @@ def test_signals_save_and_the_run_goes_on_to_the_same_weights(finished: Finished
 def test_a_run_killed_before_its_first_checkpoint_starts_anew(cli: Cli) -> None:
     assert cli("train", "digits", "--output", "run", *SHORT).code == 0
     expected = weights(Path("run"))
-    for name in ("report.html", "checkpoints/last.pt"):
+    for name in ("report.html", "evaluation.json", "checkpoints/last.pt"):
         (Path("run") / name).unlink()
+    shutil.rmtree("run/model")
+    metrics = Path("run/metrics.jsonl")
+    metrics.write_text(metrics.read_text().splitlines(keepends=True)[0])
     outcome = cli("train", "--resume", "run")
     assert outcome.code == 0
-    assert "going on" not in outcome.output
+    assert "no checkpoint was written yet: the run starts anew" in outcome.output
     assert weights(Path("run")) == expected
     iterations = [(row["stage"], row["iteration"]) for row in RunFolder(Path("run")).read_metrics()]
     assert len(iterations) == len(set(iterations))
