@@ -12,7 +12,9 @@ from vaebm.cli.parsing import Parser, UsageError, check_folder_of, check_suffix_
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vaebm.data import Splits
     from vaebm.evaluation import Judge
+    from vaebm.recipes import Config
 
 
 def _parser() -> Parser:
@@ -47,7 +49,6 @@ def run(arguments: Sequence[str]) -> int:
     from vaebm.checkpoint import CheckpointError, write_json
     from vaebm.cli.evaluation import Against, calibrate, evaluate_model
     from vaebm.cli.progress import Console
-    from vaebm.data import DataError, load_splits
     from vaebm.distributed import make_engine
     from vaebm.recipes import Config, from_dict, read_model
     from vaebm.reports import evaluation_text
@@ -60,10 +61,7 @@ def run(arguments: Sequence[str]) -> int:
         config = replace(config, evaluation=replace(config.evaluation, num_samples=options.num_samples))
     settings = config.evaluation
     extra = _outliers(options.outliers, loaded.model.image_shape)
-    try:
-        splits = load_splits(config.data.source, config.data.split_seed)
-    except DataError as error:
-        raise DataError(f"{error}; the model names them as they were from where it was trained") from error
+    splits = _splits(config)
     judges = _judges(options.judges, splits.training.shape)
     calibration = loaded.calibration or calibrate(loaded.model, splits.calibration, settings.num_posterior_samples)
     sampling = replace(config.sampling, **loaded.model.sampling)
@@ -83,6 +81,15 @@ def run(arguments: Sequence[str]) -> int:
         write_json(options.output, evaluation)
     console.tell(evaluation_text(evaluation))
     return 0
+
+
+def _splits(config: Config) -> Splits:
+    from vaebm.data import DataError, load_splits
+
+    try:
+        return load_splits(config.data.source, config.data.split_seed)
+    except DataError as error:
+        raise DataError(f"{error}; the model names them as they were from where it was trained") from error
 
 
 def _judges(folder: Path | None, image_shape: tuple[int, int, int]) -> list[Judge]:

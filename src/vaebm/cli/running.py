@@ -110,7 +110,9 @@ def restore(run: Run) -> None:
     stored = run.folder.load_checkpoint(CHECKPOINT)
     if stored is None:
         rows = run.folder.read_metrics()
-        if any(row["stage"] != "vae" or row["iteration"] > run.config.checkpoint_every for row in rows):
+        # What the first checkpoint's iteration records, it records before that checkpoint.
+        first = run.config.checkpoint_every
+        if any(row["stage"] not in ("vae", "vae_selection") or row["iteration"] > first for row in rows):
             raise CheckpointError(
                 f"{run.folder.path} has no checkpoint, though the run has come further than the first one: "
                 "restore it from a copy, or start a new run"
