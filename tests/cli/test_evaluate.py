@@ -51,6 +51,19 @@ def test_fewer_samples_and_further_outliers(finished: FinishedRun, cli: Cli) -> 
     assert "\nbright " in outcome.output
 
 
+def test_another_seed_draws_other_chains_and_scores_alike(finished: FinishedRun, cli: Cli) -> None:
+    for name, seed in (("one", 1), ("two", 2), ("again", 1)):
+        assert cli("evaluate", finished.folder, "-n", 50, "--seed", seed, "--output", f"{name}.json").code == 0
+    one, two = read("one.json"), read("two.json")
+    assert close(one, read("again.json"))
+    assert one["seed"] == 1
+    assert {row["seed"] for row in one["quality"] + one["steps_curve"] + one["outliers"]} == {1}
+    samples = [next(row for row in figures["quality"] if row["what"] == "VAEBM") for figures in (one, two)]
+    assert samples[0]["frechet"] != samples[1]["frechet"]
+    assert one["p_values"] == two["p_values"]
+    assert_user_error(cli("evaluate", finished.folder, "--seed", -1), "--seed")
+
+
 def test_judges_can_be_exchanged(finished: FinishedRun, cli: Cli) -> None:
     shutil.copytree(next(path for path in model_folders() if path.name == "digits8_plain"), "judges/mine")
     assert cli("evaluate", finished.folder, "-n", 50, "--judges", "judges", "--output", "mine.json").code == 0

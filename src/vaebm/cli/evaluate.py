@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vaebm.cli.parsing import Parser, UsageError, check_folder_of, check_suffix_of, positive
+from vaebm.cli.parsing import Parser, UsageError, check_folder_of, check_suffix_of, positive, seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +22,9 @@ def _parser() -> Parser:
     parser.add_argument("model", help="a bundled name (mnist), a run folder, a model folder or a hub id")
     parser.add_argument(
         "-n", "--num-samples", type=positive, metavar="N", help="number of samples (default: as in training)"
+    )
+    parser.add_argument(
+        "--seed", type=seed, metavar="N", help="seed of chains and of all else that is drawn (default: as in training)"
     )
     parser.add_argument(
         "--outliers",
@@ -57,9 +60,11 @@ def run(arguments: Sequence[str]) -> int:
     if "config" not in loaded.details:
         raise CheckpointError(f"{loaded.folder} doesn't say what it was trained on: evaluate a model of `vaebm train`")
     config: Config = from_dict(Config, loaded.details["config"])
-    if options.num_samples:
-        config = replace(config, evaluation=replace(config.evaluation, num_samples=options.num_samples))
     settings = config.evaluation
+    if options.num_samples:
+        settings = replace(settings, num_samples=options.num_samples)
+    if options.seed is not None:
+        settings = replace(settings, seed=options.seed)
     extra = _outliers(options.outliers, loaded.model.image_shape)
     splits = _splits(config)
     judges = _judges(options.judges, splits.training.shape)

@@ -34,7 +34,7 @@ from vaebm.sampling import Kernel, Langevin
 
 LEVELS = (0.01, 0.05, 0.10)
 FEWEST_JUDGED = 10
-SEED = 2023
+SCORING_SEED = 2023
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def record_chain(
 
 def calibrate(model: VAEBM, calibration: ImageSet, num_posterior_samples: int) -> dict[str, Any]:
     """Scores the calibration split, for p-values; goes into the model folder."""
-    settings = {"score": "joint", "seed": SEED, "num_posterior_samples": num_posterior_samples}
+    settings = {"score": "joint", "seed": SCORING_SEED, "num_posterior_samples": num_posterior_samples}
     scores = scores_of(model, to_float(calibration.images), settings).outlier_score
     return {**settings, "outlier_scores": [round(float(value), 4) for value in scores.sort().values]}
 
@@ -120,26 +120,26 @@ def evaluate_model(
         The figures.
     """
     count = min(settings.num_samples, len(against.splits.training))
-    result = Evaluation(n=count, seed=SEED, num_steps=sampling.num_steps)
+    result = Evaluation(n=count, seed=settings.seed, num_steps=sampling.num_steps)
     if against.judges and min(count, len(against.splits.test)) < FEWEST_JUDGED:
         tell(f"fewer than {FEWEST_JUDGED} test images: the quality of samples is not measured")
     elif against.judges:
         steps = sorted({0, sampling.num_steps, *settings.steps_curve})
         tell(f"drawing {count} samples, up to {steps[-1]} Langevin steps")
-        generator = torch.Generator().manual_seed(SEED)
+        generator = torch.Generator().manual_seed(settings.seed)
         start, kernel = start_noise(model, count, generator), Langevin(sampling.step_size)
         with engine.autocast():
             chains = _watch(model, start, steps, kernel, generator)
         tell(f"judging them: {', '.join(judge.name for judge in against.judges)}")
         result["quality"], result["steps_curve"] = [], []
         for judge in against.judges:
-            judged = _judge(judge, chains, against.splits, sampling.num_steps)
+            judged = _judge(judge, chains, against.splits, sampling.num_steps, settings.seed)
             result["quality"] += judged.quality
             result["steps_curve"] += judged.steps_curve
         result["diagnostics"] = _diagnose(chains)
     tell("scoring outliers")
     normal = scores_of(model, to_float(against.splits.test.images), calibration)
-    result["outliers"] = _rank(model, against, normal, calibration)
+    result["outliers"] = _rank(model, against, normal, calibration, settings.seed)
     result["p_values"] = _p_value_rows(p_values_of(normal, calibration))
     return result
 
@@ -184,8 +184,8 @@ class _Judged:
     steps_curve: list[StepsRow]
 
 
-def _judge(judge: Judge, chains: list[_Look], splits: Splits, num_steps: int) -> _Judged:
-    generator, count = torch.Generator().manual_seed(SEED), len(chains[0].images)
+def _judge(judge: Judge, chains: list[_Look], splits: Splits, num_steps: int, seed: int) -> _Judged:
+    generator, count = torch.Generator().manual_seed(seed), len(chains[0].images)
     test, training = to_float(splits.test.images), to_float(splits.training.images)
     reference = make_reference(judge, test, training, num_samples=count, generator=generator)
     floors = measure_floors(reference, count, generator=generator)
@@ -205,7 +205,7 @@ def _judge(judge: Judge, chains: list[_Look], splits: Splits, num_steps: int) ->
             if chain.step in full
             else frechet_to_reference(to_float(chain.images), reference),
             n=count,
-            seed=SEED,
+            seed=seed,
         )
         for chain in chains
     ]
@@ -250,8 +250,10 @@ def _diagnose(chains: list[_Look]) -> dict[str, Any]:
     return {name: {str(chain.step): getattr(chain, name) for chain in chains} for name in names}
 
 
-def _rank(model: VAEBM, against: Against, normal: OutlierScores, calibration: Mapping[str, Any]) -> list[OutlierRow]:
-    generator = torch.Generator().manual_seed(SEED)
+def _rank(
+    model: VAEBM, against: Against, normal: OutlierScores, calibration: Mapping[str, Any], seed: int
+) -> list[OutlierRow]:
+    generator = torch.Generator().manual_seed(seed)
     sets = {**outlier_sets(to_float(against.splits.test.images), generator), **against.outliers}
     scores = {
         name: score_images(lambda batch: _named(scores_of(model, batch, calibration)), images)

@@ -12,7 +12,7 @@ import torch
 from vaebm.applications import snapshots, start_noise
 from vaebm.checkpoint import RunFolder, find_model_folder, read_json, write_bytes, write_json
 from vaebm.cli.card import training_summary, write_card
-from vaebm.cli.evaluation import SEED, Against, calibrate, evaluate_model, record_chain
+from vaebm.cli.evaluation import Against, calibrate, evaluate_model, record_chain
 from vaebm.cli.running import Run, save_checkpoint
 from vaebm.data import to_float, to_uint8
 from vaebm.recipes import save, to_dict
@@ -83,7 +83,7 @@ def _save(run: Run, calibration: dict[str, Any], evaluation: Evaluation) -> None
 
 def _content(run: Run, evaluation: Evaluation) -> ReportContent:
     config, model = run.config, run.model
-    generator = torch.Generator().manual_seed(SEED + 1)
+    generator = torch.Generator().manual_seed(config.evaluation.seed + 1)
     steps, kernel = config.sampling.num_steps, Langevin(config.sampling.step_size)
     with run.engine.autocast():
         start = start_noise(model, NUM_SHOWN, generator)

@@ -127,11 +127,13 @@ class EvaluationConfig:
         num_samples: The number of generated images.
         steps_curve: The numbers of Langevin steps at which quality is measured.
         num_posterior_samples: The number of posterior samples of an ELBO, and of noisy copies of an energy.
+        seed: The seed of everything that is drawn to measure: chains, floors, outliers, bootstrap resamples.
     """
 
     num_samples: int = 5000
     steps_curve: tuple[int, ...] = (0, 5, 15, 45, 150)
     num_posterior_samples: int = 8
+    seed: int = 2023
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ class Config:
         sampling: How images are generated.
         selection: How the energy network is chosen.
         evaluation: What is measured at the end.
-        seed: The seed of everything random but the split.
+        seed: The seed of everything random but the split and the measurements.
         precision: fp32, bf16 or auto (bf16 where the hardware has it).
         device: cpu, cuda or auto (cuda where there is one).
         report_every: Figures are recorded after so many iterations.
@@ -188,7 +190,7 @@ _POSITIVE = {
 _SHARES = {"selection.after", "vae.kl_warmup", "energy.replay_probability", "energy.replay_rise"}
 _BELOW_ONE = {"vae.ema_decay", "energy.ema_decay", "energy.betas"}
 _LEAST = {"evaluation.num_samples": 10, "selection.num_samples": 10}
-_SEEDS = {"seed", "data.split_seed"}
+_SEEDS = {"seed", "data.split_seed", "evaluation.seed"}
 _LARGEST_SEED = 2**32 - 1
 _NOT_EMPTY = {"vae_network.latent_groups", "vae_network.widths", "energy_network.widths"}
 _CHOICES: dict[str, tuple[str, ...]] = {
