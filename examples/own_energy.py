@@ -15,7 +15,7 @@ import vaebm
 from vaebm.data import Batches, load_splits
 from vaebm.distributed import make_engine
 from vaebm.models import VAEBM, ConvVAE, ImageFields
-from vaebm.sampling import ChainState, KernelInfo, LogDensity, Transition
+from vaebm.sampling import ChainState, KernelInfo, LogDensity, Transition, accept
 from vaebm.training import VAESettings, fit, start_vae, vae_step
 
 
@@ -36,10 +36,10 @@ class RandomWalk:
         with torch.no_grad():
             proposal = state.noise + self.scale * torch.randn(state.noise.shape, generator=generator)
             before, after = log_density(state.noise), log_density(proposal)
-            accepted = torch.rand(before.shape, generator=generator).log() < after - before
-            noise = torch.where(accepted[:, None], proposal, state.noise)
+            state_after, probability = accept(state, ChainState(proposal), after - before, generator)
+        noise = state_after.noise
         moved = (noise - state.noise).norm(dim=1)
-        return Transition(ChainState(noise), KernelInfo(before, torch.full_like(moved, torch.nan), moved))
+        return Transition(ChainState(noise), KernelInfo(before, torch.full_like(moved, torch.nan), moved, probability))
 
 
 generator = torch.Generator().manual_seed(0)

@@ -76,7 +76,7 @@ def test_it_is_a_langevin_chain_on_the_density_of_the_model() -> None:
 def test_start_noise_and_kernel_can_be_given(generator: torch.Generator) -> None:
     def halve(state: ChainState, _log_density: LogDensity, _generator: torch.Generator) -> Transition:
         zeros = torch.zeros(len(state.noise))
-        return Transition(ChainState(state.noise / 2), KernelInfo(zeros, zeros, zeros))
+        return Transition(ChainState(state.noise / 2), KernelInfo(zeros, zeros, zeros, zeros + 1))
 
     model = build()
     noise = torch.randn(3, model.noise_layout.size)

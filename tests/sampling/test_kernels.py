@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaebm.sampling import ChainState, Kernel, Langevin, run_chain
+from vaebm.sampling import ChainState, Jump, Kernel, Langevin, Mala, Mixture, grad_log_density, run_chain
 
 DOUBLE = torch.float64
 
@@ -31,7 +31,15 @@ def langevin(step_size: float, num_steps: int) -> Row:
     return Row(Langevin(step_size), num_steps, COVARIANCE @ bias)
 
 
-KERNELS = {"langevin": langevin(0.05, 400), "langevin, long steps": langevin(0.4, 60)}
+KERNELS = {
+    "langevin": langevin(0.05, 400),
+    "langevin, long steps": langevin(0.4, 60),
+    "mala": Row(Mala(0.4), 60, COVARIANCE),
+    "mala, long steps": Row(Mala(1.5), 60, COVARIANCE),
+    "jump": Row(Jump(), 150, COVARIANCE),
+    "partial jump": Row(Jump(0.6), 150, COVARIANCE),
+    "mixture": Row(Mixture((Mala(0.4), Jump()), (0.7, 0.3)), 80, COVARIANCE),
+}
 
 
 def log_density(noise: Tensor) -> Tensor:
@@ -62,10 +70,27 @@ def test_shapes_types_and_no_graph(row: Row, dtype: torch.dtype, generator: torc
     assert state.noise.shape == (4, 2)
     assert state.noise.dtype == dtype
     assert not state.noise.requires_grad
-    for figure in (info.log_density, info.grad_norm, info.displacement):
+    for figure in (info.log_density, info.grad_norm, info.displacement, info.acceptance):
         assert figure.shape == (4,)
         assert not figure.requires_grad
-        assert torch.isfinite(figure).all()
+    assert torch.allclose(info.log_density, log_density(start(dtype=dtype)))
+    assert torch.isfinite(info.displacement).all()
+    assert ((info.acceptance >= 0) & (info.acceptance <= 1)).all()
+    assert torch.isfinite(info.grad_norm).all() or info.grad_norm.isnan().all()
+
+
+@pytest.mark.parametrize("row", KERNELS.values(), ids=KERNELS)
+def test_what_a_state_knows_is_true_and_saves_nothing_but_time(row: Row) -> None:
+    state = ChainState(start())
+    for seed in range(5):
+        knowing = row.kernel(state, log_density, torch.Generator().manual_seed(seed))
+        ignorant = row.kernel(ChainState(state.noise), log_density, torch.Generator().manual_seed(seed))
+        assert torch.equal(knowing.state.noise, ignorant.state.noise)
+        state = knowing.state
+        if state.log_density is not None:
+            assert torch.allclose(state.log_density, log_density(state.noise), rtol=1e-12)
+        if state.grad is not None:
+            assert torch.allclose(state.grad, grad_log_density(log_density, state.noise).grad, rtol=1e-12)
 
 
 @pytest.mark.parametrize("row", KERNELS.values(), ids=KERNELS)

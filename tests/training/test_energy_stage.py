@@ -228,7 +228,9 @@ def test_another_kernel_can_be_given(digits: Tensor, engine: Engine) -> None:
     def stay(state: ChainState, log_density: LogDensity, _generator: torch.Generator) -> Transition:
         value = log_density(state.noise).detach()
         assert (value != standard_normal_log_prob(state.noise)).all()
-        return Transition(state, KernelInfo(value, torch.ones_like(value), torch.zeros_like(value)))
+        return Transition(
+            state, KernelInfo(value, torch.ones_like(value), torch.zeros_like(value), torch.ones_like(value))
+        )
 
     stage = begin(digits)
     figures = energy_step(stage.model, SETTINGS, engine, kernel=stay)(stage.state, digits[:12]).figures

@@ -1,6 +1,11 @@
-"""MCMC on a log-density over flat noise: kernels, chains, the replay buffer. Knows nothing of models."""
+"""MCMC on a log-density over flat noise: kernels, chains, the replay buffer, annealing. Knows nothing of models."""
 
+from vaebm.sampling.adaptation import Adapted, adapt_step_size
+from vaebm.sampling.annealing import Annealed, Ladder, adaptive_ladder, anneal, anneal_down, tilted, uniform_ladder
+from vaebm.sampling.diagnostics import autocorrelation, bulk_ess, effective_sample_size, split_rhat
+from vaebm.sampling.jump import Jump
 from vaebm.sampling.kernel import (
+    Accepted,
     ChainState,
     ChainStep,
     Kernel,
@@ -8,26 +13,49 @@ from vaebm.sampling.kernel import (
     LogDensity,
     Transition,
     ValueAndGrad,
+    accept,
+    evaluate,
     grad_log_density,
     run_chain,
 )
 from vaebm.sampling.langevin import Langevin
+from vaebm.sampling.mala import Mala
+from vaebm.sampling.mixture import Mixture
 from vaebm.sampling.replay import ReplayBuffer, StartPoints, draw_start, empty_buffer, write_back
 
 __all__ = [
+    "Accepted",
+    "Adapted",
+    "Annealed",
     "ChainState",
     "ChainStep",
+    "Jump",
     "Kernel",
     "KernelInfo",
+    "Ladder",
     "Langevin",
     "LogDensity",
+    "Mala",
+    "Mixture",
     "ReplayBuffer",
     "StartPoints",
     "Transition",
     "ValueAndGrad",
+    "accept",
+    "adapt_step_size",
+    "adaptive_ladder",
+    "anneal",
+    "anneal_down",
+    "autocorrelation",
+    "bulk_ess",
     "draw_start",
+    "effective_sample_size",
     "empty_buffer",
+    "evaluate",
     "grad_log_density",
     "run_chain",
+    "split_rhat",
+    "tilted",
+    "uniform_ladder",
     "write_back",
 ]

@@ -22,18 +22,29 @@ class LogDensity(Protocol):
 
 @dataclass(frozen=True)
 class ChainState:
-    """The positions of B chains: noise (B, D)."""
+    """The positions of B chains: noise (B, D), and there, where the last step knows them, log-density and gradient.
+
+    What isn't known is None; the next kernel that needs it evaluates it. A state belongs to one log-density: a chain
+    that goes on under another one starts from ``ChainState(noise)``.
+    """
 
     noise: Tensor
+    log_density: Tensor | None = None
+    grad: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class KernelInfo:
-    """Diagnostics of one step, each (B,): log-density before the step, norm of its gradient, distance moved."""
+    """Diagnostics of one step, each (B,).
+
+    Log-density before the step; norm of its gradient, not a number where the kernel takes none; distance moved; the
+    probability with which the move was accepted, 1 without an accept step.
+    """
 
     log_density: Tensor
     grad_norm: Tensor
     displacement: Tensor
+    acceptance: Tensor
 
 
 class Transition(NamedTuple):
@@ -77,6 +88,52 @@ def grad_log_density(log_density: LogDensity, noise: Tensor) -> ValueAndGrad:
         value = log_density(leaf)
         (grad,) = torch.autograd.grad(value.sum(), leaf)
     return ValueAndGrad(value.detach(), grad)
+
+
+def evaluate(log_density: LogDensity, state: ChainState) -> ValueAndGrad:
+    """Returns log-density and gradient at a state, evaluated unless the state knows them.
+
+    Example:
+        >>> state = ChainState(torch.ones(1, 2), torch.tensor([-1.0]), torch.tensor([[-1.0, -1.0]]))
+        >>> evaluate(lambda noise: noise.sum(1), state).value
+        tensor([-1.])
+    """
+    if state.log_density is None or state.grad is None:
+        return grad_log_density(log_density, state.noise)
+    return ValueAndGrad(state.log_density, state.grad)
+
+
+class Accepted(NamedTuple):
+    """The state after an accept step, and the acceptance probabilities (B,)."""
+
+    state: ChainState
+    probability: Tensor
+
+
+def accept(current: ChainState, proposed: ChainState, log_ratio: Tensor, generator: torch.Generator) -> Accepted:
+    """Takes the proposed state of each chain with the Metropolis–Hastings probability min(1, exp(log_ratio)).
+
+    Arguments:
+        current: Where the chains are, (B, D).
+        proposed: Where they would go; it knows the same fields as ``current``, or fewer.
+        log_ratio: log of target times proposal density, there over here, shape (B,). Not a number: refused.
+        generator: The source of randomness; one uniform number for each chain.
+
+    Returns:
+        The new state, and the acceptance probabilities (B,).
+    """
+    probability = log_ratio.double().clamp(max=0).exp().nan_to_num(0.0)
+    draw = torch.rand(len(log_ratio), generator=generator, device=generator.device, dtype=torch.float64)
+    taken = draw.to(probability.device) < probability
+
+    def choose(there: Tensor | None, here: Tensor | None) -> Tensor | None:
+        if there is None or here is None:
+            return None
+        return torch.where(taken.view(-1, *[1] * (there.ndim - 1)), there, here)
+
+    noise = torch.where(taken[:, None], proposed.noise, current.noise)
+    value = choose(proposed.log_density, current.log_density)
+    return Accepted(ChainState(noise, value, choose(proposed.grad, current.grad)), probability)
 
 
 def run_chain(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
-from vaebm.sampling.kernel import ChainState, KernelInfo, LogDensity, Transition, grad_log_density
+from vaebm.sampling.kernel import ChainState, KernelInfo, LogDensity, Transition, evaluate
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Langevin:
 
     def __call__(self, state: ChainState, log_density: LogDensity, generator: torch.Generator) -> Transition:
         """Moves all chains by one step."""
-        value, grad = grad_log_density(log_density, state.noise)
+        value, grad = evaluate(log_density, state)
         fresh = torch.randn(state.noise.shape, generator=generator, device=generator.device, dtype=state.noise.dtype)
         move = 0.5 * self.step_size * grad + self.step_size**0.5 * fresh.to(state.noise.device)
-        info = KernelInfo(value, grad.norm(dim=1), move.norm(dim=1))
+        info = KernelInfo(value, grad.norm(dim=1), move.norm(dim=1), torch.ones_like(value))
         return Transition(ChainState(state.noise.detach() + move), info)
