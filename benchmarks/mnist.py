@@ -7,8 +7,9 @@
 
 ``run`` and ``bundle`` train what is missing, each by the command that it prints, and measure it by ``vaebm evaluate``;
 they may be stopped and started again. ``bundle`` makes the package's model out of a longer run: weights in half
-precision, calibrated and measured as stored. ``draws`` measures that model again with other draws of samples. Fashion-MNIST is not in the package: PATH may be its file
-``t10k-images-idx3-ubyte.gz``, or an npz of its test images. Results go to ``benchmarks/results``.
+precision, calibrated and measured as stored. ``draws`` measures that model again with other draws of samples.
+Fashion-MNIST is not in the package: PATH may be its file ``t10k-images-idx3-ubyte.gz``, or an npz of its test images.
+Results go to ``benchmarks/results``.
 """
 
 from __future__ import annotations
@@ -45,8 +46,7 @@ BUNDLED_RESULTS = ROOT / "results" / "bundled_mnist.json"
 README = ROOT.parent / "README.md"
 PICTURE = ROOT.parent / "docs" / "images" / "mnist.png"
 BUNDLED = ROOT.parent / "src" / "vaebm" / "checkpoint" / "bundled" / "mnist"
-# Without L2 this kind diverges: see docs/training.md.
-MEAN = ["--images.chain_image", "mean", "--images.loss_image", "mean", "--energy.l2", "0.05"]
+MEAN = ["--config", "benchmarks/mean.yaml"]
 CONVERGED = ["--config", "benchmarks/converged.yaml"]
 BUNDLE = ["--config", "benchmarks/bundled.yaml"]
 RUNS: dict[str, list[str]] = {
@@ -192,7 +192,7 @@ QUALITY = (
 
 
 def _quality(results: dict[str, Any]) -> list[str]:
-    lines = [f"| {' | '.join(QUALITY)} |", "|---" * len(QUALITY) + "|"]
+    lines = [f"| {' | '.join(QUALITY)} |", "|---" * len(QUALITY) + "|", *_floors(results)]
     for kind, title in KINDS.items():
         entries = [entry for name, entry in results.items() if name.startswith(kind) and entry["evaluation"]]
         chosen = [evaluation["quality"] for entry in entries for evaluation in _draws(entry)]
@@ -209,6 +209,22 @@ def _draws(entry: dict[str, Any]) -> list[dict[str, Any]]:
     return [entry["evaluation"], *entry.get("other_draws", [])]
 
 
+def _floors(results: dict[str, Any]) -> list[str]:
+    """Returns a row for each judge: as many training images in the place of samples."""
+    rows = [row for row in _first(results)["quality"] if row["what"] == "floor"]
+    return [
+        f"| training images: the floor | {row['judge']} | {row['frechet']:.2f} | | | | | {1000 * row['kernel']:.2f} | "
+        f"{' | '.join(format(row[key], '.2f') for key in ('precision', 'recall', 'density', 'coverage'))} | "
+        f"{min(row['shares']):.3f}–{max(row['shares']):.3f} |"
+        for row in rows
+    ]
+
+
+def _first(results: dict[str, Any]) -> dict[str, Any]:
+    evaluation: dict[str, Any] = next(e for name, e in results.items() if name.startswith("sampled"))["evaluation"]
+    return evaluation
+
+
 def _cells(rows: list[dict[str, Any]]) -> list[str]:
     def show(what: str, key: str, factor: float = 1, digits: int = 2) -> str:
         return _spread([factor * row[key] for row in rows if row["what"] == what], digits)
@@ -223,20 +239,17 @@ def _cells(rows: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-SHOWN_IN_FULL = ("sampled", "mean", "bundled")
-
-
 def _of_each_kind(results: dict[str, Any], figure: str) -> dict[str, list[list[dict[str, Any]]]]:
-    """Returns the rows of a figure, run by run, for each kind that is shown in full."""
+    """Returns the rows of a figure, run by run, for each kind that was measured."""
     chosen = {
         KINDS[kind]: [
             evaluation[figure]
             for name, entry in results.items()
             if name.startswith(kind)
             for evaluation in _draws(entry)
-            if figure in evaluation
+            if evaluation.get(figure)
         ]
-        for kind in SHOWN_IN_FULL
+        for kind in KINDS
     }
     return {title: runs for title, runs in chosen.items() if runs}
 
@@ -297,24 +310,34 @@ def _time(provenance: dict[str, Any]) -> str:
     return f"{sum(provenance['seconds'].values()) / 60:.1f} minutes ({threads} thread{'s' * (threads > 1)})"
 
 
+def _caption(results: dict[str, Any]) -> str:
+    first = _first(results)
+    hashes = {row["judge"]: row["judge_sha256"][:12] for row in first["quality"]}
+    judges = ", ".join(f"{name} ({digest}…)" for name, digest in hashes.items())
+    times = "; ".join(f"{name} {_time(entry['provenance'])}" for name, entry in results.items())
+    return (
+        f"{first['n']:,} samples of {first['num_steps']} Langevin steps against the 10,000 test images, evaluation "
+        f"seed {first['seed']}. Fréchet distances on features of digit classifiers, mean ± standard deviation over "
+        "seeds, or over draws of samples of one seed. `closed` is the share of the way from the VAE to the floor (as "
+        f"many training images). Judges, with the beginning of the hash of their tensors: {judges}. `digits_apart` "
+        "takes part in no choice; it is not installed with the package (`vaebm evaluate RUN --judges "
+        f"benchmarks/judges`). Wall times, some beside other work: {times}."
+    )
+
+
 def table() -> None:
     """Writes the tables between the markers of README.md."""
-    results = json.loads(RESULTS.read_text())
+    stored = json.loads(RESULTS.read_text())
+    results = {name: stored[name] for name in RUNS if name in stored}
     results["bundled"] = json.loads(BUNDLED_RESULTS.read_text())
-    first = next(entry for name, entry in results.items() if name.startswith("sampled"))
-    count, steps = first["evaluation"]["n"], first["evaluation"]["num_steps"]
-    times = "; ".join(f"{name} {_time(entry['provenance'])}" for name, entry in results.items())
     text = [
-        f"{count:,} samples of {steps} Langevin steps against the 10,000 test images. Fréchet distances on features of "
-        "digit classifiers, mean ± standard deviation over seeds, or over draws of samples where there is one seed. `closed` is the share of the way from the VAE to the "
-        "floor (as many training images). `digits_apart` takes part in no choice; it is not installed with the package "
-        f"(`vaebm evaluate RUN --judges benchmarks/judges`). Wall times, some beside other work: {times}.",
+        _caption(results),
         "", *_quality(results),
         "", "The ELBO of the selection split, in nats, after a share of the VAE's iterations:", "", *_elbos(results),
         "", "The Fréchet distance after so many Langevin steps:", "", *_steps(results),
-        "", "Outliers: AUROC with MNIST's test images as normal, and the widest bootstrap interval of a run:",
-        "", *_outliers(results),
-        "", "p-values: the test images, in percent, that would be flagged:", "", *_p_values(results), "",
+        "", "Outliers: AUROC with MNIST's 10,000 test images as normal and as many outliers, and the widest 95 % "
+        "interval of a run (200 bootstrap resamples):", "", *_outliers(results),
+        "", "p-values: the test images, in percent of 10,000, that would be flagged:", "", *_p_values(results), "",
         "Made by `python benchmarks/mnist.py run`, `bundle` (both with `--outliers \"fashion mnist=fashion.npz\"`), "
         "`draws` and `table` from [mnist.json](benchmarks/results/mnist.json) and "
         "[bundled_mnist.json](benchmarks/results/bundled_mnist.json).",

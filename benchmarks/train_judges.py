@@ -79,11 +79,11 @@ def train(name: str) -> dict[str, Any]:
     """Trains one judge, writes its folder and returns its row of the results."""
     folder, seed, arguments = JUDGES[name]
     started = time.monotonic()
-    small = name == "digits8_plain"
-    splits = load_splits("digits" if small else "mnist")
+    data = "digits" if name == "digits8_plain" else "mnist"
+    splits = load_splits(data)
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    num_epochs = NUM_EPOCHS * (10 if small else 1)
+    num_epochs = NUM_EPOCHS * (10 if data == "digits" else 1)
     config = {"image_shape": list(splits.training.shape), "num_classes": 10, "dropout": 0.3, **arguments}
     classifier = Classifier(**config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, labels = to_float(splits.training.images), torch.from_numpy(splits.training.labels)
@@ -113,7 +113,8 @@ def train(name: str) -> dict[str, Any]:
         f"# {name}\n\nDigit classifier of `benchmarks/train_judges.py` (seed {seed}); test accuracy {test:.4f}. "
         "Feature extractor of the Fréchet figures.\n"
     )
-    save_model_folder(folder / name, StoredModel({"kind": "classifier", "classifier": config}, tensors, None, card))
+    stored = StoredModel({"kind": "classifier", "classifier": config, "data": data}, tensors, None, card)
+    save_model_folder(folder / name, stored)
     return {
         "name": name,
         "seed": seed,

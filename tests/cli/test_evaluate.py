@@ -46,7 +46,7 @@ def test_fewer_samples_and_further_outliers(finished: FinishedRun, cli: Cli) -> 
     assert figures["n"] == 50
     assert {row["n"] for row in figures["quality"]} == {50}
     rows = [row for row in figures["outliers"] if row["set"] == "bright"]
-    assert [row["n_outlier"] for row in rows] == [30, 30, 30]
+    assert [row["num_outliers"] for row in rows] == [30, 30, 30]
     assert next(row for row in rows if row["score"] == "elbo")["auroc"]["value"] > 0.99
     assert "\nbright " in outcome.output
 

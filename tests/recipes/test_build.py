@@ -69,7 +69,7 @@ def test_a_loaded_model_is_frozen_and_in_evaluation_mode(folder: Path) -> None:
 
 
 def test_what_lies_beside_a_model_comes_back(tmp_path: Path) -> None:
-    calibration = {"outlier_scores": [1.5, 2.5], "seed": 3}
+    calibration = {"score": "joint", "outlier_scores": [1.5, 2.5], "seed": 3, "num_posterior_samples": 1}
     save(small(), tmp_path / "model", calibration=calibration, card="# A card", details={"source": "toy"})
     loaded = read_model(tmp_path / "model")
     assert loaded.calibration == calibration

@@ -30,7 +30,7 @@ def evaluation() -> Evaluation:
         ]
     area = {"energy": (0.505, 0.49, 0.52), "elbo": (1.0, 1.0, 1.0), "joint": (0.998, 0.997, 0.999)}
     outliers = [
-        {"set": name, "score": score, "auroc": {"value": value, "low": low, "high": high}, "n_outlier": 400}
+        {"set": name, "score": score, "auroc": {"value": value, "low": low, "high": high}, "num_outliers": 400}
         for name in ("uniform noise", "grey") for score, (value, low, high) in area.items()
     ]  # fmt: skip
     return {  # type: ignore[typeddict-item]

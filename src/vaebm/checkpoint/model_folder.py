@@ -76,7 +76,7 @@ def save_model_folder(folder: str | Path, stored: StoredModel) -> Path:
         ...     load_model_folder(folder).config
         {'width': 8}
     """
-    target = Path(folder).expanduser().resolve()
+    target = Path(os.path.expanduser(folder)).resolve()
     contents = _encode(stored)
     staging = temporary_sibling(target)
     try:
@@ -133,7 +133,7 @@ def find_model_folder(folder: str | Path) -> Path | None:
     Raises:
         CheckpointError: the path cannot be looked at.
     """
-    path = Path(folder).expanduser()
+    path = Path(os.path.expanduser(folder))
     try:
         place = path if path.exists() else previous_folder(path)
         return place if (place / MANIFEST).is_file() else None

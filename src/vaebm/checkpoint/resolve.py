@@ -7,6 +7,7 @@ Face hub ("owner/name"). Nothing is loaded here and, except for the hub, nothing
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def resolve_model(name: str | Path, bundled: Path = BUNDLED) -> Path:
     text = str(name)
     if text in bundled_models(bundled):
         return bundled / text
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     found = find_model_folder(path) or find_model_folder(RunFolder(path).model)
     if found is not None:
         return found

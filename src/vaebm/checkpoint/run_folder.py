@@ -50,7 +50,7 @@ class RunFolder:
     path: Path
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", Path(self.path).expanduser())
+        object.__setattr__(self, "path", Path(os.path.expanduser(self.path)))
 
     @property
     def config(self) -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vaebm.cli.parsing import Parser, UsageError, check_folder_of, check_suffix_of, positive, seed
+from vaebm.cli.parsing import Parser, UsageError, check_folder_of, check_suffix_of, positive, seed, steps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from vaebm.data import Splits
     from vaebm.evaluation import Judge
     from vaebm.recipes import Config
+    from vaebm.recipes.config import EvaluationConfig
 
 
 def _parser() -> Parser:
@@ -24,7 +26,16 @@ def _parser() -> Parser:
         "-n", "--num-samples", type=positive, metavar="N", help="number of samples (default: as in training)"
     )
     parser.add_argument(
-        "--seed", type=seed, metavar="N", help="seed of chains and of all else that is drawn (default: as in training)"
+        "--seed",
+        type=seed,
+        metavar="N",
+        help="seed of chains, floors, outliers and resamples (default: as in training); scores keep their noise",
+    )
+    parser.add_argument(
+        "--steps",
+        type=steps,
+        metavar="K,K,…",
+        help="numbers of Langevin steps at which the distance is measured (default: as in training)",
     )
     parser.add_argument(
         "--outliers",
@@ -50,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
         check_folder_of(options.output)
         check_suffix_of(options.output, ".json")
     from vaebm.checkpoint import CheckpointError, write_json
-    from vaebm.cli.evaluation import Against, calibrate, evaluate_model
+    from vaebm.cli.evaluation import Against, calibrate, evaluate_model, warn_of_judges
     from vaebm.cli.progress import Console
     from vaebm.distributed import make_engine
     from vaebm.recipes import Config, from_dict, read_model
@@ -60,11 +71,7 @@ def run(arguments: Sequence[str]) -> int:
     if "config" not in loaded.details:
         raise CheckpointError(f"{loaded.folder} doesn't say what it was trained on: evaluate a model of `vaebm train`")
     config: Config = from_dict(Config, loaded.details["config"])
-    settings = config.evaluation
-    if options.num_samples:
-        settings = replace(settings, num_samples=options.num_samples)
-    if options.seed is not None:
-        settings = replace(settings, seed=options.seed)
+    settings = _settings(config, options)
     extra = _outliers(options.outliers, loaded.model.image_shape)
     splits = _splits(config)
     judges = _judges(options.judges, splits.training.shape)
@@ -78,6 +85,7 @@ def run(arguments: Sequence[str]) -> int:
         console.tell(
             "the energy is one on the decoder's mean: the joint score is a heuristic, not a bound on a density"
         )
+    warn_of_judges(judges, config.data.source, console.tell)
     with console.busy("measuring"):
         evaluation = evaluate_model(loaded.model, against, calibration, sampling, settings, engine, console.tell)
     evaluation["trained_steps"] = config.energy.num_steps
@@ -86,6 +94,14 @@ def run(arguments: Sequence[str]) -> int:
         write_json(options.output, evaluation)
     console.tell(evaluation_text(evaluation))
     return 0
+
+
+def _settings(config: Config, options: Namespace) -> EvaluationConfig:
+    """Returns how much is measured: as in training, but for what the command line says."""
+    told = {"num_samples": options.num_samples, "seed": options.seed, "steps_curve": options.steps}
+    changed = {name: value for name, value in told.items() if value is not None}
+    # The whole configuration checks the ranges.
+    return replace(config, evaluation=replace(config.evaluation, **changed)).evaluation
 
 
 def _splits(config: Config) -> Splits:

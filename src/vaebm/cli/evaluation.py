@@ -61,6 +61,13 @@ class Against:
     outliers: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+def warn_of_judges(judges: Sequence[Judge], data: str, tell: Callable[[str], None]) -> None:
+    """Tells of judges that were trained on another data set than the one at hand."""
+    foreign = sorted({judge.data for judge in judges if judge.data not in ("", data)})
+    if foreign:
+        tell(f"the judges are classifiers of {', '.join(foreign)}: their distances say little about images of {data}")
+
+
 def record_chain(
     model: VAEBM, num_images: int, num_steps: int, step_size: float, generator: torch.Generator, every: int = 1
 ) -> ChainRecord:
@@ -120,6 +127,8 @@ def evaluate_model(
         The figures.
     """
     count = min(settings.num_samples, len(against.splits.training))
+    if count < settings.num_samples:
+        tell(f"{count} samples instead of {settings.num_samples}: there are no more training images for the floor")
     result = Evaluation(n=count, seed=settings.seed, num_steps=sampling.num_steps)
     if against.judges and min(count, len(against.splits.test)) < FEWEST_JUDGED:
         tell(f"fewer than {FEWEST_JUDGED} test images: the quality of samples is not measured")
@@ -140,7 +149,7 @@ def evaluate_model(
     tell("scoring outliers")
     normal = scores_of(model, to_float(against.splits.test.images), calibration)
     result["outliers"] = _rank(model, against, normal, calibration, settings.seed)
-    result["p_values"] = _p_value_rows(p_values_of(normal, calibration))
+    result["p_values"] = _p_value_rows(p_values_of(normal, calibration), calibration)
     return result
 
 
@@ -266,8 +275,8 @@ def _rank(
             auroc=_interval(row.ranking.auroc),
             aupr=_interval(row.ranking.aupr),
             fpr95=_interval(row.ranking.fpr95),
-            n_normal=row.ranking.num_normal,
-            n_outlier=row.ranking.num_outlier,
+            num_normal=row.ranking.num_normal,
+            num_outliers=row.ranking.num_outlier,
             seed=row.seed,
         )
         for row in rank_scores(_named(normal), scores, generator=generator)
@@ -284,6 +293,9 @@ def _interval(interval: Interval) -> IntervalFigure:
     return IntervalFigure(value=interval.value, low=interval.low, high=interval.high)
 
 
-def _p_value_rows(p_values: Tensor) -> list[PValueRow]:
-    rates = false_positive_rates(p_values, LEVELS)
-    return [PValueRow(level=level, measured=rate, n=len(p_values)) for level, rate in rates.items()]
+def _p_value_rows(p_values: Tensor, calibration: Mapping[str, Any]) -> list[PValueRow]:
+    score, seed = calibration["score"], calibration["seed"]
+    return [
+        PValueRow(level=level, measured=rate, n=len(p_values), score=score, seed=seed)
+        for level, rate in false_positive_rates(p_values, LEVELS).items()
+    ]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from vaebm.applications import snapshots, start_noise
-from vaebm.checkpoint import RunFolder, find_model_folder, read_json, write_bytes, write_json
+from vaebm.checkpoint import CheckpointError, RunFolder, find_model_folder, read_json, write_bytes, write_json
 from vaebm.cli.card import training_summary, write_card
 from vaebm.cli.evaluation import Against, calibrate, evaluate_model, record_chain
 from vaebm.cli.running import Run, save_checkpoint
@@ -61,7 +61,7 @@ def _note_times(run: Run) -> None:
 
 def _evaluation(run: Run, calibration: Mapping[str, Any]) -> Evaluation:
     if run.folder.evaluation.exists():
-        return cast(Evaluation, read_json(run.folder.evaluation))
+        return _stored_evaluation(run.folder)
     config = run.config
     against = Against(run.splits, run.judges)
     evaluation = evaluate_model(
@@ -71,6 +71,13 @@ def _evaluation(run: Run, calibration: Mapping[str, Any]) -> Evaluation:
     evaluation["data"], evaluation["precision"] = config.data.source, run.engine.precision
     write_json(run.folder.evaluation, evaluation)
     return evaluation
+
+
+def _stored_evaluation(folder: RunFolder) -> Evaluation:
+    stored = read_json(folder.evaluation)
+    if not isinstance(stored, dict) or not {"n", "seed", "num_steps", "outliers", "p_values"} <= stored.keys():
+        raise CheckpointError(f"{folder.evaluation} is damaged: remove it, and resume to measure anew")
+    return cast(Evaluation, stored)
 
 
 def _save(run: Run, calibration: dict[str, Any], evaluation: Evaluation) -> None:

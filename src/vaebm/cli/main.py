@@ -34,6 +34,22 @@ def _user_errors() -> tuple[type[Exception], ...]:
     return (UsageError, DataError, CheckpointError, ConfigError, EngineError)
 
 
+MEMORY = ("can't allocate memory", "Storage size calculation overflowed", "not enough memory", "out of memory")
+
+
+def _explain(error: Exception) -> str | None:
+    """Returns what to tell the user of an error, or None if it is one of this program."""
+    if isinstance(error, _user_errors()):
+        return str(error)
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in MEMORY)
+    ):
+        return "the memory of this machine is not enough for that: choose fewer images or smaller settings"
+    if isinstance(error, OSError) and error.filename is not None and not isinstance(error, BrokenPipeError):
+        return f"can't use {error.filename} ({error.strerror}): check the path"
+    return None
+
+
 def run(arguments: Sequence[str]) -> int:
     """Runs one command.
 
@@ -54,9 +70,10 @@ def run(arguments: Sequence[str]) -> int:
         # argparse leaves so when it has shown its help.
         return 0 if leaving.code is None else int(leaving.code)
     except Exception as error:
-        if isinstance(error, BrokenPipeError) or not isinstance(error, _user_errors()):
+        explained = _explain(error)
+        if explained is None:
             raise
-        message = str(error)
+        message = explained
     print(f"vaebm: {' '.join(message.split())}", file=sys.stderr)
     return 2
 

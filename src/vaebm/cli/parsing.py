@@ -95,6 +95,14 @@ def seed(text: str) -> int:
     return _whole(text, 0, LARGEST_SEED)
 
 
+def steps(text: str) -> tuple[int, ...]:
+    """Parses ascending whole numbers between commas."""
+    numbers = tuple(natural(word.strip()) for word in text.split(","))
+    if list(numbers) != sorted(set(numbers)):
+        raise argparse.ArgumentTypeError(f"{text!r} does not ascend: expected numbers such as 0,30,60")
+    return numbers
+
+
 def _whole(text: str, lowest: int, highest: int | None) -> int:
     if not re.fullmatch("[0-9]+", text) or int(text) < lowest or (highest is not None and int(text) > highest):
         expected = f"of at least {lowest}" if highest is None else f"from {lowest} to {highest}"

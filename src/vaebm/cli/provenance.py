@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import json
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import torch
 
@@ -52,15 +55,51 @@ def _now() -> str:
 
 
 def _commit() -> str | None:
-    """Returns the commit of the source tree this runs from, with -dirty where files differ; None outside a checkout."""
+    """Returns the commit of the source tree this runs from, or was installed from; None if there is none.
+
+    It ends with -dirty where files of the tree differ from the commit, or the installed ones from the tree.
+    """
+    here = Path(__file__).parent
     # An installed package may lie in somebody else's checkout, which says nothing about it.
-    if _git("ls-files", Path(__file__).name) is None:
-        return None
-    return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    if _git(here, "ls-files", Path(__file__).name) is not None:
+        return _describe(here)
+    told = _direct_url()
+    if "vcs_info" in told:
+        return str(told["vcs_info"].get("commit_id") or "") or None
+    tree = Path(url2pathname(urlsplit(told.get("url", "")).path))
+    commit = _describe(tree) if "dir_info" in told and (tree / "src" / "vaebm").is_dir() else None
+    if commit is None or commit.endswith("-dirty") or _is_same(here.parent, tree / "src" / "vaebm"):
+        return commit
+    return f"{commit}-dirty"
 
 
-def _git(*arguments: str) -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+def _direct_url() -> dict[str, Any]:
+    """Returns where pip installed the package from, by its own record."""
+    try:
+        told = json.loads(distribution("vaebm").read_text("direct_url.json") or "{}")
+    except (PackageNotFoundError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _is_same(installed: Path, tree: Path) -> bool:
+    """Whether two trees hold the same Python files."""
+
+    def read(folder: Path) -> dict[str, bytes]:
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.py")}
+
+    try:
+        return read(installed) == read(tree)
+    except OSError:
+        return False
+
+
+def _describe(tree: Path) -> str | None:
+    return _git(tree, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(folder), *arguments]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

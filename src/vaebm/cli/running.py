@@ -112,7 +112,7 @@ def restore(run: Run) -> None:
         rows = run.folder.read_metrics()
         # What the first checkpoint's iteration records, it records before that checkpoint.
         first = run.config.checkpoint_every
-        if any(row["stage"] not in ("vae", "vae_selection") or row["iteration"] > first for row in rows):
+        if any(row.get("stage") not in ("vae", "vae_selection") or row.get("iteration", 0) > first for row in rows):
             raise CheckpointError(
                 f"{run.folder.path} has no checkpoint, though the run has come further than the first one: "
                 "restore it from a copy, or start a new run"

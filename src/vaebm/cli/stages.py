@@ -173,7 +173,9 @@ def _candidates(run: Run) -> Callable[[Any], None]:
             averaged.energy.load_state_dict(state.average)
         if judge is not None and is_candidate:
             figure = judge(averaged)
-            run.record({"stage": "selection", "iteration": iteration, "frechet": figure})
+            first, count = run.judges[0], run.config.selection.num_samples
+            told = {"judge": first.name, "judge_sha256": first.sha256, "n": count, "seed": run.config.seed}
+            run.record({"stage": "selection", "iteration": iteration, "frechet": figure, **told})
             run.console.tell(f"selection split, iteration {iteration}: Fréchet distance {figure:.2f}")
             if figure < run.best.get("frechet", float("inf")):
                 energy = {name: value.clone() for name, value in state.average.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 import yaml
 
 from vaebm.checkpoint import RunFolder
+from vaebm.cli.evaluation import warn_of_judges
 from vaebm.cli.finish import finish, is_finished
 from vaebm.cli.options import option_parser
 from vaebm.cli.parsing import UsageError, nearest
@@ -110,7 +112,7 @@ def _from_file(path: Path, values: Mapping[str, Any]) -> Config:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
+        values = yaml.safe_load(Path(os.path.expanduser(path)).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"can't read {path} ({error.strerror}): expected a YAML file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -204,6 +206,7 @@ def _introduce(run: Run) -> None:
     run.console.tell(f"run folder {run.folder.path}, {engine.device}, {engine.precision}, {threads} threads{processes}")
     if not run.judges:
         run.console.tell("no classifier at hand takes such images: the quality of samples is not measured")
+    warn_of_judges(run.judges, run.config.data.source, run.console.tell)
     smallest = 1 / (len(run.splits.calibration) + 1)
     if smallest > LARGEST_USUAL_RATE:
         count = f"{len(run.splits.calibration)} calibration images"

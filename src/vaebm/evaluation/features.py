@@ -46,13 +46,15 @@ class Judge:
 
     Arguments:
         name: What reports call it.
-        sha256: The hash of its weights file, in hex.
+        sha256: The hash of its tensors, in hex (``vaebm.checkpoint.tensors_sha256``).
         classifier: The network, in evaluation mode. Its `head`, if it has one, maps features to logits.
+        data: The data set that it was trained on; empty if that isn't known.
     """
 
     name: str
     sha256: str
     classifier: FeatureNetwork
+    data: str = ""
 
 
 @dataclass(frozen=True, eq=False)

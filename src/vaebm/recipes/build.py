@@ -130,6 +130,7 @@ def read_model(name: str | Path) -> LoadedModel:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{folder}/config.json describes no model ({reason}): was vaebm newer there?") from error
+    _check_stored(stored, folder)
     _fill(model, stored.tensors, folder)
     model.requires_grad_(False)
     return LoadedModel(model.eval(), stored.calibration, stored.card, folder, stored.config.get("details", {}))
@@ -162,8 +163,21 @@ def load_judges(image_shape: Sequence[int], folder: Path | None = None) -> list[
                 f"{path}/config.json describes no classifier ({reason}): was vaebm newer there?"
             ) from error
         _fill(classifier, stored.tensors, path)
-        judges.append(Judge(path.name, tensors_sha256(stored.tensors), classifier.requires_grad_(False).eval()))
+        network = classifier.requires_grad_(False).eval()
+        judges.append(Judge(path.name, tensors_sha256(stored.tensors), network, str(stored.config.get("data", ""))))
     return judges
+
+
+def _check_stored(stored: StoredModel, folder: Path) -> None:
+    sampling, calibration = stored.config["sampling"], stored.calibration
+    known = {"num_steps": int, "step_size": float}
+    if any(name not in known or not isinstance(value, known[name]) for name, value in sampling.items()):
+        raise CheckpointError(f"{folder}/config.json has a wrong 'sampling': expected num_steps and step_size, numbers")
+    if calibration is None:
+        return
+    expected = {"score": str, "seed": int, "num_posterior_samples": int, "outlier_scores": list}
+    if any(not isinstance(calibration.get(name), kind) for name, kind in expected.items()):
+        raise CheckpointError(f"{folder}/calibration.json is damaged: expected {', '.join(expected)}")
 
 
 def _entry(network: Any) -> dict[str, Any]:

@@ -190,8 +190,11 @@ _POSITIVE = {
 _SHARES = {"selection.after", "vae.kl_warmup", "energy.replay_probability", "energy.replay_rise"}
 _BELOW_ONE = {"vae.ema_decay", "energy.ema_decay", "energy.betas"}
 _LEAST = {"evaluation.num_samples": 10, "selection.num_samples": 10}
-_SEEDS = {"seed", "data.split_seed", "evaluation.seed"}
-_LARGEST_SEED = 2**32 - 1
+_LARGEST_SEED, _LARGEST_BATCH = 2**32 - 1, 2**20
+_MOST = {
+    **dict.fromkeys(("seed", "data.split_seed", "evaluation.seed"), _LARGEST_SEED),
+    **dict.fromkeys(("vae.batch_size", "energy.batch_size"), _LARGEST_BATCH),
+}
 _NOT_EMPTY = {"vae_network.latent_groups", "vae_network.widths", "energy_network.widths"}
 _CHOICES: dict[str, tuple[str, ...]] = {
     "vae_network.body": BODIES,
@@ -229,8 +232,8 @@ def _check_leaf(path: str, value: Any) -> None:
             raise ConfigError(f"{path} is {number}: expected a number from 0 to below 1")
         if 0 < number < _LEAST.get(path, 0):
             raise ConfigError(f"{path} is {number}: expected a number of at least {_LEAST[path]}")
-        if path in _SEEDS and number > _LARGEST_SEED:
-            raise ConfigError(f"{path} is {number}: expected a number up to {_LARGEST_SEED}")
+        if number > _MOST.get(path, math.inf):
+            raise ConfigError(f"{path} is {number}: expected a number up to {_MOST[path]}")
     if path in _NOT_EMPTY and not value:
         raise ConfigError(f"{path} is empty: expected one number or more")
     if path == "energy_network.stem_kernel_size" and value % 2 == 0:

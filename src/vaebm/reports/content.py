@@ -65,17 +65,19 @@ class OutlierRow(TypedDict, total=False):
     auroc: IntervalFigure
     aupr: IntervalFigure
     fpr95: IntervalFigure
-    n_normal: int
-    n_outlier: int
+    num_normal: int
+    num_outliers: int
     seed: int
 
 
 class PValueRow(TypedDict, total=False):
-    """The share of n normal images whose p-value is at most `level`."""
+    """The share of n normal images whose p-value, of a score and with the seed of its noise, is at most `level`."""
 
     level: float
     measured: float
     n: int
+    score: str
+    seed: int
 
 
 class Evaluation(TypedDict, total=False):

@@ -79,13 +79,13 @@ def outlier_table(evaluation: Evaluation, figure: Literal["auroc", "aupr", "fpr9
     rows: dict[str, dict[str, Any]] = {}
     for entry in entries:
         name = entry.get("set", "")
-        row = rows.setdefault(name, {"set": name, "n_outlier": entry.get("n_outlier")})
+        row = rows.setdefault(name, {"set": name, "num_outliers": entry.get("num_outliers")})
         row[f"score {entry.get('score', '')}"] = entry.get(figure)
     shown = [Column(f"score {score}", score_name(score), "interval") for score in scores]
     columns = [Column("set", "outliers"), *shown]
     name = {"auroc": "AUROC (1 is best, 0.5 is chance)", "aupr": "AUPR (1 is best)"}.get(figure, "FPR95 (0 is best)")
     caption = f"{name}, with bootstrap intervals"
-    return Table(caption, [*columns, Column("n_outlier", "n", "count")], list(rows.values()))
+    return Table(caption, [*columns, Column("num_outliers", "n", "count")], list(rows.values()))
 
 
 def p_value_table(evaluation: Evaluation) -> Table:

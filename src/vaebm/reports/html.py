@@ -52,22 +52,32 @@ def _measured_section(content: ReportContent) -> str:
         entries += [
             ("Samples", f"{known}. {image_fields_sentence(content.config)} Every set of images is rounded to 8 bits "
              "before a judge sees it."),
-            ("Judges, with the SHA-256 of their weights", "<br>".join(_judges(evaluation))),
+            ("Judges, with the SHA-256 of their tensors", "<br>".join(_judges(evaluation))),
             ("Fréchet distance", "|m₁ − m₂|² + tr(C₁ + C₂ − 2(C₁C₂)<sup>½</sup>) of the means and covariances of a "
              "judge’s features. It depends on the judge and on the number of images: compare it only within a judge, "
              "with its floor, and not with published Inception FIDs."),
-            ("Closed", "(VAE − VAEBM) / (VAE − floor), of Fréchet distances; ± is a standard deviation over seeds."),
+            ("Closed", "(VAE − VAEBM) / (VAE − floor), of Fréchet distances."),
             ("Kernel distance", "The unbiased squared MMD with the kernel (x·y/F + 1)³, mean ± deviation over subsets; "
              "it can be slightly negative."),
+            ("Class shares", "The shares of a judge’s most probable class among the samples."),
             ("Precision, recall, density, coverage", "Shares and counts of images within the balls that reach the "
              "k-th nearest neighbour in feature space (arXiv 1904.06991 and 2002.09797)."),
         ]  # fmt: skip
     if evaluation.get("outliers"):
-        entries.append(("Outlier figures", "Outliers are the positive class: FPR95 is the share of test images that is "
-                        "flagged when 95 % of the outliers are. Intervals are the 2.5 and 97.5 % percentiles of a "
-                        "bootstrap; a width of zero is the limit of that method, not certainty."))  # fmt: skip
+        row = evaluation["outliers"][0]
+        counts = f"{row.get('num_normal', 0):,} normal images, {row.get('num_outliers', 0):,} of a set of outliers"
+        entries.append(("Outlier figures", f"{counts}, seed {row.get('seed', 'not recorded')}. Outliers are the "
+                        "positive class: FPR95 is the share of test images that is flagged when 95 % of the outliers "
+                        "are. Intervals are the 2.5 and 97.5 % percentiles of 200 bootstrap resamples; a width of zero "
+                        "is the limit of that method, not certainty."))  # fmt: skip
     if evaluation.get("p_values"):
         entries.append(("p-values", "(1 + #{calibration scores ≥ s}) / (n + 1), split-conformal."))
+    if content.metrics:
+        entries.append(("Curves", "Means over single batches of training. The held-out ELBO is that of the selection "
+                        "split, with one posterior sample an image."))  # fmt: skip
+    if content.nearest:
+        entries.append(("Nearest training images", f"{content.nearest.measure}, to every training image, "
+                        "and in the same way from unseen test images."))  # fmt: skip
     return f"<dl>{''.join(f'<dt>{name}</dt><dd>{text}</dd>' for name, text in entries)}</dl>" if entries else ""
 
 

@@ -123,7 +123,7 @@ def _scores(evaluation: Evaluation) -> str:
     digests = {row.get("judge", ""): row.get("judge_sha256", "") for row in evaluation.get("quality", [])}
     judges = [{"judge": judge, "sha256": f"`{digest}`"} for judge, digest in digests.items() if digest]
     if judges:
-        columns = (Column("judge", "judge"), Column("sha256", "SHA-256 of its weights"))
+        columns = (Column("judge", "judge"), Column("sha256", "SHA-256 of its tensors"))
         parts.append(markdown_table(Table("", columns, judges)))
     return "\n\n".join(part for part in parts if part)
 

@@ -271,8 +271,8 @@ def limits(config: Mapping[str, Any]) -> list[str]:
         "The chains are short: they improve samples, but they are not known to have reached the distribution of the "
         "model. Much longer chains may look worse.",
         "Image quality does not reach that of diffusion models; what the model adds is an energy for each image.",
-        "A judge is a classifier of this data set: what it does not look at, it does not measure. Distances between "
-        "pixels find copies, not copies that are shifted or redrawn.",
+        "A judge is a classifier, the bundled ones of digits: what it does not look at, it does not measure. Distances "
+        "between pixels find copies, not copies that are shifted or redrawn.",
     ]
     if find_value(config, "chain_image") == "mean":
         sentences.append(
