@@ -1,10 +1,19 @@
-"""What a trained model is worth: quality of its samples, and how well its scores find outliers.
+"""What a trained model is worth: quality of samples, how well scores find outliers, how large the normaliser is.
 
 Evaluation gets tensors of images, callables and judges, never paths; every result carries the judge with its hash, the
 number of images and the seed.
 """
 
 from vaebm.evaluation.features import FeatureNetwork, Judge, JudgedImages, extract
+from vaebm.evaluation.likelihood import (
+    Normalizer,
+    annealed_weights,
+    importance_weights,
+    log_likelihood,
+    reverse_estimate,
+    summarize_weights,
+    tilt_of,
+)
 from vaebm.evaluation.outliers import RankedScore, ScoreFunction, measure_outliers, rank_scores, score_images
 from vaebm.evaluation.sample_quality import (
     ClassQuality,
@@ -25,18 +34,25 @@ __all__ = [
     "Floors",
     "Judge",
     "JudgedImages",
+    "Normalizer",
     "RankedScore",
     "Reference",
     "SampleQuality",
     "ScoreFunction",
+    "annealed_weights",
     "extract",
     "fraction_closed",
     "frechet_to_reference",
+    "importance_weights",
+    "log_likelihood",
     "make_reference",
     "measure_against",
     "measure_floors",
     "measure_outliers",
     "measure_samples",
     "rank_scores",
+    "reverse_estimate",
     "score_images",
+    "summarize_weights",
+    "tilt_of",
 ]
