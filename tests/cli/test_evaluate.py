@@ -64,6 +64,13 @@ def test_another_seed_draws_other_chains_and_scores_alike(finished: FinishedRun,
     assert_user_error(cli("evaluate", finished.folder, "--seed", -1), "--seed")
 
 
+def test_other_numbers_of_steps(finished: FinishedRun, cli: Cli) -> None:
+    assert cli("evaluate", finished.folder, "-n", 50, "--steps", "0,3,12", "--output", "steps.json").code == 0
+    curve = read("steps.json")["steps_curve"]
+    # Those of the samples' rows are always among them.
+    assert [row["num_steps"] for row in curve] == [0, 3, 10, 12]
+
+
 def test_judges_can_be_exchanged(finished: FinishedRun, cli: Cli) -> None:
     shutil.copytree(next(path for path in model_folders() if path.name == "digits8_plain"), "judges/mine")
     assert cli("evaluate", finished.folder, "-n", 50, "--judges", "judges", "--output", "mine.json").code == 0

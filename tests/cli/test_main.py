@@ -82,6 +82,13 @@ def test_a_closed_pipe_is_no_traceback() -> None:
         ("score here images.npz --false-positive-rate 1.5", ["'1.5' is not a number between 0 and 1"]),
         ("score here images.npz", ["no model 'here'"]),
         ("evaluate here --precision fp64", ["fp64"]),
+        ("evaluate here --seed -1", ["--seed", "from 0 to 4294967295"]),
+        ("evaluate here --steps 0,30,10", ["'0,30,10' does not ascend"]),
+        ("evaluate here --steps 0,x", ["'x' is not a whole number"]),
+        ("sample ~nobody-by-this-name/run", ["no model '~nobody-by-this-name/run'"]),
+        (f"sample {'x' * 300} --output a.png", ["File name too long"]),
+        (f"sample x --output {'x' * 300}.png", ["File name too long"]),
+        ("sample mnist -n 100000000000000 --num-steps 0", ["memory of this machine is not enough"]),
         ("evaluate here", ["no model 'here'"]),
     ],
 )

@@ -239,6 +239,24 @@ def test_damaged_runs_are_named_in_one_line(finished: FinishedRun, cli: Cli, nam
         assert_user_error(outcome, path.name)
 
 
+@pytest.mark.parametrize("text", ["[]", "{}"])
+def test_an_evaluation_without_figures_is_not_taken_for_one(finished: FinishedRun, cli: Cli, text: str) -> None:
+    folder = copy_of(finished)
+    (folder / "report.html").unlink()
+    (folder / "evaluation.json").write_text(text)
+    assert_user_error(cli("train", "--resume", folder), "evaluation.json is damaged: remove it")
+
+
+def test_other_images_are_told_that_the_judges_are_of_digits(cli: Cli) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 1, 8, 8), dtype=np.uint8)
+    np.savez("noise.npz", images=pixels)
+    outcome = cli(
+        "train", "digits", "--data.source", "noise.npz", *tiny(vae__num_iterations="2", energy__num_iterations="2")
+    )
+    assert outcome.code == 0
+    assert outcome.output.count("the judges are classifiers of digits: their distances say little about") == 1
+
+
 def test_a_run_goes_on_with_all_of_its_configuration_or_not_at_all(finished: FinishedRun, cli: Cli) -> None:
     folder = copy_of(finished)
     (folder / "report.html").unlink()
