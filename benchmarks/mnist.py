@@ -325,8 +325,8 @@ def _caption(results: dict[str, Any]) -> str:
     )
 
 
-def table() -> None:
-    """Writes the tables between the markers of README.md."""
+def table(readme: Path) -> None:
+    """Writes the tables between the markers of the README."""
     stored = json.loads(RESULTS.read_text())
     results = {name: stored[name] for name in RUNS if name in stored}
     results["bundled"] = json.loads(BUNDLED_RESULTS.read_text())
@@ -342,10 +342,9 @@ def table() -> None:
         "`draws` and `table` from [mnist.json](benchmarks/results/mnist.json) and "
         "[bundled_mnist.json](benchmarks/results/bundled_mnist.json).",
     ]  # fmt: skip
-    readme = README.read_text()
-    before, rest = readme.split(START)
+    before, rest = readme.read_text().split(START)
     _, after = rest.split(END)
-    README.write_text(f"{before}{START}\n" + "\n".join(text) + f"\n{END}{after}")
+    readme.write_text(f"{before}{START}\n" + "\n".join(text) + f"\n{END}{after}")
 
 
 def main() -> None:
@@ -354,6 +353,7 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "bundle", "draws", "table"))
     parser.add_argument("--runs", type=Path, default=Path("runs/mnist"), help="where run folders lie")
     parser.add_argument("--outliers", action="append", default=[], metavar="NAME=PATH", help="further outlier sets")
+    parser.add_argument("--readme", type=Path, default=README, help="where the tables go")
     parser.add_argument("--only", action="append", default=[], choices=list(RUNS), help="only these runs")
     options = parser.parse_args()
     if options.what == "run":
@@ -363,7 +363,7 @@ def main() -> None:
     elif options.what == "draws":
         draws(options.runs / "bundled")
     else:
-        table()
+        table(options.readme)
 
 
 if __name__ == "__main__":
