@@ -12,12 +12,15 @@ from vaebm.data.idx import read_idx
 from vaebm.data.images import ImageSet, to_float, to_uint8
 from vaebm.data.sources import DATA_SETS, load_images, load_splits
 from vaebm.data.splits import Splits, make_splits
+from vaebm.data.toy import PLANAR_DENSITIES, PlanarDensity, planar_density
 
 __all__ = [
     "DATA_SETS",
+    "PLANAR_DENSITIES",
     "Batches",
     "DataError",
     "ImageSet",
+    "PlanarDensity",
     "Splits",
     "averaged_pairs",
     "check_images",
@@ -28,6 +31,7 @@ __all__ = [
     "load_splits",
     "make_splits",
     "outlier_sets",
+    "planar_density",
     "read_idx",
     "to_float",
     "to_uint8",

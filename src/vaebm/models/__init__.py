@@ -2,6 +2,7 @@
 
 from vaebm.models.classifier import Classifier
 from vaebm.models.conv_vae import ConvVAE
+from vaebm.models.dense_energy import DenseEnergy
 from vaebm.models.energy import EnergyFn, EnergyNetwork
 from vaebm.models.vae import VAE, Decoded, ElboTerms
 from vaebm.models.vaebm import VAEBM, ImageFields, Transported
@@ -12,6 +13,7 @@ __all__ = [
     "Classifier",
     "ConvVAE",
     "Decoded",
+    "DenseEnergy",
     "ElboTerms",
     "EnergyFn",
     "EnergyNetwork",

@@ -96,7 +96,7 @@ def _prior(num_above: int, num_hidden: int, size: int) -> nn.Module:
 
 
 class ConvVAE(nn.Module):
-    """A VAE for images from 8×8 to 128×128 with 1 or 3 channels.
+    """A VAE for images from 8×8 to 128×128 with 1 or 3 channels; with a dense body also for points, (2, 1, 1).
 
     Arguments:
         image_shape: The shape (C, H, W) of one image.
@@ -205,7 +205,9 @@ def _soft_clamp(values: Tensor, limit: float = 5.0) -> Tensor:
 
 def _check(arguments: Mapping[str, Any]) -> None:
     image_shape = arguments["image_shape"]
-    if len(image_shape) != 3 or image_shape[0] not in (1, 3) or not all(8 <= size <= 128 for size in image_shape[1:]):
+    is_point = list(image_shape) == [2, 1, 1] and arguments["body"] == "dense"
+    is_image = len(image_shape) == 3 and image_shape[0] in (1, 3) and all(8 <= size <= 128 for size in image_shape[1:])
+    if not is_image and not is_point:
         raise ValueError(f"image_shape is {tuple(image_shape)}: expected (1 or 3, 8 … 128, 8 … 128)")
     for name in ("latent_groups", "widths"):
         if not arguments[name] or any(size < 1 for size in arguments[name]):
