@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from vaebm.data import Splits
     from vaebm.evaluation import Judge
-    from vaebm.recipes import Config
+    from vaebm.recipes import Config, LoadedModel
     from vaebm.recipes.config import EvaluationConfig
 
 
@@ -70,6 +70,8 @@ def run(arguments: Sequence[str]) -> int:
     loaded = read_model(options.model)
     if "config" not in loaded.details:
         raise CheckpointError(f"{loaded.folder} doesn't say what it was trained on: evaluate a model of `vaebm train`")
+    if "density" in loaded.details["config"]:
+        return _planar(loaded, options)
     config: Config = from_dict(Config, loaded.details["config"])
     settings = _settings(config, options)
     extra = _outliers(options.outliers, loaded.model.image_shape)
@@ -93,6 +95,25 @@ def run(arguments: Sequence[str]) -> int:
     if options.output:
         write_json(options.output, evaluation)
     console.tell(evaluation_text(evaluation))
+    return 0
+
+
+def _planar(loaded: LoadedModel, options: Namespace) -> int:
+    """Measures a model of a density of the plane."""
+    from vaebm.checkpoint import write_json
+    from vaebm.cli.planar import evaluate
+    from vaebm.recipes import PlanarConfig, from_dict
+    from vaebm.reports.planar import planar_text
+
+    if options.outliers or options.judges or options.steps:
+        raise UsageError(f"{loaded.folder} is a model of points: --outliers, --judges and --steps are for images")
+    config: PlanarConfig = from_dict(PlanarConfig, loaded.details["config"])
+    told = {"num_samples": options.num_samples, "seed": options.seed}
+    changed = {name: value for name, value in told.items() if value is not None}
+    evaluation = evaluate(loaded.model, replace(config, evaluation=replace(config.evaluation, **changed))).evaluation
+    if options.output:
+        write_json(options.output, evaluation)
+    print(planar_text(evaluation))
     return 0
 
 

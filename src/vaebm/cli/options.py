@@ -12,7 +12,7 @@ from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser
 
 from vaebm.cli.parsing import UsageError, explain
-from vaebm.recipes import RECIPES, Config
+from vaebm.recipes import PLANAR_RECIPES, RECIPES, Config, PlanarConfig
 from vaebm.recipes.config import KIND_NAMES
 
 DESCRIPTION = """Trains a VAEBM: the VAE first, then the energy network. NAME is a recipe, {recipes}: a complete
@@ -50,7 +50,7 @@ class _Leaf:
     meaning: str
 
 
-def option_parser(base: Config) -> OptionParser:
+def option_parser(base: Config | PlanarConfig) -> OptionParser:
     """Returns the parser of ``vaebm train``.
 
     Arguments:
@@ -59,7 +59,7 @@ def option_parser(base: Config) -> OptionParser:
     parser = OptionParser(
         prog="vaebm train",
         usage=USAGE,
-        description=DESCRIPTION.format(recipes=" or ".join(RECIPES)),
+        description=DESCRIPTION.format(recipes=" or ".join([*RECIPES, *PLANAR_RECIPES])),
         formatter_class=_Formatter,
         allow_abbrev=False,
     )

@@ -23,6 +23,8 @@ SHOWN = {
         ("gap", "gap {:+.2f}"),
         ("noise_norm", "|noise|²/D {:.3f}"),
         ("displacement", "moved {:.2f}"),
+        ("log_z", "log Ẑ {:.2f}"),
+        ("effective_sample_size", "ESS {:.0f}"),
     ),
 }
 

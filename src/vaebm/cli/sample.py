@@ -64,6 +64,8 @@ def run(arguments: Sequence[str]) -> int:
     from vaebm.recipes import read_model
 
     loaded = read_model(options.model)
+    if loaded.model.image_shape[0] not in (1, 3):
+        raise UsageError(f"{loaded.folder} is a model of points: its report shows them; measure it by vaebm evaluate")
     defaults = loaded.model.sampling
     num_steps = defaults.get("num_steps") if options.num_steps is None else options.num_steps
     step_size = options.step_size or defaults.get("step_size")

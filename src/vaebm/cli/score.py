@@ -42,6 +42,8 @@ def run(arguments: Sequence[str]) -> int:
     from vaebm.recipes import read_model
 
     loaded = read_model(options.model)
+    if loaded.model.image_shape[0] not in (1, 3):
+        raise UsageError(f"{loaded.folder} is a model of points: it scores no images")
     if loaded.calibration is None:
         raise CheckpointError(f"{loaded.folder} has no calibration.json: p-values need one, train with `vaebm train`")
     smallest = 1 / (len(loaded.calibration["outlier_scores"]) + 1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +15,18 @@ from vaebm.cli.evaluation import warn_of_judges
 from vaebm.cli.finish import finish, is_finished
 from vaebm.cli.options import option_parser
 from vaebm.cli.parsing import UsageError, nearest
+from vaebm.cli.planar import run as run_planar
 from vaebm.cli.progress import Console
 from vaebm.cli.provenance import describe_origin, describe_resumption, numerics
+from vaebm.cli.request import OWN_OPTIONS, config_from, merged_file, read_yaml, recipe_word, run_path
 from vaebm.cli.running import Run, restore
 from vaebm.cli.stages import train_stages
 from vaebm.cli.stop import Interrupted, StopRequest
 from vaebm.data import DataError, load_splits
 from vaebm.distributed import make_engine
-from vaebm.recipes import RECIPES, Config, ConfigError, build_model, from_dict, load_judges, to_dict
+from vaebm.recipes import PLANAR_RECIPES, RECIPES, Config, ConfigError, build_model, from_dict, load_judges, to_dict
 
 LARGEST_USUAL_RATE = 0.05
-OWN_OPTIONS = ("name", "output", "config", "resume")
 
 
 @dataclass(frozen=True)
@@ -71,63 +70,31 @@ def parse(arguments: Sequence[str]) -> Request | None:
         return Request(_complete(folder.config), folder, True)
     base = _recipe(first.name)
     if first.config is not None:
-        base = _merged(base, Path(first.config))
+        base = merged_file(base, Path(first.config))
     values = option_parser(base).parse_args(words).as_dict()
     config = from_dict(Config, {name: value for name, value in values.items() if name not in OWN_OPTIONS})
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Request(config, RunFolder(Path(first.output or f"runs/{first.name}-{stamp}")), False)
+    return Request(config, RunFolder(run_path(first.output, first.name)), False)
 
 
 def _recipe(name: str | None) -> Config:
-    recipes = " or ".join(RECIPES)
+    recipes = " or ".join([*RECIPES, *PLANAR_RECIPES])
     if name is None:
         raise UsageError(f"which recipe? expected vaebm train {recipes}; see vaebm train --help")
     if name not in RECIPES:
         own = f"; for images of your own: vaebm train mnist --data.source {name}" if Path(name).exists() else ""
-        raise UsageError(f"unknown recipe {name!r}{nearest(name, RECIPES)}: expected {recipes}{own}")
+        close = nearest(name, [*RECIPES, *PLANAR_RECIPES])
+        raise UsageError(f"unknown recipe {name!r}{close}: expected {recipes}{own}")
     return RECIPES[name]()
 
 
 def _complete(path: Path) -> Config:
     """Reads the configuration of a run: a key that is missing would silently become another value."""
-    values = _read_yaml(path)
-    config = _from_file(path, values)
+    values = read_yaml(path)
+    config: Config = config_from(path, Config, values)
     missing = sorted(_keys(to_dict(config)) - _keys(values))
     if missing:
         raise ConfigError(f"{path} lacks {', '.join(missing[:3])}{', …' * (len(missing) > 3)}: restore it from a copy")
     return config
-
-
-def _merged(base: Config, path: Path) -> Config:
-    return _from_file(path, _merge(to_dict(base), _read_yaml(path)))
-
-
-def _from_file(path: Path, values: Mapping[str, Any]) -> Config:
-    try:
-        config: Config = from_dict(Config, values)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    return config
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(Path(os.path.expanduser(path)).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"can't read {path} ({error.strerror}): expected a YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds no values: expected lines such as 'seed: 1'")
-    return values
-
-
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for name, value in above.items():
-        both = isinstance(value, dict) and isinstance(below.get(name), dict)
-        merged[name] = _merge(below[name], value) if both else value
-    return merged
 
 
 def _keys(values: Mapping[str, Any], prefix: str = "") -> set[str]:
@@ -139,6 +106,8 @@ def _keys(values: Mapping[str, Any], prefix: str = "") -> set[str]:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb."""
+    if recipe_word(arguments) in PLANAR_RECIPES:
+        return run_planar(arguments)
     request = parse(arguments)
     if request is None:
         return 0

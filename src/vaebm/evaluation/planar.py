@@ -101,7 +101,9 @@ def planar_model(model: VAEBM, density: PlanarDensity, size: int = 400, latent_s
     vae = _vae_density(model, density, size, latent_size).flatten()
     mass = float(vae.sum()) * grid.cell
     if abs(mass - 1) > _TOLERANCE:
-        raise ValueError(f"the VAE's density adds up to {mass:.4f} on the grid: expected 1, the grid is too coarse")
+        raise ValueError(
+            f"the VAE's density adds up to {mass:.4f} on the grid, expected 1: train it longer, or make the grid finer"
+        )
     images = density.to_images(grid.points)
     energies = torch.cat(
         [model.energy(batch.to(next(model.parameters()))).double() for batch in torch.split(images, 20_000)]

@@ -7,6 +7,7 @@ from vaebm.plots.axes import Kind, Tone
 from vaebm.plots.chains import chain_frames
 from vaebm.plots.curves import Axis, Bar, Reference, Series, cursor_shifts, line_chart, ranking_bars, share_bars
 from vaebm.plots.grids import gif_bytes, image_grid, png_bytes
+from vaebm.plots.heatmaps import heat_map
 
 __all__ = [
     "Axis",
@@ -18,6 +19,7 @@ __all__ = [
     "chain_frames",
     "cursor_shifts",
     "gif_bytes",
+    "heat_map",
     "image_grid",
     "line_chart",
     "png_bytes",

@@ -2,20 +2,24 @@
 
 from collections.abc import Callable
 
-from vaebm.recipes.build import LoadedModel, build_model, load, load_judges, read_model, save
+from vaebm.recipes.build import LoadedModel, build_model, build_planar_model, load, load_judges, read_model, save
 from vaebm.recipes.config import Config, from_dict, to_dict
 from vaebm.recipes.digits import digits
 from vaebm.recipes.errors import ConfigError
 from vaebm.recipes.mnist import mnist
+from vaebm.recipes.planar import PLANAR_RECIPES, PlanarConfig
 
 RECIPES: dict[str, Callable[[], Config]] = {"digits": digits, "mnist": mnist}
 
 __all__ = [
+    "PLANAR_RECIPES",
     "RECIPES",
     "Config",
     "ConfigError",
     "LoadedModel",
+    "PlanarConfig",
     "build_model",
+    "build_planar_model",
     "from_dict",
     "load",
     "load_judges",

@@ -20,9 +20,12 @@ from vaebm.checkpoint import (
     tensors_sha256,
 )
 from vaebm.evaluation import Judge
-from vaebm.models import VAEBM, Classifier, ConvVAE, EnergyNetwork, ImageFields
+from vaebm.models import VAEBM, Classifier, ConvVAE, DenseEnergy, EnergyNetwork, ImageFields
 from vaebm.recipes.config import Config
 from vaebm.recipes.errors import ConfigError
+from vaebm.recipes.planar import PlanarConfig
+
+ENERGIES = {"EnergyNetwork": EnergyNetwork, "DenseEnergy": DenseEnergy}
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,25 @@ def build_model(config: Config, image_shape: Sequence[int]) -> VAEBM:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return VAEBM(vae, energy, config.images, asdict(config.sampling))
+
+
+def build_planar_model(config: PlanarConfig) -> VAEBM:
+    """Builds the untrained VAEBM of a density of the plane.
+
+    Arguments:
+        config: The configuration.
+
+    Raises:
+        ConfigError: If there are no such networks.
+    """
+    shape = (2, 1, 1)
+    try:
+        vae = ConvVAE(shape, (2,), **asdict(config.vae_network))
+        energy = DenseEnergy(shape, **asdict(config.energy_network))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    sampling = {"num_steps": config.evaluation.num_steps, "step_size": config.energy.step_size}
+    return VAEBM(vae, energy, ImageFields("sampled", "sampled", "sampled"), sampling)
 
 
 def save(
@@ -122,8 +144,10 @@ def read_model(name: str | Path) -> LoadedModel:
     if stored.config.get("kind") != "vaebm":
         raise CheckpointError(f"{folder} holds a {stored.config.get('kind')!r}, not a vaebm: name another model")
     try:
-        vae = ConvVAE(**_arguments(stored.config["vae"], "ConvVAE", folder))
-        energy = EnergyNetwork(**_arguments(stored.config["energy"], "EnergyNetwork", folder))
+        vae = ConvVAE(**_arguments(stored.config["vae"], ("ConvVAE",), folder))
+        named = stored.config["energy"]
+        arguments = _arguments(named, tuple(ENERGIES), folder)
+        energy = ENERGIES[named["class"]](**arguments)
         model = VAEBM(vae, energy, ImageFields(**stored.config["images"]), stored.config["sampling"])
     except CheckpointError:
         raise
@@ -181,7 +205,7 @@ def _check_stored(stored: StoredModel, folder: Path) -> None:
 
 
 def _entry(network: Any) -> dict[str, Any]:
-    if type(network) not in (ConvVAE, EnergyNetwork):
+    if type(network) not in (ConvVAE, *ENERGIES.values()):
         name = type(network).__name__
         raise CheckpointError(
             f"a {name} can't be stored in a model folder: expected a ConvVAE and an EnergyNetwork; keep its state_dict"
@@ -189,10 +213,11 @@ def _entry(network: Any) -> dict[str, Any]:
     return {"class": type(network).__name__, **network.arguments}
 
 
-def _arguments(entry: dict[str, Any], expected: str, folder: Path) -> dict[str, Any]:
-    if entry.get("class") != expected:
-        found = entry.get("class")
-        raise CheckpointError(f"{folder}/config.json names {found!r}: expected {expected}; was vaebm newer there?")
+def _arguments(entry: dict[str, Any], expected: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    found = entry.get("class")
+    if found not in expected:
+        names = " or ".join(expected)
+        raise CheckpointError(f"{folder}/config.json names {found!r}: expected {names}; was vaebm newer there?")
     return {name: value for name, value in entry.items() if name != "class"}
 
 

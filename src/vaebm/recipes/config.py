@@ -19,6 +19,7 @@ from vaebm.models.energy import BLOCKS, POOLINGS
 from vaebm.nn import NORMALIZATIONS
 from vaebm.recipes.errors import ConfigError
 from vaebm.training import EnergySettings, VAESettings
+from vaebm.training.energy_stage import KERNELS, OBJECTIVES
 
 
 @dataclass(frozen=True)
@@ -175,8 +176,7 @@ class Config:
     checkpoint_every: int = 200
 
     def __post_init__(self) -> None:
-        for path, value in _leaves(self):
-            _check_leaf(path, value)
+        check_leaves(self)
 
 
 _POSITIVE = {
@@ -184,12 +184,18 @@ _POSITIVE = {
     "vae.num_iterations", "vae.batch_size", "vae.learning_rate", "vae.clip_norm",
     "energy_network.widths", "energy_network.depth", "energy_network.stem_kernel_size", "energy_network.input_pooling",
     "energy.num_iterations", "energy.batch_size", "energy.learning_rate", "energy.num_steps", "energy.step_size",
-    "energy.clip_norm", "energy.initial_spread", "sampling.step_size", "selection.num_candidates",
-    "evaluation.num_samples", "evaluation.num_posterior_samples", "report_every", "sample_every", "checkpoint_every",
+    "energy.clip_norm", "energy.initial_spread", "energy.num_prior_samples", "energy_network.input_scale",
+    "sampling.step_size", "selection.num_candidates", "evaluation.num_samples", "evaluation.num_posterior_samples",
+    "evaluation.grid_size", "evaluation.latent_grid_size", "evaluation.num_draws", "evaluation.num_annealed",
+    "report_every", "sample_every", "checkpoint_every",
 }  # fmt: skip
-_SHARES = {"selection.after", "vae.kl_warmup", "energy.replay_probability", "energy.replay_rise"}
+_SHARES = {
+    "selection.after", "vae.kl_warmup", "energy.replay_probability", "energy.replay_rise", "energy.jump_probability",
+}  # fmt: skip
 _BELOW_ONE = {"vae.ema_decay", "energy.ema_decay", "energy.betas"}
-_LEAST = {"evaluation.num_samples": 10, "selection.num_samples": 10}
+_LEAST = dict.fromkeys(
+    ("evaluation.num_samples", "evaluation.num_draws", "evaluation.num_annealed", "selection.num_samples"), 10
+)
 _LARGEST_SEED, _LARGEST_BATCH = 2**32 - 1, 2**20
 _MOST = {
     **dict.fromkeys(("seed", "data.split_seed", "evaluation.seed"), _LARGEST_SEED),
@@ -203,11 +209,23 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "energy_network.pooling": POOLINGS,
     "energy_network.normalization": NORMALIZATIONS,
     "energy.buffer_keeps": ("all", "latent"),
+    "energy.objective": OBJECTIVES,
+    "energy.kernel": KERNELS,
     "precision": ("auto", "fp32", "bf16"),
 }
 
 
 KIND_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def check_leaves(config: Any) -> None:
+    """Checks the range of every value of a configuration.
+
+    Raises:
+        ConfigError: If one is out of range.
+    """
+    for path, value in _leaves(config):
+        _check_leaf(path, value)
 
 
 def _leaves(config: Any, prefix: str = "") -> list[tuple[str, Any]]:

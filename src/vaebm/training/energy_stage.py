@@ -26,11 +26,14 @@ from torch import Tensor, nn
 from vaebm.distributed import Engine
 from vaebm.models import VAEBM
 from vaebm.nn import frozen, initialize_from_data, spectral_vectors
-from vaebm.objectives import contrastive_loss, spectral_penalty
+from vaebm.objectives import contrastive_loss, importance_sampled_loss, spectral_penalty
 from vaebm.sampling import (
+    Jump,
     Kernel,
     Langevin,
     LogDensity,
+    Mala,
+    Mixture,
     ReplayBuffer,
     draw_start,
     empty_buffer,
@@ -40,6 +43,9 @@ from vaebm.sampling import (
 )
 from vaebm.training.ema import update_average
 from vaebm.training.fit import Progress
+
+KERNELS = ("langevin", "mala")
+OBJECTIVES = ("contrastive", "importance_sampled")
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,10 @@ class EnergySettings:
         betas: The betas of Adam.
         clip_norm: The largest norm of the gradient.
         initial_spread: The standard deviation that data-dependent initialisation gives each layer's outputs.
+        objective: contrastive (negatives from chains), or importance_sampled (no chains; for few dimensions only).
+        num_prior_samples: The number of draws of the VAE in a batch behind the importance-sampled normaliser.
+        kernel: The chains' kernel, langevin or mala (with an accept step).
+        jump_probability: How often a step is a jump from N(0, I) with an accept step instead.
     """
 
     num_iterations: int = 1000
@@ -83,6 +93,10 @@ class EnergySettings:
     betas: tuple[float, float] = (0.0, 0.99)
     clip_norm: float = 100.0
     initial_spread: float = 0.2
+    objective: str = "contrastive"
+    num_prior_samples: int = 1024
+    kernel: str = "langevin"
+    jump_probability: float = 0.0
 
 
 @dataclass
@@ -115,6 +129,29 @@ class EnergyState:
         self.optimizer.load_state_dict(state["optimizer"])
         self.buffer = replace(self.buffer, noise=state["buffer"].to(self.buffer.noise))
         self.generator.set_state(state["generator"].cpu())
+
+
+def make_kernel(name: str, step_size: float, jump_probability: float = 0.0) -> Kernel:
+    """Returns the kernel of a name, mixed with independent jumps if asked for.
+
+    Arguments:
+        name: ``langevin`` or ``mala``.
+        step_size: The step size η.
+        jump_probability: How often a step is a jump from N(0, I).
+
+    Raises:
+        ValueError: If there is no kernel of this name.
+
+    Example:
+        >>> make_kernel("mala", 0.1)
+        Mala(step_size=0.1)
+    """
+    if name not in KERNELS:
+        raise ValueError(f"kernel is {name!r}: expected one of {', '.join(KERNELS)}")
+    local: Kernel = Mala(step_size) if name == "mala" else Langevin(step_size)
+    if jump_probability == 0:
+        return local
+    return Jump() if jump_probability == 1 else Mixture((local, Jump()), (1 - jump_probability, jump_probability))
 
 
 def start_energy(model: VAEBM, settings: EnergySettings, images: Tensor, generator: torch.Generator) -> EnergyState:
@@ -150,19 +187,20 @@ def energy_step(
         model: The VAEBM; its energy network is changed in place.
         settings: How it is trained.
         engine: Device, precision and processes.
-        kernel: The kernel of the chains, by default Langevin with the settings' step size.
+        kernel: The kernel of the chains, by default that of the settings.
 
     Returns:
         A step for ``fit``. Its figures: loss, data_energy, sample_energy, gap, spectral_penalty, noise_norm (|noise|²/D
         at the end of the chains), displacement (RMS distance from start to end, in units of √D), chain_grad_norm,
-        num_replayed, learning_rate, grad_norm.
+        acceptance, num_replayed, learning_rate, grad_norm. With the importance-sampled objective there are no chains:
+        loss, data_energy, log_z, effective_sample_size, spectral_penalty, learning_rate, grad_norm.
     """
-    chosen = kernel or Langevin(settings.step_size)
+    if settings.objective == "importance_sampled":
+        return _importance_step(model, settings, engine)
+    chosen = kernel or make_kernel(settings.kernel, settings.step_size, settings.jump_probability)
 
     def step(state: EnergyState, images: Tensor) -> Progress[EnergyState]:
-        rate = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * state.iteration / settings.num_iterations))
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate
+        rate = _set_rate(state, settings)
         positives = _positives(model, settings, engine, images, state.generator)
         chains = _run(model, settings, engine, chosen, state)
         negatives = _negatives(model, engine, chains.noise)
@@ -170,31 +208,67 @@ def energy_step(
             energies = model.energy(torch.cat([positives, negatives]))
         data_energy, sample_energy = torch.split(energies, [len(positives), len(negatives)])
         contrast = contrastive_loss(data_energy, sample_energy, settings.centring, settings.l2)
-        penalty = spectral_penalty(model.energy, state.vectors)
-        loss = contrast.loss + settings.spectral * penalty.value
-        state.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        engine.average_gradients(model.energy, len(positives))
-        norm = nn.utils.clip_grad_norm_(model.energy.parameters(), settings.clip_norm)
-        state.optimizer.step()
+        descent = _descend(model, settings, engine, state, contrast.loss, len(positives))
         figures = {
             **{name: float(engine.mean(value, len(positives))) for name, value in vars(contrast).items()},
-            "loss": float(engine.mean(loss, len(positives))),
-            "spectral_penalty": float(penalty.value.detach()),
+            **descent.figures,
             **chains.figures,
             "learning_rate": rate,
-            "grad_norm": float(norm),
         }
-        after = replace(
-            state,
-            iteration=state.iteration + 1,
-            average=update_average(state.average, model.energy, settings.ema_decay),
-            buffer=write_back(state.buffer, chains.noise),
-            vectors=penalty.vectors,
-        )
-        return Progress(after, figures)
+        return Progress(replace(descent.state, buffer=write_back(state.buffer, chains.noise)), figures)
 
     return step
+
+
+def _importance_step(
+    model: VAEBM, settings: EnergySettings, engine: Engine
+) -> Callable[[EnergyState, Tensor], Progress[EnergyState]]:
+    if engine.num_processes > 1:
+        raise ValueError("the importance-sampled objective runs in one process: expected objective 'contrastive'")
+
+    def step(state: EnergyState, images: Tensor) -> Progress[EnergyState]:
+        rate = _set_rate(state, settings)
+        positives = _positives(model, settings, engine, images, state.generator)
+        shape = (settings.num_prior_samples, model.noise_layout.size)
+        noise = torch.randn(shape, generator=state.generator, device=state.generator.device).to(engine.device)
+        with torch.no_grad(), engine.autocast():
+            draws = model.transport(noise).image.float()
+        with engine.autocast():
+            energies = model.energy(torch.cat([positives, draws]))
+        data_energy, prior_energy = torch.split(energies, [len(positives), len(draws)])
+        sampled = importance_sampled_loss(data_energy, prior_energy, settings.centring)
+        descent = _descend(model, settings, engine, state, sampled.loss, len(positives))
+        parts = {name: float(value.detach()) for name, value in vars(sampled).items()}
+        return Progress(descent.state, {**parts, **descent.figures, "learning_rate": rate})
+
+    return step
+
+
+def _set_rate(state: EnergyState, settings: EnergySettings) -> float:
+    rate = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * state.iteration / settings.num_iterations))
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    return rate
+
+
+def _descend(
+    model: VAEBM, settings: EnergySettings, engine: Engine, state: EnergyState, objective: Tensor, num_rows: int
+) -> Progress[EnergyState]:
+    """Takes one step of the optimizer on the objective and the spectral penalty."""
+    penalty = spectral_penalty(model.energy, state.vectors)
+    loss = objective + settings.spectral * penalty.value
+    state.optimizer.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    engine.average_gradients(model.energy, num_rows)
+    norm = nn.utils.clip_grad_norm_(model.energy.parameters(), settings.clip_norm)
+    state.optimizer.step()
+    figures = {
+        "loss": float(engine.mean(loss, num_rows)),
+        "spectral_penalty": float(penalty.value.detach()),
+        "grad_norm": float(norm),
+    }
+    average = update_average(state.average, model.energy, settings.ema_decay)
+    return Progress(replace(state, iteration=state.iteration + 1, average=average, vectors=penalty.vectors), figures)
 
 
 @dataclass(frozen=True)
@@ -233,15 +307,20 @@ def _run(model: VAEBM, settings: EnergySettings, engine: Engine, kernel: Kernel,
         probability *= min(1.0, state.iteration / (settings.replay_rise * settings.num_iterations))
     start = draw_start(state.buffer, shape, probability, state.generator)
     noise = begin = start.noise.to(engine.device)
-    grad_norm = noise.new_zeros(())
+    grad_norm = noise.new_full((1,), torch.nan)
+    accepted: list[Tensor] = []
     log_density = _shared(model.log_density, engine)
     with frozen(model.energy), engine.autocast():
         for chain_step in run_chain(kernel, begin, log_density, settings.num_steps, state.generator):
-            noise, grad_norm = chain_step.state.noise, chain_step.info.grad_norm
+            noise, info = chain_step.state.noise, chain_step.info
+            # A jump takes no gradient: that of the last step which took one is shown.
+            grad_norm = grad_norm if info.grad_norm.isnan().all() else info.grad_norm
+            accepted.append(info.acceptance.mean())
     figures = {
         "noise_norm": float(noise.square().mean(dtype=torch.float64)),
         "displacement": float((noise - begin).square().mean(dtype=torch.float64).sqrt()),
         "chain_grad_norm": float(grad_norm.mean()),
+        "acceptance": float(torch.stack(accepted).mean()),
         "num_replayed": float(start.num_replayed),
     }
     return _Chains(noise, figures)

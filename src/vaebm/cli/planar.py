@@ -1,0 +1,247 @@
+"""``vaebm train gaussians`` and its like: both stages on a density of the plane, measured by quadrature."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vaebm.checkpoint import RunFolder, write_bytes, write_json
+from vaebm.cli.options import option_parser
+from vaebm.cli.parsing import UsageError
+from vaebm.cli.progress import Console
+from vaebm.cli.provenance import describe_origin
+from vaebm.cli.request import OWN_OPTIONS, merged_file, recipe_word, run_path
+from vaebm.data import PlanarDensity, planar_density
+from vaebm.distributed import make_engine
+from vaebm.evaluation import (
+    Normalizer,
+    PlanarModel,
+    annealed_weights,
+    histogram,
+    importance_weights,
+    measure_planar,
+    planar_model,
+    summarize_weights,
+)
+from vaebm.models import VAEBM
+from vaebm.recipes import PLANAR_RECIPES, PlanarConfig, build_planar_model, from_dict, save, to_dict
+from vaebm.reports.planar import PlanarContent, PlanarEvaluation, planar_text, render_planar_report
+from vaebm.sampling import ChainState, Jump, Mala, bulk_ess, run_chain, split_rhat, uniform_ladder
+from vaebm.training import energy_step, fit, make_kernel, start_energy, start_vae, vae_step
+
+NUM_DIAGNOSED, NUM_PROPOSED, ANNEALED_STEP = 100, 2000, 0.05
+
+
+class Request(NamedTuple):
+    """What a command line asks for."""
+
+    config: PlanarConfig
+    folder: RunFolder
+
+
+def parse(arguments: Sequence[str]) -> Request | None:
+    """Turns a command line into a request; None if it asked for help and has got it.
+
+    Raises:
+        UsageError: If it can't be understood.
+        ConfigError: If a value is out of range, or the file can't be used.
+    """
+    name = str(recipe_word(arguments))
+    words = [word for word in arguments if word not in ("-h", "--help")]
+    if len(words) < len(arguments):
+        option_parser(PLANAR_RECIPES[name]()).print_help()
+        return None
+    first = option_parser(PLANAR_RECIPES[name]()).parse_args(words)
+    if first.resume is not None:
+        raise UsageError(f"a run on {name} takes two minutes and keeps no checkpoints: start it anew")
+    base = PLANAR_RECIPES[name]()
+    if first.config is not None:
+        base = merged_file(base, Path(first.config))
+    values = option_parser(base).parse_args(words).as_dict()
+    config = from_dict(PlanarConfig, {key: value for key, value in values.items() if key not in OWN_OPTIONS})
+    return Request(config, RunFolder(run_path(first.output, name)))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs the verb."""
+    request = parse(arguments)
+    if request is None:
+        return 0
+    config, folder = request
+    engine, density = make_engine("fp32", "cpu"), planar_density(config.density)
+    torch.manual_seed(config.seed)
+    model = build_planar_model(config)
+    folder.create(yaml.safe_dump(to_dict(config), sort_keys=False), describe_origin(config.seed, arguments, engine))
+    console = Console(folder.log)
+    console.tell(f"run folder {folder.path}, {engine.device}, {engine.precision}, {torch.get_num_threads()} threads")
+    seconds = {}
+    for stage in ("vae", "energy"):
+        began = time.monotonic()
+        _train(stage, model, config, density, folder, console)
+        seconds[stage] = round(time.monotonic() - began, 1)
+    model.eval().requires_grad_(False)
+    began = time.monotonic()
+    save(model, folder.model, details={"config": to_dict(config)}, card=f"# VAEBM on {config.density}\n")
+    with console.busy("measuring"):
+        evaluation, maps = _evaluated(model, config)
+    seconds["evaluation"] = round(time.monotonic() - began, 1)
+    folder.write_provenance({**folder.read_provenance(), "seconds": seconds})
+    write_json(folder.evaluation, evaluation)
+    content = PlanarContent(evaluation, maps, to_dict(config), folder.read_provenance())
+    write_bytes(folder.report, render_planar_report(content).encode())
+    console.tell(planar_text(evaluation))
+    console.tell(f"report: {folder.report}")
+    return 0
+
+
+def _evaluated(model: VAEBM, config: PlanarConfig) -> Measured:
+    try:
+        return evaluate(model, config)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _train(
+    stage: str, model: VAEBM, config: PlanarConfig, density: PlanarDensity, folder: RunFolder, console: Console
+) -> None:
+    engine, is_vae = make_engine("fp32", "cpu"), stage == "vae"
+    settings = config.vae if is_vae else config.energy
+    batches = _batches(density, settings.batch_size, _generator(config.seed, f"{stage} batches"))
+    noise = _generator(config.seed, f"{stage} noise")
+    step: Any = vae_step(model.vae, config.vae, engine) if is_vae else energy_step(model, config.energy, engine)
+    state: Any = start_vae(model.vae, config.vae, noise) if is_vae else start_energy(
+        model, config.energy, next(batches), noise
+    )  # fmt: skip
+    with console.stage(stage, 0, settings.num_iterations) as show:
+        for progress in fit(step, state, batches, settings.num_iterations):
+            state, figures = progress.state, progress.figures
+            show(state.iteration, figures)
+            if not math.isfinite(figures["loss"]):
+                raise UsageError(
+                    f"stage {stage} diverged at iteration {state.iteration} (the loss is {figures['loss']}): "
+                    f"start anew with a lower --{stage}.learning_rate"
+                )
+            if state.iteration % config.report_every == 0 or state.iteration == settings.num_iterations:
+                folder.append_metrics({"stage": stage, "iteration": state.iteration, **figures})
+    if not is_vae:
+        model.energy.load_state_dict(state.average)
+
+
+def _batches(density: PlanarDensity, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    while True:
+        yield density.to_images(density.sample(batch_size, generator))
+
+
+_PURPOSES = ("vae batches", "vae noise", "energy batches", "energy noise")
+
+
+def _generator(seed: int, purpose: str) -> torch.Generator:
+    return torch.Generator().manual_seed(seed * 1000 + _PURPOSES.index(purpose) + 1)
+
+
+class Measured(NamedTuple):
+    """The figures of a model of the plane, and the maps of its report by title, each (n, n)."""
+
+    evaluation: PlanarEvaluation
+    maps: dict[str, NDArray[np.float64]]
+
+
+def evaluate(model: VAEBM, config: PlanarConfig) -> Measured:
+    """Measures a model of the plane.
+
+    Raises:
+        ValueError: If the VAE's density doesn't add up to 1 on the grid.
+    """
+    settings, density = config.evaluation, planar_density(config.density)
+    generator = torch.Generator().manual_seed(settings.seed)
+    exact = planar_model(model, density, settings.grid_size, settings.latent_grid_size)
+    chains = _run_chains(model, config, generator)
+    counted = histogram(density.to_points(chains.images), exact.grid, density)
+    simple = summarize_weights(importance_weights(model, settings.num_draws, generator, 20_000))
+    ladders = {count: uniform_ladder(count, Mala(ANNEALED_STEP)) for count in settings.temperatures}
+    annealed = [
+        {"temperatures": count, **_plain(summarize_weights(
+            annealed_weights(model, settings.num_annealed, ladder, generator, batch_size=5000).log_weights))}
+        for count, ladder in ladders.items()
+    ]  # fmt: skip
+    densities = {"truth": exact.truth, "VAE": exact.vae, "VAEBM": exact.vaebm, "its chains": counted}
+    masses = measure_planar(exact.vaebm, exact.grid, density).mode_masses
+    evaluation = PlanarEvaluation(
+        density=config.density,
+        seed=settings.seed,
+        rows=[_row(what, values, exact, density) for what, values in densities.items()],
+        mode_masses=list(masses),
+        log_z=exact.log_z,
+        importance=_plain(simple),
+        annealed=annealed,
+        chains=chains.figures,
+    )
+    size = exact.grid.size
+    maps = {what: _smoothed(values.view(size, size), what) for what, values in densities.items()}
+    return Measured(evaluation, maps)
+
+
+def _smoothed(values: Tensor, what: str) -> NDArray[np.float64]:
+    """Returns a map; that of the chains in squares of 2×2 cells, so that it isn't all noise."""
+    if what != "its chains":
+        return values.numpy()
+    pooled = torch.nn.functional.avg_pool2d(values[None, None], 2)
+    return torch.nn.functional.interpolate(pooled, scale_factor=2)[0, 0].numpy()
+
+
+def _row(what: str, values: Tensor, exact: PlanarModel, density: PlanarDensity) -> dict[str, Any]:
+    figures = asdict(measure_planar(values, exact.grid, density))
+    masses = figures.pop("mode_masses")
+    if what == "its chains":
+        # Empty cells make the logarithm of a histogram meaningless, and its noise the distance.
+        figures = {"within_four_sigma": figures["within_four_sigma"]}
+    return {"what": what, **figures, "smallest_mass": min(masses), "largest_mass": max(masses)}
+
+
+def _plain(summary: Normalizer) -> dict[str, Any]:
+    return asdict(summary)
+
+
+class _Chains:
+    def __init__(self, images: Tensor, figures: dict[str, float]) -> None:
+        self.images, self.figures = images, figures
+
+
+def _run_chains(model: VAEBM, config: PlanarConfig, generator: torch.Generator) -> _Chains:
+    settings, energy = config.evaluation, config.energy
+    noise = torch.randn(settings.num_samples, model.noise_layout.size, generator=generator)
+    kernel = make_kernel(energy.kernel, energy.step_size, energy.jump_probability)
+    energies, norms, accepted = [], [], []
+    for step in run_chain(kernel, noise, model.log_density, settings.num_steps, generator):
+        noise = step.state.noise
+        with torch.no_grad():
+            few = noise[:NUM_DIAGNOSED]
+            energies.append(model.energy(model.transport(few).image))
+            norms.append(few.square().mean(1))
+        accepted.append(step.info.acceptance.mean())
+    # The first half is warm-up.
+    half = settings.num_steps // 2
+    energy_draws, norm_draws = (torch.stack(values[half:], 1) for values in (energies, norms))
+    jump = Jump()(ChainState(noise[:NUM_PROPOSED]), model.log_density, generator).info.acceptance
+    figures = {
+        "num_chains": float(len(few)),
+        "num_steps": float(settings.num_steps - half),
+        "energy_rhat": split_rhat(energy_draws),
+        "noise_rhat": split_rhat(norm_draws),
+        "energy_ess": bulk_ess(energy_draws),
+        "noise_ess": bulk_ess(norm_draws),
+        "acceptance": float(torch.stack(accepted).mean()),
+        "jump_acceptance": float(jump.mean()),
+    }
+    with torch.no_grad():
+        return _Chains(model.transport(noise).image, figures)

@@ -1,0 +1,84 @@
+"""What the commands that train read alike: options of their own, YAML files, where a run goes."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from vaebm.recipes import ConfigError, from_dict, to_dict
+
+OWN_OPTIONS = ("name", "output", "config", "resume")
+ConfigT = TypeVar("ConfigT")
+
+
+def recipe_word(arguments: Sequence[str]) -> str | None:
+    """Returns the word of a command line that no option takes, or None.
+
+    Example:
+        >>> recipe_word(["--seed", "1", "gaussians", "--output=RUN"])
+        'gaussians'
+    """
+    before = ""
+    for word in arguments:
+        if not word.startswith("-") and (not before.startswith("--") or "=" in before):
+            return word
+        before = word
+    return None
+
+
+def run_path(output: str | None, name: str) -> Path:
+    """Returns the folder that a run goes to: the one that is named, or one of its own below ``runs``."""
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path(output or f"runs/{name}-{stamp}")
+
+
+def merged_file(base: ConfigT, path: Path) -> ConfigT:
+    """Returns a configuration with some of its values replaced by those of a YAML file.
+
+    Raises:
+        ConfigError: If the file can't be read, or holds an unknown key or a value out of range.
+    """
+    merged: ConfigT = config_from(path, type(base), _merge(to_dict(base), read_yaml(path)))
+    return merged
+
+
+def config_from(path: Path, cls: type, values: Mapping[str, Any]) -> Any:
+    """Returns the configuration that a file's values make.
+
+    Raises:
+        ConfigError: If they make none; the message names the file.
+    """
+    try:
+        return from_dict(cls, values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Returns the values of a YAML file.
+
+    Raises:
+        ConfigError: If it can't be read, or holds no values.
+    """
+    try:
+        values = yaml.safe_load(Path(os.path.expanduser(path)).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"can't read {path} ({error.strerror}): expected a YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds no values: expected lines such as 'seed: 1'")
+    return values
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for name, value in above.items():
+        both = isinstance(value, dict) and isinstance(below.get(name), dict)
+        merged[name] = _merge(below[name], value) if both else value
+    return merged

@@ -1,0 +1,125 @@
+"""Densities of the plane: a VAEBM whose density is known by quadrature, in two minutes.
+
+The energy learns by the importance-sampled likelihood. With ``energy.objective contrastive`` it learns from chains:
+with jumps between local steps it gets as far, without them local moves lead it astray (``benchmarks/gaussians.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from vaebm.data import PLANAR_DENSITIES
+from vaebm.recipes.config import check_leaves
+from vaebm.recipes.errors import ConfigError
+from vaebm.training import EnergySettings, VAESettings
+
+
+@dataclass(frozen=True)
+class PlanarVAEConfig:
+    """The arguments of the VAE of points, which has two latents and fully connected layers.
+
+    Arguments:
+        widths: Hidden units of the body's layers.
+        scale_kind: fixed, shared (one learned pixel scale) or pixel (predicted for each coordinate).
+        scale: The pixel scale, or its floor, in units of the range [−1, 1].
+    """
+
+    widths: tuple[int, ...] = (128, 128)
+    scale_kind: str = "shared"
+    scale: float = 0.005
+
+
+@dataclass(frozen=True)
+class DenseEnergyConfig:
+    """The arguments of ``vaebm.models.DenseEnergy``, but the shape.
+
+    Arguments:
+        widths: Hidden units of each layer.
+        input_scale: What the input in [−1, 1] is multiplied with.
+    """
+
+    widths: tuple[int, ...] = (128, 128, 128)
+    input_scale: float = 16.0
+
+
+@dataclass(frozen=True)
+class PlanarEvaluationConfig:
+    """What is measured at the end.
+
+    Arguments:
+        grid_size: The number of grid points along each axis.
+        latent_grid_size: The number of grid points along each latent.
+        num_samples: The number of chains in the histogram.
+        num_steps: Their length.
+        num_draws: The number of draws of the VAE behind the importance-sampled log Z.
+        temperatures: The lengths of the ladders of annealed importance sampling.
+        num_annealed: The number of annealed chains.
+        seed: The seed of everything that is drawn to measure.
+    """
+
+    grid_size: int = 400
+    latent_grid_size: int = 400
+    num_samples: int = 10_000
+    num_steps: int = 200
+    num_draws: int = 100_000
+    temperatures: tuple[int, ...] = (2, 5, 10, 30, 100)
+    num_annealed: int = 500
+    seed: int = 2023
+
+
+@dataclass(frozen=True)
+class PlanarConfig:
+    """The complete configuration of a run on a density of the plane.
+
+    Arguments:
+        density: gaussians (a grid of 25), ring, spirals or circles.
+        vae_network: The VAE.
+        vae: How the VAE is trained.
+        energy_network: The energy network.
+        energy: How the energy network is trained.
+        evaluation: What is measured at the end.
+        seed: The seed of everything random but the measurements.
+        report_every: Figures are recorded after so many iterations.
+    """
+
+    density: str = "gaussians"
+    vae_network: PlanarVAEConfig = field(default_factory=PlanarVAEConfig)
+    vae: VAESettings = field(
+        default_factory=lambda: VAESettings(num_iterations=3000, batch_size=512, learning_rate=3e-3, dequantization=0.0)
+    )
+    energy_network: DenseEnergyConfig = field(default_factory=DenseEnergyConfig)
+    energy: EnergySettings = field(
+        default_factory=lambda: EnergySettings(
+            num_iterations=2400,
+            batch_size=512,
+            learning_rate=3e-3,
+            objective="importance_sampled",
+            num_prior_samples=4096,
+            kernel="mala",
+            jump_probability=0.5,
+            num_steps=10,
+            step_size=0.02,
+            replay_probability=1.0,
+            buffer_size=10_000,
+            matched_noise=False,
+            spectral=0.0,
+            ema_decay=0.99,
+        )
+    )
+    evaluation: PlanarEvaluationConfig = field(default_factory=PlanarEvaluationConfig)
+    seed: int = 0
+    report_every: int = 10
+
+    def __post_init__(self) -> None:
+        if self.density not in PLANAR_DENSITIES:
+            raise ConfigError(f"density is {self.density!r}: expected one of {', '.join(PLANAR_DENSITIES)}")
+        check_leaves(self)
+        if any(count < 2 for count in self.evaluation.temperatures):
+            raise ConfigError("evaluation.temperatures holds a ladder of one temperature: expected two or more")
+
+
+PLANAR_RECIPES: dict[str, Callable[[], PlanarConfig]] = {
+    name: partial(PlanarConfig, density=name) for name in PLANAR_DENSITIES
+}

@@ -1,0 +1,74 @@
+"""``vaebm train gaussians`` in a short form, and what other verbs do with such a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from commandline import Cli, assert_user_error
+
+SHORT = {
+    "vae.num_iterations": 1500,
+    "energy.num_iterations": 150,
+    "energy.num_prior_samples": 1024,
+    "evaluation.grid_size": 200,
+    "evaluation.latent_grid_size": 200,
+    "evaluation.num_samples": 500,
+    "evaluation.num_steps": 20,
+    "evaluation.num_draws": 20000,
+    "evaluation.num_annealed": 100,
+    "evaluation.temperatures": "[2,10]",
+}
+
+
+def short(**overrides: object) -> list[str]:
+    values = SHORT | {name.replace("__", "."): value for name, value in overrides.items()}
+    return [word for name, value in values.items() for word in (f"--{name}", str(value))]
+
+
+def test_a_run_from_beginning_to_end(cli: Cli) -> None:
+    outcome = cli("train", "ring", "--output", "run", "--seed", 1, *short())
+    assert (outcome.code, outcome.errors) == (0, "")
+    names = {str(path.relative_to("run")) for path in Path("run").rglob("*") if path.is_file()}
+    assert {"config.yaml", "provenance.json", "metrics.jsonl", "log.txt", "evaluation.json", "report.html"} <= names
+    evaluation = json.loads(Path("run/evaluation.json").read_text())
+    rows = {row["what"]: row for row in evaluation["rows"]}
+    assert rows["truth"]["gap"] == pytest.approx(0, abs=1e-9)
+    assert rows["VAEBM"]["gap"] < rows["VAE"]["gap"] - 0.3
+    assert evaluation["importance"]["log_z"]["value"] == pytest.approx(evaluation["log_z"], abs=0.3)
+    bounds = [row["forward_bound"]["value"] for row in evaluation["annealed"]]
+    assert bounds == sorted(bounds)
+    assert bounds[-1] < evaluation["log_z"]
+    page = Path("run/report.html").read_text()
+    assert page.count("<img") == 4
+    assert "http://" not in page
+    assert cli("evaluate", "run", "--output", "again.json").code == 0
+    again = json.loads(Path("again.json").read_text())
+    assert again["log_z"] == pytest.approx(evaluation["log_z"], rel=1e-6)
+    assert_user_error(cli("sample", "run"), "a model of points")
+    assert_user_error(cli("score", "run", "digits"), "a model of points")
+    assert_user_error(cli("evaluate", "run", "--judges", "."), "--judges")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("gaussians --evaluation.temperatures [1]", ["a ladder of one temperature: expected two or more"]),
+        ("gaussians --energy.objective likelihood", ["expected one of contrastive, importance_sampled"]),
+        ("gaussians --energy.kernel hmc", ["expected one of langevin, mala"]),
+        ("gaussians --density square", ["density is 'square': expected one of gaussians"]),
+        ("gaussians --data.source x", ["unknown option --data.source"]),
+        ("gaussians --resume run", ["keeps no checkpoints"]),
+        ("gausians", ["unknown recipe 'gausians'", "did you mean gaussians?"]),
+        ("gaussians --vae.num_iterations 5 --evaluation.num_samples 3", ["evaluation.num_samples is 3", "at least 10"]),
+    ],
+)
+def test_bad_options_get_one_line(cli: Cli, line: str, words: list[str]) -> None:
+    assert_user_error(cli("train", *line.split()), *words)
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_vae_that_does_not_fit_the_grid_is_told(cli: Cli) -> None:
+    outcome = cli("train", "ring", "--output", "run", *short(vae__num_iterations=2, energy__num_iterations=2))
+    assert_user_error(outcome, "the VAE's density adds up to", "train it longer")
