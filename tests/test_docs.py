@@ -17,8 +17,9 @@ import vaebm
 from vaebm.applications import OutlierScores
 from vaebm.checkpoint import RunFolder
 from vaebm.cli.main import VERBS
+from vaebm.cli.request import recipe_word
 from vaebm.models import VAEBM, ConvVAE, EnergyNetwork
-from vaebm.recipes import RECIPES, to_dict
+from vaebm.recipes import PLANAR_RECIPES, RECIPES, to_dict
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "vaebm"
@@ -63,6 +64,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     vaebm.save(model, run.model, calibration=calibration)
     (tmp_path / "FILE").write_text("seed: 3\n", encoding="utf-8")
     np.savez(tmp_path / "images.npz", images=np.zeros((3, 28, 28), np.uint8))
+    (tmp_path / "benchmarks").symlink_to(ROOT / "benchmarks")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -86,6 +88,8 @@ def test_commands_parse(document: str, words: list[str]) -> None:
     verb, *arguments = words
     assert verb in VERBS, f"{document} shows the unknown verb {verb}"
     module = import_module(f"vaebm.cli.{verb}")
+    if verb == "train" and recipe_word(arguments) in PLANAR_RECIPES:
+        module = import_module("vaebm.cli.planar")
     parsed = module.parse(arguments) if verb == "train" else module._parser().parse_args(arguments)
     assert parsed is not None
 
