@@ -67,6 +67,17 @@ def main() -> None:
             )
         few = ("--seconds", 1, "--only", "recipe", "--num-samples", 300)
         run(ROOT / "vae.py", *few, "--results", folder / "vae.json")
+        tiny = {"vae.num_iterations": 1500, "energy.num_iterations": 20, "evaluation.grid_size": 200,
+                "evaluation.num_samples": 100, "evaluation.num_draws": 1000, "evaluation.num_annealed": 10}  # fmt: skip
+        where = ("--runs", folder / "gaussians", "--results", folder / "gaussians.json")
+        run(
+            ROOT / "gaussians.py",
+            "--only",
+            "jumps",
+            *where,
+            "--",
+            *(f"--{name}={value}" for name, value in tiny.items()),
+        )
         shutil.copy(ROOT.parent / "README.md", folder)
         run(ROOT / "mnist.py", "table", "--readme", folder / "README.md")
         promised = (
@@ -77,6 +88,7 @@ def main() -> None:
             "scores.csv",
             "mean/report.html",
             "vae.json",
+            "gaussians.json",
         )
         missing = [path for path in promised if not (folder / path).stat().st_size]
         assert not missing, missing

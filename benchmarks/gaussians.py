@@ -1,0 +1,124 @@
+"""25 Gaussians: both remedies beside local chains, three seeds each, measured by quadrature.
+
+    python benchmarks/gaussians.py              # two minutes a run on two idle cores; fills docs/density.md
+
+Each run is the ``vaebm train gaussians`` that it prints; what is finished is not done again. Results go to
+``benchmarks/results/gaussians.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent
+RESULTS = ROOT / "results" / "gaussians.json"
+DOCS = ROOT.parent / "docs" / "density.md"
+START, END = "<!-- table:gaussians -->", "<!-- /table:gaussians -->"
+CHAINS = ["--energy.objective", "contrastive"]
+METHODS: dict[str, tuple[str, list[str]]] = {
+    "importance": ("importance-sampled likelihood", []),
+    "jumps": ("chains: MALA and jumps", CHAINS),
+    "mala": ("chains: MALA alone", [*CHAINS, "--energy.jump_probability", "0"]),
+    "langevin": (
+        "chains: Langevin alone", [*CHAINS, "--energy.jump_probability", "0", "--energy.kernel", "langevin"],
+    ),
+}  # fmt: skip
+SEEDS = (0, 1, 2)
+
+
+def run(runs: Path, method: str, seed: int, further: list[str]) -> dict[str, Any]:
+    """Trains one model, if it isn't there, and returns its entry of the results."""
+    folder = runs / f"{method}-{seed}"
+    arguments = ["train", "gaussians", "--seed", str(seed), *METHODS[method][1], *further]
+    if not (folder / "evaluation.json").exists():
+        print("$ vaebm", *arguments, flush=True)
+        subprocess.run([sys.executable, "-m", "vaebm", *arguments, "--output", str(folder)], check=True)
+    provenance = json.loads((folder / "provenance.json").read_text())
+    told = {name: provenance[name] for name in ("commit", "threads", "seconds", "versions", "hardware")}
+    return {
+        "command": ["vaebm", *arguments],
+        "evaluation": json.loads((folder / "evaluation.json").read_text()),
+        "provenance": told,
+    }
+
+
+def _spread(values: list[float], digits: int = 3) -> str:
+    return f"{statistics.mean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
+
+
+def _row(title: str, rows: list[dict[str, Any]]) -> str:
+    figures = {name: [row[name] for row in rows] for name in rows[0] if name != "what"}
+    cells = [
+        _spread(figures["log_likelihood"]),
+        _spread(figures["gap"]),
+        f"{min(figures['smallest_mass']):.3f}–{max(figures['largest_mass']):.3f}",
+        _spread([100 * share for share in figures["within_four_sigma"]], 1),
+        _spread(figures["total_variation"]),
+    ]
+    return f"| {title} | {' | '.join(cells)} |"
+
+
+def _rows(entries: list[dict[str, Any]], what: str) -> list[dict[str, Any]]:
+    return [row for entry in entries for row in entry["evaluation"]["rows"] if row["what"] == what]
+
+
+def table() -> None:
+    """Writes the tables into the docs."""
+    results = json.loads(RESULTS.read_text())
+    groups = {name: [entry for key, entry in results.items() if key.startswith(name)] for name in METHODS}
+    truth = _rows(groups["importance"], "truth")[0]["log_likelihood"]
+    lines = ["| stage 2 | log-likelihood | below the truth | masses of modes | mass in 4σ, % | total variation |"]
+    lines += ["|---" * 6 + "|", _row("the VAE alone", _rows(groups["importance"], "VAE"))]
+    lines += [_row(METHODS[name][0], _rows(entries, "VAEBM")) for name, entries in groups.items() if len(entries) > 1]
+    told = (
+        f"Nats; the truth has {truth:.3f}. Mean ± standard deviation of {len(groups['importance'])} seeds; the least "
+        "and the largest mass of a mode in any of them (the truth: .040). Made by `python benchmarks/gaussians.py` from "
+        "[gaussians.json](../benchmarks/results/gaussians.json)."
+    )
+    first = groups["importance"][0]["evaluation"]
+    estimates = [("importance sampling", first["importance"])]
+    estimates += [(f"{row['temperatures']} temperatures", row) for row in first["annealed"]]
+    lines_z = ["| log Z by | log Ẑ | forward bound | ESS | weights |", "|---" * 5 + "|"]
+    lines_z += [f"| quadrature | {first['log_z']:.3f} | | | |"]
+    lines_z += [
+        f"| {name} | {_interval(row['log_z'])} | {_interval(row['forward_bound'])} | {row['ess']:,.0f} | "
+        f"{row['num_weights']:,} |"
+        for name, row in estimates
+    ]
+    text = "\n".join([*lines, "", told, "", "log Z of the first seed, with 95 % intervals:", "", *lines_z])
+    before, rest = DOCS.read_text().split(START)
+    _, after = rest.split(END)
+    DOCS.write_text(f"{before}{START}\n{text}\n{END}{after}")
+
+
+def _interval(interval: dict[str, float]) -> str:
+    return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs/gaussians"), help="where run folders lie")
+    parser.add_argument("--only", action="append", default=[], choices=list(METHODS), help="only these methods")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where results go; elsewhere, no table is made")
+    parser.add_argument("further", nargs="*", help="further options of each run, behind --")
+    options = parser.parse_args()
+    for seed in SEEDS:
+        for method in options.only or METHODS:
+            entry = run(options.runs, method, seed, options.further)
+            results = json.loads(options.results.read_text()) if options.results.exists() else {}
+            options.results.write_text(
+                json.dumps({**results, f"{method}-{seed}": entry}, indent=1, sort_keys=True) + "\n"
+            )
+    if options.results == RESULTS:
+        table()
+
+
+if __name__ == "__main__":
+    main()
