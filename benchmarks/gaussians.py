@@ -78,8 +78,8 @@ def table() -> None:
     lines += [_row(METHODS[name][0], _rows(entries, "VAEBM")) for name, entries in groups.items() if len(entries) > 1]
     told = (
         f"Nats; the truth has {truth:.3f}. Mean ± standard deviation of {len(groups['importance'])} seeds; the least "
-        "and the largest mass of a mode in any of them (the truth: .040). Made by `python benchmarks/gaussians.py` from "
-        "[gaussians.json](../benchmarks/results/gaussians.json)."
+        "and the largest mass of a mode in any of them (the truth: .040). Made by `python benchmarks/gaussians.py` "
+        "from [gaussians.json](../benchmarks/results/gaussians.json)."
     )
     first = groups["importance"][0]["evaluation"]
     estimates = [("importance sampling", first["importance"])]
