@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,11 @@ from vaebm.applications import Generation, OutlierScores, outlier_scores, sample
 from vaebm.data import ImageSet, Splits, outlier_sets, to_float, to_uint8
 from vaebm.distributed import Engine
 from vaebm.evaluation import (
+    FEWEST_STEPS,
     Judge,
     Reference,
     SampleQuality,
+    diagnose_chains,
     fraction_closed,
     frechet_to_reference,
     make_reference,
@@ -146,6 +148,12 @@ def evaluate_model(
             result["quality"] += judged.quality
             result["steps_curve"] += judged.steps_curve
         result["diagnostics"] = _diagnose(chains)
+    if sampling.num_steps >= FEWEST_STEPS:
+        tell("diagnosing chains")
+        generator = torch.Generator().manual_seed(settings.seed)
+        with engine.autocast():
+            diagnosed = diagnose_chains(model, Langevin(sampling.step_size), sampling.num_steps, generator)
+        result["chains"] = asdict(diagnosed)
     tell("scoring outliers")
     normal = scores_of(model, to_float(against.splits.test.images), calibration)
     result["outliers"] = _rank(model, against, normal, calibration, settings.seed)

@@ -27,6 +27,7 @@ from vaebm.evaluation import (
     Normalizer,
     PlanarModel,
     annealed_weights,
+    diagnose_chains,
     histogram,
     importance_weights,
     measure_planar,
@@ -36,10 +37,10 @@ from vaebm.evaluation import (
 from vaebm.models import VAEBM
 from vaebm.recipes import PLANAR_RECIPES, PlanarConfig, build_planar_model, from_dict, save, to_dict
 from vaebm.reports.planar import PlanarContent, PlanarEvaluation, planar_text, render_planar_report
-from vaebm.sampling import ChainState, Jump, Mala, bulk_ess, run_chain, split_rhat, uniform_ladder
+from vaebm.sampling import Kernel, Mala, run_chain, uniform_ladder
 from vaebm.training import energy_step, fit, make_kernel, start_energy, start_vae, vae_step
 
-NUM_DIAGNOSED, NUM_PROPOSED, ANNEALED_STEP = 100, 2000, 0.05
+ANNEALED_STEP = 0.05
 
 
 class Request(NamedTuple):
@@ -165,8 +166,9 @@ def evaluate(model: VAEBM, config: PlanarConfig) -> Measured:
     settings, density = config.evaluation, planar_density(config.density)
     generator = torch.Generator().manual_seed(settings.seed)
     exact = planar_model(model, density, settings.grid_size, settings.latent_grid_size)
-    chains = _run_chains(model, config, generator)
-    counted = histogram(density.to_points(chains.images), exact.grid, density)
+    kernel = make_kernel(config.energy.kernel, config.energy.step_size, config.energy.jump_probability)
+    images = _end_images(model, config, kernel, generator)
+    counted = histogram(density.to_points(images), exact.grid, density)
     simple = summarize_weights(importance_weights(model, settings.num_draws, generator, 20_000))
     ladders = {count: uniform_ladder(count, Mala(ANNEALED_STEP)) for count in settings.temperatures}
     annealed = [
@@ -184,7 +186,7 @@ def evaluate(model: VAEBM, config: PlanarConfig) -> Measured:
         log_z=exact.log_z,
         importance=_plain(simple),
         annealed=annealed,
-        chains=chains.figures,
+        chains=asdict(diagnose_chains(model, kernel, settings.num_steps, generator)),
     )
     size = exact.grid.size
     maps = {what: _smoothed(values.view(size, size), what) for what, values in densities.items()}
@@ -212,36 +214,11 @@ def _plain(summary: Normalizer) -> dict[str, Any]:
     return asdict(summary)
 
 
-class _Chains:
-    def __init__(self, images: Tensor, figures: dict[str, float]) -> None:
-        self.images, self.figures = images, figures
-
-
-def _run_chains(model: VAEBM, config: PlanarConfig, generator: torch.Generator) -> _Chains:
-    settings, energy = config.evaluation, config.energy
+def _end_images(model: VAEBM, config: PlanarConfig, kernel: Kernel, generator: torch.Generator) -> Tensor:
+    """Returns the images (N, 2, 1, 1) that chains end at."""
+    settings = config.evaluation
     noise = torch.randn(settings.num_samples, model.noise_layout.size, generator=generator)
-    kernel = make_kernel(energy.kernel, energy.step_size, energy.jump_probability)
-    energies, norms, accepted = [], [], []
     for step in run_chain(kernel, noise, model.log_density, settings.num_steps, generator):
         noise = step.state.noise
-        with torch.no_grad():
-            few = noise[:NUM_DIAGNOSED]
-            energies.append(model.energy(model.transport(few).image))
-            norms.append(few.square().mean(1))
-        accepted.append(step.info.acceptance.mean())
-    # The first half is warm-up.
-    half = settings.num_steps // 2
-    energy_draws, norm_draws = (torch.stack(values[half:], 1) for values in (energies, norms))
-    jump = Jump()(ChainState(noise[:NUM_PROPOSED]), model.log_density, generator).info.acceptance
-    figures = {
-        "num_chains": float(len(few)),
-        "num_steps": float(settings.num_steps - half),
-        "energy_rhat": split_rhat(energy_draws),
-        "noise_rhat": split_rhat(norm_draws),
-        "energy_ess": bulk_ess(energy_draws),
-        "noise_ess": bulk_ess(norm_draws),
-        "acceptance": float(torch.stack(accepted).mean()),
-        "jump_acceptance": float(jump.mean()),
-    }
     with torch.no_grad():
-        return _Chains(model.transport(noise).image, figures)
+        return model.transport(noise).image

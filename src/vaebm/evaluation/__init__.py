@@ -4,6 +4,7 @@ Evaluation gets tensors of images, callables and judges, never paths; every resu
 number of images and the seed.
 """
 
+from vaebm.evaluation.chains import FEWEST_STEPS, ChainDiagnostics, diagnose_chains
 from vaebm.evaluation.features import FeatureNetwork, Judge, JudgedImages, extract
 from vaebm.evaluation.likelihood import (
     Normalizer,
@@ -38,6 +39,8 @@ from vaebm.evaluation.sample_quality import (
 )
 
 __all__ = [
+    "FEWEST_STEPS",
+    "ChainDiagnostics",
     "ClassQuality",
     "FeatureNetwork",
     "Floors",
@@ -52,6 +55,7 @@ __all__ = [
     "SampleQuality",
     "ScoreFunction",
     "annealed_weights",
+    "diagnose_chains",
     "extract",
     "fraction_closed",
     "frechet_to_reference",

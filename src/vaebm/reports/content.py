@@ -84,7 +84,8 @@ class Evaluation(TypedDict, total=False):
     """Everything that `vaebm evaluate` measures, and on which data, in which precision of the chains.
 
     `num_steps` are the chain steps behind the rows of `quality` and `trained_steps` those of training;
-    `diagnostics` holds further figures by name, possibly nested.
+    `chains` are the fields of `vaebm.evaluation.ChainDiagnostics`; `diagnostics` holds further figures by name,
+    possibly nested.
     """
 
     n: int
@@ -97,6 +98,7 @@ class Evaluation(TypedDict, total=False):
     steps_curve: list[StepsRow]
     outliers: list[OutlierRow]
     p_values: list[PValueRow]
+    chains: dict[str, Any]
     diagnostics: dict[str, Any]
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from vaebm.reports.agreement import chain_text
 from vaebm.reports.content import Evaluation, number
 from vaebm.reports.tables import Column, Table, text_table
 
@@ -145,4 +146,5 @@ def evaluation_text(evaluation: Evaluation) -> str:
     # The judge's confidence says least, and a terminal is narrow.
     quality = replace(quality, columns=[column for column in quality.columns if column.key != "confidence"])
     tables = (quality, steps_table(evaluation), outlier_table(evaluation), p_value_table(evaluation))
-    return "\n\n".join(text_table(table) for table in tables if table.rows)
+    texts = [text_table(table) for table in tables if table.rows]
+    return "\n\n".join([*texts, *filter(None, [chain_text(evaluation.get("chains", {}))])])

@@ -15,6 +15,7 @@ from vaebm.reports.chain_section import chain_section
 from vaebm.reports.content import Evaluation, ReportContent, number
 from vaebm.reports.markup import bullets, details
 from vaebm.reports.sections import (
+    agreement_section,
     nearest_section,
     outliers_section,
     p_values_section,
@@ -112,6 +113,7 @@ def _sections(content: ReportContent) -> list[tuple[str, str, str]]:
         ("chain", "A chain at work", chain_section(content)),
         ("quality", "Sample quality", quality_section(content)),
         ("steps", "How many steps", steps_section(content)),
+        ("agreement", "Do the chains agree?", agreement_section(content)),
         ("classes", "Is every class there?", shares_section(content)),
         ("outliers", "Telling outliers", outliers_section(content)),
         ("p-values", "Are the p-values right?", p_values_section(content)),
@@ -125,7 +127,8 @@ def _sections(content: ReportContent) -> list[tuple[str, str, str]]:
 
 
 _SHORT = {
-    "samples": "Samples", "chain": "Chain", "quality": "Quality", "steps": "Steps", "classes": "Classes",
+    "samples": "Samples", "chain": "Chain", "quality": "Quality", "steps": "Steps", "agreement": "Agreement",
+    "classes": "Classes",
     "outliers": "Outliers", "p-values": "p-values", "nearest": "Nearest images", "training": "Training",
     "measured": "Method", "limits": "Limits", "details": "Settings",
 }  # fmt: skip

@@ -11,6 +11,7 @@ import yaml
 
 from vaebm.plots import heat_map
 from vaebm.plots.arrays import FloatArray
+from vaebm.reports.agreement import chain_sentences, chain_text
 from vaebm.reports.markup import bullets, details, figure, paragraphs, png_image
 from vaebm.reports.tables import Column, Table, html_table, text_table
 from vaebm.reports.theme import STYLE
@@ -33,7 +34,7 @@ class PlanarEvaluation(TypedDict):
     log_z: float
     importance: dict[str, Any]
     annealed: list[dict[str, Any]]
-    chains: dict[str, float]
+    chains: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def normalizer_table(evaluation: PlanarEvaluation) -> Table:
 def planar_text(evaluation: PlanarEvaluation) -> str:
     """Returns the tables for a terminal."""
     tables = (density_table(evaluation), normalizer_table(evaluation))
-    return "\n\n".join([*(text_table(table, 100) for table in tables), "\n".join(_chain_sentences(evaluation))])
+    return "\n\n".join([*(text_table(table, 100) for table in tables), chain_text(evaluation["chains"])])
 
 
 def planar_headline(evaluation: PlanarEvaluation) -> str:
@@ -115,7 +116,7 @@ def render_planar_report(content: PlanarContent) -> str:
         ("How right is it?", html_table(density_table(evaluation)) + paragraphs(
             f"Mass nearest to each mode of the VAEBM: {masses}.")),
         ("The normaliser", html_table(normalizer_table(evaluation)) + bullets(_normalizer_sentences(evaluation))),
-        ("The chains", bullets(_chain_sentences(evaluation))),
+        ("The chains", bullets(chain_sentences(evaluation["chains"]))),
         ("How this was measured", bullets(_METHOD)),
         ("Every setting", _details(content)),
     ]  # fmt: skip
@@ -153,21 +154,6 @@ def _normalizer_sentences(evaluation: PlanarEvaluation) -> list[str]:
         "Every forward bound is below it or reaches it with its interval."
         if not above
         else f"{len(above)} forward bounds lie above it, which only luck or an error can do.",
-    ]
-
-
-def _chain_sentences(evaluation: PlanarEvaluation) -> list[str]:
-    chains = evaluation["chains"]
-    worst = max(chains["energy_rhat"], chains["noise_rhat"])
-    verdict = "agree with each other" if worst < 1.01 else "don't agree with each other yet"
-    return [
-        f"Split-R̂ {chains['energy_rhat']:.3f} on the energy, {chains['noise_rhat']:.3f} on |noise|²/D: chains "
-        f"{verdict}. R̂ can't see a mode that all of them miss.",
-        f"{chains['num_chains']:.0f} chains of {chains['num_steps']:.0f} steps are worth "
-        f"{chains['energy_ess']:.0f} independent draws of the energy (bulk ESS).",
-        f"The kernel accepts {100 * chains['acceptance']:.0f} % of its moves. Of independent jumps from N(0, I) "
-        f"{100 * chains['jump_acceptance']:.1f} % would be accepted: that share says how well jumps can mend the "
-        "mass of modes.",
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from vaebm.plots import Axis, Bar, Reference, Series, Tone, image_grid, line_chart, ranking_bars, share_bars
+from vaebm.reports.agreement import chain_sentences
 from vaebm.reports.content import Evaluation, ReportContent, number
 from vaebm.reports.evaluation_tables import (
     outlier_table,
@@ -79,6 +80,11 @@ def quality_section(content: ReportContent) -> str:
         "floor is what as many real training images get in place of samples: no generator can be expected below it."
     )
     return tiles(content.evaluation) + paragraphs(text) + html_table(table) + details("The columns", bullets(meanings))
+
+
+def agreement_section(content: ReportContent) -> str:
+    """Return what is said of the chains: do they agree, and what could compare the mass of modes."""
+    return bullets(chain_sentences(content.evaluation.get("chains", {})))
 
 
 def steps_section(content: ReportContent) -> str:
