@@ -70,7 +70,7 @@ KINDS = {
     "doubled": "that VAE, trained twice as long",
     "bundled": "the bundled model, trained longer",
 }
-DRAWS = (1, 2, 3, 4)
+DRAWS = (1, 2)
 ELBO_SHARES = (0.25, 0.5, 0.75, 0.9, 1.0)
 START, END = "<!-- table:mnist -->", "<!-- /table:mnist -->"
 
@@ -316,13 +316,24 @@ def _caption(results: dict[str, Any]) -> str:
     judges = ", ".join(f"{name} ({digest}…)" for name, digest in hashes.items())
     times = "; ".join(f"{name} {_time(entry['provenance'])}" for name, entry in results.items())
     return (
-        f"{first['n']:,} samples of {first['num_steps']} Langevin steps against the 10,000 test images, evaluation "
-        f"seed {first['seed']}. Fréchet distances on features of digit classifiers, mean ± standard deviation over "
-        "seeds, or over draws of samples of one seed. `closed` is the share of the way from the VAE to the floor (as "
-        f"many training images). Judges, with the beginning of the hash of their tensors: {judges}. `digits_apart` "
-        "takes part in no choice; it is not installed with the package (`vaebm evaluate RUN --judges "
-        f"benchmarks/judges`). Wall times, some beside other work: {times}."
+        f"{first['n']:,} samples of {first['num_steps']} Langevin steps{_others(results)} against the 10,000 test "
+        f"images, evaluation seed {first['seed']}. Fréchet distances on features of digit classifiers, mean ± standard "
+        "deviation over seeds, or over draws of samples of one seed. `closed` is the share of the way from the VAE to "
+        "the floor (as many training images). Judges, with the beginning of the hash of their tensors: "
+        f"{judges}. `digits_apart` takes part in no choice; it is not installed with the package (`vaebm evaluate RUN "
+        f"--judges benchmarks/judges`). Wall times, some beside other work: {times}."
     )
+
+
+def _others(results: dict[str, Any]) -> str:
+    """Returns which kinds run more or fewer steps than the first, in brackets; nothing if none does."""
+    usual = _first(results)["num_steps"]
+    found = {}
+    for name, entry in results.items():
+        steps = entry["evaluation"].get("num_steps", usual)
+        if steps != usual:
+            found[KINDS[name.split("-")[0]]] = steps
+    return f" ({'; '.join(f'{steps}: {title}' for title, steps in found.items())})" if found else ""
 
 
 def table(readme: Path) -> None:
