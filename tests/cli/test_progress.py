@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from vaebm.cli.progress import Console
+from vaebm.cli.progress import CollapseWatch, Console
 
 SHOW = """
 import sys, time
@@ -36,9 +36,10 @@ with console.busy("measuring"):
 def on_a_terminal(columns: int, log: Path) -> str:
     child, terminal = pty.fork()
     if child == 0:
-        os.environ["TERM"] = "xterm-256color"
-        os.environ.pop("COLUMNS", None)
-        os.execv(sys.executable, [sys.executable, "-c", "input()\n" + SHOW, str(log)])
+        # readline, if pytest has loaded it, sets COLUMNS behind the back of os.environ: give the environment by hand.
+        known = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+        command = [sys.executable, "-c", "input()\n" + SHOW, str(log)]
+        os.execve(sys.executable, command, {**known, "TERM": "xterm-256color"})
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     os.write(terminal, b"\n")
     shown = b""
@@ -105,3 +106,13 @@ def test_a_quiet_console_says_and_writes_nothing(capsys: pytest.CaptureFixture[s
     console.tell("done")
     assert capsys.readouterr().out == ""
     assert not (tmp_path / "log.txt").exists()
+
+
+def test_collapsed_weights_are_told_once() -> None:
+    told: list[str] = []
+    watch = CollapseWatch(told.append)
+    for iteration, worth in enumerate((50.0, 4.0, 1.0)):
+        watch(iteration, {"effective_sample_size": worth})
+    watch(3, {"loss": 1.0})
+    assert len(told) == 1
+    assert "iteration 1: the draws behind log Ẑ are worth 4.0" in told[0]

@@ -18,7 +18,7 @@ from torch import Tensor
 from vaebm.checkpoint import RunFolder, write_bytes, write_json
 from vaebm.cli.options import option_parser
 from vaebm.cli.parsing import UsageError
-from vaebm.cli.progress import Console
+from vaebm.cli.progress import CollapseWatch, Console
 from vaebm.cli.provenance import describe_origin
 from vaebm.cli.request import OWN_OPTIONS, merged_file, recipe_word, run_path
 from vaebm.data import PlanarDensity, planar_density
@@ -123,10 +123,12 @@ def _train(
     state: Any = start_vae(model.vae, config.vae, noise) if is_vae else start_energy(
         model, config.energy, next(batches), noise
     )  # fmt: skip
+    watch = CollapseWatch(console.tell)
     with console.stage(stage, 0, settings.num_iterations) as show:
         for progress in fit(step, state, batches, settings.num_iterations):
             state, figures = progress.state, progress.figures
             show(state.iteration, figures)
+            watch(state.iteration, figures)
             if not math.isfinite(figures["loss"]):
                 raise UsageError(
                     f"stage {stage} diverged at iteration {state.iteration} (the loss is {figures['loss']}): "

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,6 +103,33 @@ class Console:
                 yield
             finally:
                 self._terminal = None
+
+
+FEWEST_WORTH = 5.0
+
+
+@dataclass
+class CollapseWatch:
+    """Tells once if the weights of the importance-sampled objective have collapsed on a handful of draws.
+
+    Arguments:
+        tell: Is told.
+        told: Whether it was.
+    """
+
+    tell: Callable[[str], None]
+    told: bool = False
+
+    def __call__(self, iteration: int, figures: Mapping[str, float]) -> None:
+        """Looks at the figures of an iteration."""
+        worth = figures.get("effective_sample_size", math.inf)
+        if self.told or not worth < FEWEST_WORTH:
+            return
+        self.told = True
+        self.tell(
+            f"iteration {iteration}: the draws behind log Ẑ are worth {worth:.1f}. The likelihood rests on a handful "
+            "and flatters: use more --energy.num_prior_samples, or --energy.objective contrastive on images"
+        )
 
 
 @dataclass

@@ -16,6 +16,7 @@ from torch import Tensor
 from vaebm.applications import snapshots, start_noise
 from vaebm.cli.evaluation import FEWEST_JUDGED
 from vaebm.cli.parsing import UsageError
+from vaebm.cli.progress import CollapseWatch
 from vaebm.cli.running import Run, save_checkpoint
 from vaebm.cli.stop import Interrupted
 from vaebm.data import Batches, to_float, to_uint8
@@ -119,10 +120,12 @@ def _drive(run: Run, stage: _Stage, stored: Mapping[str, Any]) -> Any:
     origin = time.monotonic() - run.seconds.get(stage.name, 0.0)
     if stored.get("is_look_due"):
         stage.look(state)
+    watch = CollapseWatch(run.console.tell)
     with run.console.stage(stage.name, state.iteration, last) as show:
         for progress in fit(stage.step, state, stage.batches, last):
             state = progress.state
             show(state.iteration, progress.figures)
+            watch(state.iteration, progress.figures)
             _check_finite(stage.name, state.iteration, progress.figures["loss"])
             if _is_due(state.iteration, config.report_every, last):
                 run.record({"stage": stage.name, "iteration": state.iteration, **progress.figures})
