@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+LEAST_ACCEPTED, LEAST_WORTH = 0.02, 20.0
+
 
 def chain_sentences(chains: Mapping[str, Any]) -> list[str]:
     """Say whether chains agree with each other, and what jumps and weights could mend.
@@ -22,7 +24,7 @@ def chain_sentences(chains: Mapping[str, Any]) -> list[str]:
     verdict = "agree with each other" if worst < 1.01 else "don't agree with each other yet"
     steps, count = chains["num_steps"], chains["num_chains"]
     share, ess = chains["jump_acceptance"], chains["importance_ess"]
-    few = min(share * count, ess) < 10
+    few = share < LEAST_ACCEPTED and ess < LEAST_WORTH
     return [
         f"Split-R̂ over the second half of {count} chains is {chains['energy_rhat']:.3f} on the energy and "
         f"{chains['noise_rhat']:.3f} on |noise|²/D: they {verdict}. R̂ can't see a mode that all of them miss.",
