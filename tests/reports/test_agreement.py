@@ -8,7 +8,8 @@ from vaebm.reports.agreement import chain_sentences, chain_text
 
 FIGURES = {
     "num_chains": 100, "num_steps": 30, "energy_rhat": 1.002, "noise_rhat": 1.004, "energy_ess": 500.4,
-    "noise_ess": 320.0, "acceptance": 1.0, "jump_acceptance": 0.004, "importance_ess": 1.7, "num_draws": 5000, "seed": 1,
+    "noise_ess": 320.0, "acceptance": 1.0, "jump_acceptance": 0.004, "importance_ess": 1.7,
+    "num_draws": 5000, "seed": 1,
 }  # fmt: skip
 
 
