@@ -48,6 +48,7 @@ PICTURE = ROOT.parent / "docs" / "images" / "mnist.png"
 BUNDLED = ROOT.parent / "src" / "vaebm" / "checkpoint" / "bundled" / "mnist"
 MEAN = ["--config", "benchmarks/mean.yaml"]
 CONVERGED = ["--config", "benchmarks/converged.yaml"]
+GROUPS = ["--config", "benchmarks/groups.yaml"]
 BUNDLE = ["--config", "benchmarks/bundled.yaml"]
 RUNS: dict[str, list[str]] = {
     "sampled-0": ["--seed", "0"],
@@ -57,6 +58,7 @@ RUNS: dict[str, list[str]] = {
     "mean-1": ["--seed", "1", *MEAN],
     "mean-2": ["--seed", "2", *MEAN],
     "converged-0": ["--seed", "0", *CONVERGED],
+    "groups-0": ["--seed", "0", *GROUPS],
     # Only its VAE counts: does twice the length still improve the ELBO?
     "doubled-0": [
         "--seed", "0", *CONVERGED, "--vae.num_iterations", "80000", "--energy.num_iterations", "1",
@@ -67,6 +69,7 @@ KINDS = {
     "sampled": "energy on the sampled image",
     "mean": "energy on the mean image",
     "converged": "VAE trained until its ELBO stops improving",
+    "groups": "VAE with four latent groups",
     "doubled": "that VAE, trained twice as long",
     "bundled": "the bundled model, trained longer",
 }

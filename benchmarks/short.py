@@ -51,7 +51,7 @@ def main() -> None:
         run("vaebm", "evaluate", first, "-n", 200, "--output", folder / "evaluation.json")
         np.savez(images, images=load_images("mnist").images[:300])
         run("vaebm", "score", first, images, "--output", folder / "scores.csv")
-        for kind in ("mean", "converged", "bundled"):
+        for kind in ("mean", "converged", "groups", "bundled"):
             config = ROOT / f"{kind}.yaml"
             run(
                 "vaebm",
