@@ -88,6 +88,7 @@ def test_a_closed_pipe_is_no_traceback() -> None:
         ("sample ~nobody-by-this-name/run", ["no model '~nobody-by-this-name/run'"]),
         (f"sample {'x' * 300} --output a.png", ["File name too long"]),
         (f"sample x --output {'x' * 300}.png", ["File name too long"]),
+        ("sample mnist -n 100000000000000000000", ["-n", "is not a whole number"]),
         ("sample mnist -n 100000000000000 --num-steps 0", ["memory of this machine is not enough"]),
         ("evaluate here", ["no model 'here'"]),
     ],

@@ -60,6 +60,10 @@ def test_a_run_from_beginning_to_end(cli: Cli) -> None:
         ("gaussians --density square", ["density is 'square': expected one of gaussians"]),
         ("gaussians --data.source x", ["unknown option --data.source"]),
         ("gaussians --resume run", ["keeps no checkpoints"]),
+        ("ring --evaluation.num_steps 7", ["evaluation.num_steps is 7", "chains of 8 or more"]),
+        ("ring --energy.spectral 0.1", ["energy.spectral has no effect"]),
+        ("ring --energy.initial_spread 1", ["energy.initial_spread has no effect"]),
+        ("ring --vae.batch_size 100000000000000000000", ["vae.batch_size", "up to"]),
         ("gausians", ["unknown recipe 'gausians'", "did you mean gaussians?"]),
         ("gaussians --vae.num_iterations 5 --evaluation.num_samples 3", ["evaluation.num_samples is 3", "at least 10"]),
     ],
@@ -70,5 +74,10 @@ def test_bad_options_get_one_line(cli: Cli, line: str, words: list[str]) -> None
 
 
 def test_a_vae_that_does_not_fit_the_grid_is_told(cli: Cli) -> None:
-    outcome = cli("train", "ring", "--output", "run", *short(vae__num_iterations=2, energy__num_iterations=2))
-    assert_user_error(outcome, "the VAE's density adds up to", "train it longer")
+    few = short(vae__num_iterations=2, energy__num_iterations=2, energy__batch_size=1, vae__ema_decay=0.9)
+    told = ("the VAE's density adds up to", "train it longer")
+    assert_user_error(cli("train", "ring", "--output", "run", *few), *told)
+    assert_user_error(cli("evaluate", "run"), *told)
+    assert_user_error(cli("evaluate", "run", "--precision", "bf16"), "are for images")
+    assert_user_error(cli("train", "--resume", "run"), "keeps no checkpoints")
+    assert "--energy_network.input_scale" in cli("train", "--help", "ring").output

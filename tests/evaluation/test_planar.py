@@ -100,6 +100,8 @@ def test_what_quadrature_can_not_do() -> None:
     on_mean = VAEBM(Linear(), Quadratic(), ImageFields("mean", "mean", "mean"))
     with pytest.raises(ValueError, match="no density over points"):
         planar_model(on_mean, density)
+    with pytest.raises(ValueError, match="make the latent grid finer"):
+        planar_model(VAEBM(Linear(), Quadratic()), density, latent_size=12)
     wide = VAEBM(Linear(), Quadratic())
     wide.vae.slope.data.fill_(0.5)
     with pytest.raises(ValueError, match="adds up to 0"):

@@ -90,7 +90,8 @@ def run(arguments: Sequence[str]) -> int:
     warn_of_judges(judges, config.data.source, console.tell)
     with console.busy("measuring"):
         evaluation = evaluate_model(loaded.model, against, calibration, sampling, settings, engine, console.tell)
-    evaluation["trained_steps"] = config.energy.num_steps
+    if config.energy.objective == "contrastive":
+        evaluation["trained_steps"] = config.energy.num_steps
     evaluation["data"], evaluation["precision"] = config.data.source, engine.precision
     if options.output:
         write_json(options.output, evaluation)
@@ -101,16 +102,17 @@ def run(arguments: Sequence[str]) -> int:
 def _planar(loaded: LoadedModel, options: Namespace) -> int:
     """Measures a model of a density of the plane."""
     from vaebm.checkpoint import write_json
-    from vaebm.cli.planar import evaluate
+    from vaebm.cli.planar import measure
     from vaebm.recipes import PlanarConfig, from_dict
     from vaebm.reports.planar import planar_text
 
-    if options.outliers or options.judges or options.steps:
-        raise UsageError(f"{loaded.folder} is a model of points: --outliers, --judges and --steps are for images")
+    if options.outliers or options.judges or options.steps or options.precision:
+        for_images = "--outliers, --judges, --steps and --precision are for images"
+        raise UsageError(f"{loaded.folder} is a model of points: {for_images}")
     config: PlanarConfig = from_dict(PlanarConfig, loaded.details["config"])
     told = {"num_samples": options.num_samples, "seed": options.seed}
     changed = {name: value for name, value in told.items() if value is not None}
-    evaluation = evaluate(loaded.model, replace(config, evaluation=replace(config.evaluation, **changed))).evaluation
+    evaluation = measure(loaded.model, replace(config, evaluation=replace(config.evaluation, **changed))).evaluation
     if options.output:
         write_json(options.output, evaluation)
     print(planar_text(evaluation))

@@ -67,7 +67,8 @@ def _evaluation(run: Run, calibration: Mapping[str, Any]) -> Evaluation:
     evaluation = evaluate_model(
         run.model, against, calibration, config.sampling, config.evaluation, run.engine, run.console.tell
     )
-    evaluation["trained_steps"] = config.energy.num_steps
+    if config.energy.objective == "contrastive":
+        evaluation["trained_steps"] = config.energy.num_steps
     evaluation["data"], evaluation["precision"] = config.data.source, run.engine.precision
     write_json(run.folder.evaluation, evaluation)
     return evaluation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -45,7 +46,12 @@ def _explain(error: Exception) -> str | None:
         isinstance(error, RuntimeError) and any(text in str(error) for text in MEMORY)
     ):
         return "the memory of this machine is not enough for that: choose fewer images or smaller settings"
-    if isinstance(error, OSError) and error.filename is not None and not isinstance(error, BrokenPipeError):
+    if not isinstance(error, OSError) or isinstance(error, BrokenPipeError):
+        return None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({error.strerror}): free some space"
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if error.filename is not None and not str(error.filename).startswith(package):
         return f"can't use {error.filename} ({error.strerror}): check the path"
     return None
 

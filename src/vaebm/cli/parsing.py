@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
-LARGEST_SEED = 2**32 - 1
+LARGEST_SEED, LARGEST = 2**32 - 1, 10**15
 
 
 class UsageError(ValueError):
@@ -82,12 +82,12 @@ def check_suffix_of(path: Path, suffix: str) -> None:
 
 def positive(text: str) -> int:
     """Parses a whole number of at least 1."""
-    return _whole(text, 1, None)
+    return _whole(text, 1, LARGEST)
 
 
 def natural(text: str) -> int:
     """Parses a whole number of at least 0."""
-    return _whole(text, 0, None)
+    return _whole(text, 0, LARGEST)
 
 
 def seed(text: str) -> int:
@@ -103,9 +103,9 @@ def steps(text: str) -> tuple[int, ...]:
     return numbers
 
 
-def _whole(text: str, lowest: int, highest: int | None) -> int:
-    if not re.fullmatch("[0-9]+", text) or int(text) < lowest or (highest is not None and int(text) > highest):
-        expected = f"of at least {lowest}" if highest is None else f"from {lowest} to {highest}"
+def _whole(text: str, lowest: int, highest: int) -> int:
+    if not re.fullmatch("[0-9]{1,30}", text) or not lowest <= int(text) <= highest:
+        expected = f"of at least {lowest}" if highest == LARGEST else f"from {lowest} to {highest}"
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {expected}")
     return int(text)
 

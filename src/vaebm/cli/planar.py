@@ -40,7 +40,7 @@ from vaebm.reports.planar import PlanarContent, PlanarEvaluation, planar_text, r
 from vaebm.sampling import Kernel, Mala, run_chain, uniform_ladder
 from vaebm.training import energy_step, fit, make_kernel, start_energy, start_vae, vae_step
 
-ANNEALED_STEP = 0.05
+ANNEALED_STEP, NUM_INITIAL = 0.05, 512
 
 
 class Request(NamedTuple):
@@ -94,7 +94,7 @@ def run(arguments: Sequence[str]) -> int:
     began = time.monotonic()
     save(model, folder.model, details={"config": to_dict(config)}, card=f"# VAEBM on {config.density}\n")
     with console.busy("measuring"):
-        evaluation, maps = _evaluated(model, config)
+        evaluation, maps = measure(model, config)
     seconds["evaluation"] = round(time.monotonic() - began, 1)
     folder.write_provenance({**folder.read_provenance(), "seconds": seconds})
     write_json(folder.evaluation, evaluation)
@@ -105,7 +105,12 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _evaluated(model: VAEBM, config: PlanarConfig) -> Measured:
+def measure(model: VAEBM, config: PlanarConfig) -> Measured:
+    """Measures a model of the plane, as ``evaluate``.
+
+    Raises:
+        UsageError: If it can't be measured.
+    """
     try:
         return evaluate(model, config)
     except ValueError as error:
@@ -119,9 +124,10 @@ def _train(
     settings = config.vae if is_vae else config.energy
     batches = _batches(density, settings.batch_size, _generator(config.seed, f"{stage} batches"))
     noise = _generator(config.seed, f"{stage} noise")
+    first = density.to_images(density.sample(NUM_INITIAL, _generator(config.seed, "energy initialization")))
     step: Any = vae_step(model.vae, config.vae, engine) if is_vae else energy_step(model, config.energy, engine)
     state: Any = start_vae(model.vae, config.vae, noise) if is_vae else start_energy(
-        model, config.energy, next(batches), noise
+        model, config.energy, first, noise
     )  # fmt: skip
     watch = CollapseWatch(console.tell)
     with console.stage(stage, 0, settings.num_iterations) as show:
@@ -136,8 +142,8 @@ def _train(
                 )
             if state.iteration % config.report_every == 0 or state.iteration == settings.num_iterations:
                 folder.append_metrics({"stage": stage, "iteration": state.iteration, **figures})
-    if not is_vae:
-        model.energy.load_state_dict(state.average)
+    if state.average:
+        (model.vae if is_vae else model.energy).load_state_dict(state.average)
 
 
 def _batches(density: PlanarDensity, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -145,7 +151,7 @@ def _batches(density: PlanarDensity, batch_size: int, generator: torch.Generator
         yield density.to_images(density.sample(batch_size, generator))
 
 
-_PURPOSES = ("vae batches", "vae noise", "energy batches", "energy noise")
+_PURPOSES = ("vae batches", "vae noise", "energy batches", "energy noise", "energy initialization")
 
 
 def _generator(seed: int, purpose: str) -> torch.Generator:

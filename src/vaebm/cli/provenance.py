@@ -67,7 +67,8 @@ def _commit() -> str | None:
     if "vcs_info" in told:
         return str(told["vcs_info"].get("commit_id") or "") or None
     tree = Path(url2pathname(urlsplit(told.get("url", "")).path))
-    commit = _describe(tree) if "dir_info" in told and (tree / "src" / "vaebm").is_dir() else None
+    is_tree = "dir_info" in told and _git(tree, "ls-files", "src/vaebm/__init__.py") is not None
+    commit = _describe(tree) if is_tree else None
     if commit is None or commit.endswith("-dirty") or _is_same(here.parent, tree / "src" / "vaebm"):
         return commit
     return f"{commit}-dirty"

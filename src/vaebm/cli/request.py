@@ -25,7 +25,8 @@ def recipe_word(arguments: Sequence[str]) -> str | None:
     """
     before = ""
     for word in arguments:
-        if not word.startswith("-") and (not before.startswith("--") or "=" in before):
+        takes_value = before.startswith("--") and "=" not in before and before != "--help"
+        if not word.startswith("-") and not takes_value:
             return word
         before = word
     return None

@@ -67,6 +67,8 @@ def parse(arguments: Sequence[str]) -> Request | None:
         if len(words) != (1 if "=" in words[0] else 2):
             raise UsageError("--resume takes no other option: the run goes on with its own configuration")
         folder = RunFolder(Path(first.resume)).open()
+        if "density" in read_yaml(folder.config):
+            raise UsageError(f"{folder.path} is a run of the plane, which keeps no checkpoints: start it anew")
         return Request(_complete(folder.config), folder, True)
     base = _recipe(first.name)
     if first.config is not None:
@@ -147,6 +149,8 @@ def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Run:
     """
     config, folder = request.config, request.folder
     engine = make_engine(config.precision, config.device)
+    if config.energy.objective != "contrastive" and engine.num_processes > 1:
+        raise UsageError(f"energy.objective {config.energy.objective} runs in one process: expected contrastive")
     try:
         splits = load_splits(config.data.source, config.data.split_seed)
     except DataError as error:

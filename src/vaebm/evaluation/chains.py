@@ -1,6 +1,6 @@
 r"""Do the chains of a model agree with each other, and what could mend the mass of its modes?
 
-Chains start from N(0, I) and run the model's default kernel; the first half is warm-up. Of the second half: split-R̂ and
+Chains start from N(0, I) and run a kernel; the first half is warm-up. Of the second half: split-R̂ and
 bulk ESS of the energy and of |noise|²/D. At the ends: how many independent jumps from N(0, I) would be accepted. And
 the effective sample size of the weights exp(−E) of draws of the VAE.
 
@@ -96,7 +96,7 @@ def diagnose_chains(
         noise_ess=bulk_ess(norm),
         acceptance=float(torch.stack(accepted).mean()),
         jump_acceptance=float(jump.mean()),
-        importance_ess=effective_sample_size(importance_weights(model, num_draws, generator)),
+        importance_ess=effective_sample_size(importance_weights(model, num_draws, generator, batch_size=250)),
         num_draws=num_draws,
         seed=generator.initial_seed(),
     )

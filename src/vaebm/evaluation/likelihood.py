@@ -176,4 +176,5 @@ def _draws(model: VAEBM, count: int, generator: torch.Generator, batch_size: int
 
 def _joined(parts: list[Annealed]) -> Annealed:
     weights, noise = (torch.cat([getattr(part, name) for part in parts]) for name in ("log_weights", "noise"))
-    return Annealed(weights, noise, torch.stack([part.acceptance for part in parts]).mean(0))
+    accepted = torch.stack([len(part.noise) * part.acceptance for part in parts]).sum(0) / len(noise)
+    return Annealed(weights, noise, accepted)

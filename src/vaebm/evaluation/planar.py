@@ -6,7 +6,7 @@ On a grid of points y (cells of area a) and of latents z (cells of weight w_z, N
     Z = Σ_y a p(y) exp(−E(x(y))).
 
 The sum over z is one product of matrices, since both coordinates factorise. ∫ p must be 1 to a thousandth: the grid of
-points is then wide and fine enough.
+points is then wide and fine enough. The grid of latents is fine enough if half of it changes nothing.
 
 References:
     VAEBM: A Symbiosis between Variational Autoencoders and Energy-based Models (25 Gaussians),
@@ -25,6 +25,7 @@ from vaebm.data.toy import PlanarDensity
 from vaebm.models import VAEBM
 
 _TOLERANCE = 1e-3
+_LARGEST_MOVE = 1e-2
 _LATENT_REACH = 6.0
 
 
@@ -91,7 +92,8 @@ def planar_model(model: VAEBM, density: PlanarDensity, size: int = 400, latent_s
         latent_size: The number of grid points along each latent.
 
     Raises:
-        ValueError: If the model is another kind of model, or ∫ p differs from 1 by more than a thousandth.
+        ValueError: If the model is another kind of model, ∫ p differs from 1 by more than a thousandth, or half as many
+            latents along each axis move the VAE's log-likelihood by more than a hundredth.
     """
     if tuple(model.image_shape) != (2, 1, 1) or model.noise_layout.latent_size != 2:
         raise ValueError("quadrature needs a VAE of points (2, 1, 1) with two latents")
@@ -103,6 +105,12 @@ def planar_model(model: VAEBM, density: PlanarDensity, size: int = 400, latent_s
     if abs(mass - 1) > _TOLERANCE:
         raise ValueError(
             f"the VAE's density adds up to {mass:.4f} on the grid, expected 1: train it longer, or make the grid finer"
+        )
+    coarse = _vae_density(model, density, size, latent_size // 2).flatten()
+    moved = measure_planar(vae, grid, density).log_likelihood - measure_planar(coarse, grid, density).log_likelihood
+    if abs(moved) > _LARGEST_MOVE:
+        raise ValueError(
+            f"a latent grid of half the size moves the log-likelihood by {moved:.3f} nats: make the latent grid finer"
         )
     images = density.to_images(grid.points)
     energies = torch.cat(

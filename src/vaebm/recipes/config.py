@@ -196,7 +196,7 @@ _BELOW_ONE = {"vae.ema_decay", "energy.ema_decay", "energy.betas"}
 _LEAST = dict.fromkeys(
     ("evaluation.num_samples", "evaluation.num_draws", "evaluation.num_annealed", "selection.num_samples"), 10
 )
-_LARGEST_SEED, _LARGEST_BATCH = 2**32 - 1, 2**20
+_LARGEST_SEED, _LARGEST_BATCH, _LARGEST = 2**32 - 1, 2**20, 10**15
 _MOST = {
     **dict.fromkeys(("seed", "data.split_seed", "evaluation.seed"), _LARGEST_SEED),
     **dict.fromkeys(("vae.batch_size", "energy.batch_size"), _LARGEST_BATCH),
@@ -250,8 +250,8 @@ def _check_leaf(path: str, value: Any) -> None:
             raise ConfigError(f"{path} is {number}: expected a number from 0 to below 1")
         if 0 < number < _LEAST.get(path, 0):
             raise ConfigError(f"{path} is {number}: expected a number of at least {_LEAST[path]}")
-        if number > _MOST.get(path, math.inf):
-            raise ConfigError(f"{path} is {number}: expected a number up to {_MOST[path]}")
+        if number > (most := _MOST.get(path, _LARGEST)):
+            raise ConfigError(f"{path} is {number}: expected a number up to {most}")
     if path in _NOT_EMPTY and not value:
         raise ConfigError(f"{path} is empty: expected one number or more")
     if path == "energy_network.stem_kernel_size" and value % 2 == 0:

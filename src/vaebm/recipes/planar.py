@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from vaebm.data import PLANAR_DENSITIES
+from vaebm.evaluation import FEWEST_STEPS
 from vaebm.recipes.config import check_leaves
 from vaebm.recipes.errors import ConfigError
 from vaebm.training import EnergySettings, VAESettings
@@ -116,6 +117,12 @@ class PlanarConfig:
         if self.density not in PLANAR_DENSITIES:
             raise ConfigError(f"density is {self.density!r}: expected one of {', '.join(PLANAR_DENSITIES)}")
         check_leaves(self)
+        if self.evaluation.num_steps < FEWEST_STEPS:
+            steps = self.evaluation.num_steps
+            raise ConfigError(f"evaluation.num_steps is {steps}: the diagnostics need chains of {FEWEST_STEPS} or more")
+        for name, value in (("spectral", 0.0), ("initial_spread", 0.2)):
+            if getattr(self.energy, name) != value:
+                raise ConfigError(f"energy.{name} has no effect on the fully connected energy of points: leave it out")
         if any(count < 2 for count in self.evaluation.temperatures):
             raise ConfigError("evaluation.temperatures holds a ladder of one temperature: expected two or more")
 

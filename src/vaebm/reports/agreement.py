@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-LEAST_ACCEPTED, LEAST_WORTH = 0.02, 20.0
+LEAST_ACCEPTED, LEAST_WORTH = 0.02, 100.0
 
 
 def chain_sentences(chains: Mapping[str, Any]) -> list[str]:
@@ -30,8 +30,8 @@ def chain_sentences(chains: Mapping[str, Any]) -> list[str]:
         f"{chains['noise_rhat']:.3f} on |noise|²/D: they {verdict}. R̂ can't see a mode that all of them miss.",
         f"These {count} chains of {steps} steps are worth {chains['energy_ess']:.0f} independent draws of the energy "
         f"and {chains['noise_ess']:.0f} of |noise|²/D (bulk ESS).",
-        f"Of independent jumps from N(0, I) {100 * share:.2g} % would be accepted, and the weights of "
-        f"{chains['num_draws']:,} draws of the VAE are worth {ess:.3g}: "
+        f"Of independent jumps from N(0, I) {100 * share:.1f} % would be accepted, and the weights of "
+        f"{chains['num_draws']:,} draws of the VAE are worth {ess:,.{0 if ess >= 10 else 1}f}: "
         + ("too few to tell or mend the relative mass of modes." if few else "enough to compare the mass of modes."),
     ]
 

@@ -6,7 +6,7 @@ and Z = ∫ N(0, I) exp(f). A forward chain starts from N(0, I) and collects
     log w = Σ_t (β_t − β_{t−1}) f(x_{t−1}),    x_t ~ kernel that leaves γ_{β_t} invariant, from x_{t−1}.
 
 E[w] = Z, so E[log w] ≤ log Z: the mean of log w is a lower bound in expectation. A reverse chain starts from γ_1 and
-collects log r = Σ_t (β_t − β_{t−1}) f(x_t) on its way down; if its start points are *exact* draws of γ_1, then
+collects log r = Σ_t (β_t − β_{t−1}) f(x_{t−1}) on its way down; if its start points are *exact* draws of γ_1, then
 E[1/r] = 1/Z and E[log r] ≥ log Z. From approximate draws the latter is no bound of anything.
 
 With the single step 0 → 1 the forward weights are those of simple importance sampling from the base.

@@ -6,6 +6,9 @@ to images, the negatives; descend Ē(data) − Ē(negatives) with the regularise
 Where the negatives are *sampled* images, mean + scale·noise, the data get the same noise (noise-matched positives):
 else the energy only learns to see the noise.
 
+With the importance-sampled objective there are no chains: the negatives are draws of the VAE, weighted by exp(−E). With
+matched noise, the default, it is the likelihood of data with pixel noise; the recipes of the plane switch it off.
+
 On k processes every process holds all chains and all noise, and evaluates log h and its gradient for its own rows; so
 chains and buffer are those of one process. Only the centring term is that of each process's rows.
 
@@ -56,7 +59,7 @@ class EnergySettings:
         num_iterations: The number of optimizer steps.
         batch_size: The number of chains and of data images in a batch, over all processes.
         learning_rate: The initial rate of Adam; it falls to zero along a cosine.
-        num_steps: The number of Langevin steps K for each batch.
+        num_steps: The number of steps K of the kernel for each batch.
         step_size: The step size η.
         replay_probability: The probability p that a chain goes on from the buffer, after its rise.
         replay_rise: The share of training in which p rises from zero.
@@ -196,12 +199,15 @@ def energy_step(
         loss, data_energy, log_z, effective_sample_size, spectral_penalty, learning_rate, grad_norm.
     """
     if settings.objective == "importance_sampled":
+        if kernel is not None:
+            raise ValueError("the importance-sampled objective runs no chains: expected no kernel")
         return _importance_step(model, settings, engine)
     chosen = kernel or make_kernel(settings.kernel, settings.step_size, settings.jump_probability)
 
     def step(state: EnergyState, images: Tensor) -> Progress[EnergyState]:
         rate = _set_rate(state, settings)
-        positives = _positives(model, settings, engine, images, state.generator)
+        is_noisy = model.image_fields.loss_image == "sampled"
+        positives = _positives(model, settings, engine, images, state.generator, is_noisy)
         chains = _run(model, settings, engine, chosen, state)
         negatives = _negatives(model, engine, chains.noise)
         with engine.autocast():
@@ -228,7 +234,9 @@ def _importance_step(
 
     def step(state: EnergyState, images: Tensor) -> Progress[EnergyState]:
         rate = _set_rate(state, settings)
-        positives = _positives(model, settings, engine, images, state.generator)
+        # Draws and data are compared as the energy of the density sees them: with or without pixel noise.
+        is_noisy = model.image_fields.chain_image == "sampled"
+        positives = _positives(model, settings, engine, images, state.generator, is_noisy)
         shape = (settings.num_prior_samples, model.noise_layout.size)
         noise = torch.randn(shape, generator=state.generator, device=state.generator.device).to(engine.device)
         with torch.no_grad(), engine.autocast():
@@ -278,11 +286,16 @@ class _Chains:
 
 
 def _positives(
-    model: VAEBM, settings: EnergySettings, engine: Engine, images: Tensor, generator: torch.Generator
+    model: VAEBM,
+    settings: EnergySettings,
+    engine: Engine,
+    images: Tensor,
+    generator: torch.Generator,
+    is_noisy: bool,
 ) -> Tensor:
     noise = torch.randn(images.shape, generator=generator, device=generator.device)
     images, noise = engine.slice(images.to(engine.device)), engine.slice(noise.to(engine.device))
-    if not settings.matched_noise or model.image_fields.loss_image == "mean":
+    if not settings.matched_noise or not is_noisy:
         return images
     with torch.no_grad():
         posterior_noise = images.new_zeros(len(images), model.noise_layout.latent_size)
