@@ -41,7 +41,7 @@ def test_a_run_from_beginning_to_end(cli: Cli) -> None:
     assert bounds == sorted(bounds)
     assert bounds[-1] < evaluation["log_z"]
     page = Path("run/report.html").read_text()
-    assert page.count("<img") == 4
+    assert page.count("<img") == 5
     assert "http://" not in page
     assert cli("evaluate", "run", "--output", "again.json").code == 0
     again = json.loads(Path("again.json").read_text())

@@ -55,6 +55,11 @@ def test_both_densities_and_log_z_are_the_closed_forms(generator: torch.Generato
     squared = density.extent**2
     for values, expected in ((exact.vae, variance * squared), (exact.vaebm, narrowed * squared)):
         assert torch.allclose(values, normal(exact.grid.points, expected), atol=1e-5)
+    # The official potential claims another scale of x given z.
+    claimed = SLOPE**2 + math.exp(-4)
+    assert torch.allclose(
+        exact.official, normal(exact.grid.points, claimed / (1 + STRENGTH * claimed) * squared), atol=1e-5
+    )
     assert exact.log_z == pytest.approx(-math.log(1 + STRENGTH * variance), abs=1e-5)
     estimate = summarize_weights(importance_weights(model, 100_000, generator, 50_000))
     assert estimate.log_z.low < exact.log_z < estimate.log_z.high

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from torch import Tensor, distributions, nn
 
-from vaebm.models import VAEBM, ConvVAE, EnergyNetwork, ImageFields
+from vaebm.models import VAEBM, ConvVAE, Decoded, EnergyNetwork, ImageFields
 
 if TYPE_CHECKING:
     from conftest import LinearGaussianVAE, QuadraticEnergy, ZeroEnergy
@@ -145,3 +146,38 @@ def test_an_energy_on_the_mean_has_no_density_over_images(
 def test_a_field_is_sampled_or_mean(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} is 'median': expected one of sampled, mean"):
         ImageFields(**{name: "median"})
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.05])
+def test_the_official_potential_lacks_the_jacobian_and_claims_another_scale(
+    linear_vae: LinearGaussianVAE, quadratic_energy: QuadraticEnergy, scale: float
+) -> None:
+    linear_vae.scale = scale
+    model = VAEBM(linear_vae, quadratic_energy)
+    noise = draw(model)
+    claimed = max(scale, math.exp(-2))
+    pixels = noise[:, model.noise_layout.latent_size :].square().sum(1)
+    expected = (
+        model.log_density(noise)
+        - log_normal(noise)
+        - 0.5 * noise[:, : model.noise_layout.latent_size].square().sum(1)
+        - 0.5 * (scale / claimed) ** 2 * pixels
+        - math.prod(model.image_shape) * math.log(claimed)
+    )
+    assert torch.allclose(model.official_log_density(noise), expected, rtol=1e-12)
+
+
+def test_the_official_potential_knows_the_scales_of_the_prior() -> None:
+    model = networks("dense", "pixel", ImageFields())
+    for prior in model.vae.priors:
+        torch.nn.init.normal_(prior[-1].weight)
+    noise = draw(model)
+    decoded = model.vae.decode(noise[:, : model.noise_layout.latent_size])
+    assert decoded.log_prior_scale.abs().min() > 0.01
+    first = model.vae.priors[0](decoded.latents[0]).chunk(2, 1)[1]
+    assert torch.allclose(decoded.log_prior_scale, (5 * torch.tanh(first / 5)).sum(1), rtol=1e-10)
+    with_scales = model.official_log_density(noise)
+    model.vae.decode = lambda latent_noise, known=decoded: Decoded(known.mean, known.scale, known.latents)
+    assert torch.allclose(model.official_log_density(noise) - with_scales, decoded.log_prior_scale, rtol=1e-10)
+    with pytest.raises(ValueError, match="no image noise"):
+        networks("dense", "pixel", ImageFields("mean", "mean", "mean")).official_log_density(noise[:, :5])

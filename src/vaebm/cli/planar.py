@@ -41,6 +41,7 @@ from vaebm.sampling import Kernel, Mala, run_chain, uniform_ladder
 from vaebm.training import energy_step, fit, make_kernel, start_energy, start_vae, vae_step
 
 ANNEALED_STEP, NUM_INITIAL = 0.05, 512
+OFFICIAL = "official potential"
 
 
 class Request(NamedTuple):
@@ -184,7 +185,8 @@ def evaluate(model: VAEBM, config: PlanarConfig) -> Measured:
             annealed_weights(model, settings.num_annealed, ladder, generator, batch_size=5000).log_weights))}
         for count, ladder in ladders.items()
     ]  # fmt: skip
-    densities = {"truth": exact.truth, "VAE": exact.vae, "VAEBM": exact.vaebm, "its chains": counted}
+    densities = {"truth": exact.truth, "VAE": exact.vae, "VAEBM": exact.vaebm, "its chains": counted,
+                 OFFICIAL: exact.official}  # fmt: skip
     masses = measure_planar(exact.vaebm, exact.grid, density).mode_masses
     evaluation = PlanarEvaluation(
         density=config.density,

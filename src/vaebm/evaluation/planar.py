@@ -23,6 +23,7 @@ from torch import Tensor
 
 from vaebm.data.toy import PlanarDensity
 from vaebm.models import VAEBM
+from vaebm.models.vaebm import OFFICIAL_LEAST_SCALE
 
 _TOLERANCE = 1e-3
 _LARGEST_MOVE = 1e-2
@@ -40,12 +41,16 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class PlanarModel:
-    """Densities on a grid, each (n²,), float64: the true one, the VAE's and the VAEBM's; and log Z in nats."""
+    """Densities on a grid, each (n²,), float64: the true one, the VAE's, the VAEBM's; and log Z in nats.
+
+    ``official`` is what the official potential samples from the same networks (``VAEBM.official_log_density``).
+    """
 
     grid: Grid
     truth: Tensor
     vae: Tensor
     vaebm: Tensor
+    official: Tensor
     log_z: float
 
 
@@ -118,7 +123,11 @@ def planar_model(model: VAEBM, density: PlanarDensity, size: int = 400, latent_s
     )
     log_product = vae.clamp(min=1e-300).log() - energies
     log_z = float(torch.logsumexp(log_product, 0)) + math.log(grid.cell)
-    return PlanarModel(grid, density.log_prob(grid.points).exp(), vae, (log_product - log_z).exp(), log_z)
+    sampled = (
+        _vae_density(model, density, size, latent_size, is_official=True).flatten().clamp(min=1e-300).log() - energies
+    )
+    official = torch.softmax(sampled, 0) / grid.cell
+    return PlanarModel(grid, density.log_prob(grid.points).exp(), vae, (log_product - log_z).exp(), official, log_z)
 
 
 def measure_planar(values: Tensor, grid: Grid, density: PlanarDensity) -> PlanarFigures:
@@ -157,8 +166,14 @@ def _midpoints(reach: float, size: int) -> Tensor:
     return ((torch.arange(size, dtype=torch.float64) + 0.5) / size * 2 - 1) * reach
 
 
-def _vae_density(model: VAEBM, density: PlanarDensity, size: int, latent_size: int) -> Tensor:
-    """Returns p(y) on the grid, (n, n)."""
+def _vae_density(
+    model: VAEBM, density: PlanarDensity, size: int, latent_size: int, is_official: bool = False
+) -> Tensor:
+    """Returns p(y) on the grid, (n, n); or, up to a constant, what stands in its place in the official potential.
+
+    There x | z has the claimed scale s', and the weight of each z is divided by the product of the scales s: without
+    the Jacobian of x = mean + s · noise_x, a volume of noise counts as a volume of x.
+    """
     axis = _midpoints(_LATENT_REACH, latent_size)
     latents = torch.cartesian_prod(axis, axis)
     weights = torch.softmax(-0.5 * latents.square().sum(1), 0)
@@ -168,10 +183,12 @@ def _vae_density(model: VAEBM, density: PlanarDensity, size: int, latent_size: i
     total = torch.zeros(size, size, dtype=torch.float64)
     for batch, weight in zip(torch.split(latents, 20_000), torch.split(weights, 20_000), strict=True):
         decoded = model.vae.decode(batch.to(next(model.parameters())))
-        mean, scale = decoded.mean.double().view(-1, 2), decoded.scale.double().view(-1, 2)
+        mean, scale, counted = decoded.mean.double().view(-1, 2), decoded.scale.double().view(-1, 2), weight
+        if is_official:
+            counted, scale = weight / scale.prod(1), scale.clamp(min=OFFICIAL_LEAST_SCALE)
         parts = [
             torch.exp(-0.5 * ((places - mean[:, [index]]) / scale[:, [index]]).square()) / scale[:, [index]]
             for index in (0, 1)
         ]
-        total += (weight[:, None] * parts[0]).T @ parts[1]
+        total += (counted[:, None] * parts[0]).T @ parts[1]
     return total / (2 * math.pi) * math.exp(density.log_jacobian)

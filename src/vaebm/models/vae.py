@@ -20,11 +20,15 @@ from vaebm.distributions import NoiseLayout
 
 @dataclass(frozen=True)
 class Decoded:
-    """The Gaussian pixel likelihood at latents: mean and scale (B, C, H, W), and the latents of each group."""
+    """The Gaussian pixel likelihood at latents: mean and scale (B, C, H, W), and the latents of each group.
+
+    ``log_prior_scale`` (B,) is the sum of log σ_l over all latents; None where every prior scale is 1.
+    """
 
     mean: Tensor
     scale: Tensor
     latents: list[Tensor]
+    log_prior_scale: Tensor | None = None
 
 
 @dataclass(frozen=True)

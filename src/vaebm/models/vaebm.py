@@ -13,6 +13,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from vaebm.distributions import NoiseLayout, standard_normal_log_prob
 
 IMAGES = ("sampled", "mean")
+OFFICIAL_LEAST_SCALE = math.exp(-2)
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,34 @@ class VAEBM(nn.Module):
         """Returns −E(image(noise)) + log N(noise; 0, I), shape (B,), in nats, float64; exact but for the constant Z."""
         energy: Tensor = self.energy(self.transport(noise).image)
         return standard_normal_log_prob(noise) - energy.double()
+
+    def official_log_density(self, noise: Tensor) -> Tensor:
+        """Returns what the official release samples instead of ``log_density``, shape (B,), in nats, float64.
+
+        It is −E(x) + log p(z) + log p(x|z) at z(noise), x(noise), without the Jacobian of the change of variables; and
+        its p(x|z) has another scale than the one that x is drawn with, never below exp(−2):
+
+            −E − ½|noise_z|² − Σ log σ_l − ½|noise_x · s/s'|² − Σ log s',    s' = max(s, exp(−2)).
+
+        For comparison only: its chains follow another density than p(x) · exp(−E(x)).
+
+        Raises:
+            ValueError: If the model has no image noise.
+        """
+        if self.noise_layout.image_shape is None:
+            raise ValueError("the model has no image noise: the official potential needs an image field 'sampled'")
+        decoded = self.vae.decode(noise[:, : self.noise_layout.latent_size])
+        image_noise = self.noise_layout.split(noise)[-1]
+        image = decoded.mean + decoded.scale * image_noise
+        claimed = decoded.scale.clamp(min=OFFICIAL_LEAST_SCALE)
+        quadratic = (image_noise * decoded.scale / claimed).double().square().flatten(1).sum(1)
+        latent = noise[:, : self.noise_layout.latent_size].double().square().sum(1)
+        jacobian = claimed.double().log().flatten(1).sum(1)
+        if decoded.log_prior_scale is not None:
+            jacobian = jacobian + decoded.log_prior_scale
+        energy: Tensor = self.energy(image)
+        value: Tensor = -0.5 * (latent + quadratic) - jacobian - energy.double()
+        return value
 
     def unnormalized_log_joint(self, images: Tensor, log_likelihood: Tensor) -> Tensor:
         """Returns log p(x) − E(x), shape (B,), in nats, float64.

@@ -137,6 +137,8 @@ _METHOD = (
     "the original coordinates, the Jacobian of the map to [−1, 1] included.",
     "The VAE's density is a sum over a grid of latents; it adds up to 1 within a thousandth, or the run would have "
     "ended with an error. The VAEBM's is that times exp(−E), normalised on the same grid.",
+    "The official potential: what perfect chains would follow under the potential of the authors' release, which lacks "
+    "the Jacobian and claims another pixel scale, with the same networks.",
     "Chains start from N(0, I) and run the kernel of the configuration; their density is a histogram, whose empty "
     "cells make its log-likelihood meaningless: it is left out.",
     "log Ẑ = log mean w with a 95 % interval by the delta method. The forward bound is the mean of log w: below log Z "
