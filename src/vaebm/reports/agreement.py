@@ -32,7 +32,7 @@ def chain_sentences(chains: Mapping[str, Any]) -> list[str]:
         f"and {chains['noise_ess']:.0f} of |noise|²/D (bulk ESS).",
         f"Of independent jumps from N(0, I) {100 * share:.1f} % would be accepted, and the weights of "
         f"{chains['num_draws']:,} draws of the VAE are worth {ess:,.{0 if ess >= 10 else 1}f}: "
-        + ("too few to tell or mend the relative mass of modes." if few else "enough to compare the mass of modes."),
+        + ("too few to tell or mend the relative mass of modes." if few else "the mass of modes can be compared."),
     ]
 
 
