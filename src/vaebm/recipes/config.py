@@ -250,7 +250,7 @@ def _check_leaf(path: str, value: Any) -> None:
             raise ConfigError(f"{path} is {number}: expected a number from 0 to below 1")
         if 0 < number < _LEAST.get(path, 0):
             raise ConfigError(f"{path} is {number}: expected a number of at least {_LEAST[path]}")
-        if number > (most := _MOST.get(path, _LARGEST)):
+        if isinstance(number, int) and number > (most := _MOST.get(path, _LARGEST)):
             raise ConfigError(f"{path} is {number}: expected a number up to {most}")
     if path in _NOT_EMPTY and not value:
         raise ConfigError(f"{path} is empty: expected one number or more")
