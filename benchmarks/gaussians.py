@@ -106,10 +106,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/gaussians"), help="where run folders lie")
     parser.add_argument("--only", action="append", default=[], choices=list(METHODS), help="only these methods")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="the seeds")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where results go; elsewhere, no table is made")
     parser.add_argument("further", nargs="*", help="further options of each run, behind --")
     options = parser.parse_args()
-    for seed in SEEDS:
+    for seed in options.seeds:
         for method in options.only or METHODS:
             entry = run(options.runs, method, seed, options.further)
             results = json.loads(options.results.read_text()) if options.results.exists() else {}

@@ -38,6 +38,19 @@ def run(*arguments: object) -> None:
     print(f"  {time.monotonic() - began:.1f} s", flush=True)
 
 
+def benchmarks(folder: Path) -> None:
+    """Runs the scripts of this folder."""
+    few = ("--seconds", 1, "--only", "recipe", "--num-samples", 300)
+    run(ROOT / "vae.py", *few, "--results", folder / "vae.json")
+    tiny = {"vae.num_iterations": 1500, "energy.num_iterations": 20, "evaluation.grid_size": 200,
+            "evaluation.num_samples": 100, "evaluation.num_draws": 1000, "evaluation.num_annealed": 10}  # fmt: skip
+    where = ("--runs", folder / "gaussians", "--results", folder / "gaussians.json")
+    cut = [f"--{name}={value}" for name, value in tiny.items()]
+    run(ROOT / "gaussians.py", "--only", "jumps", "--seeds", 0, *where, "--", *cut)
+    shutil.copy(ROOT.parent / "README.md", folder)
+    run(ROOT / "mnist.py", "table", "--readme", folder / "README.md")
+
+
 def main() -> None:
     """Runs them all in a temporary folder."""
     with tempfile.TemporaryDirectory() as name:
@@ -52,34 +65,9 @@ def main() -> None:
         np.savez(images, images=load_images("mnist").images[:300])
         run("vaebm", "score", first, images, "--output", folder / "scores.csv")
         for kind in ("mean", "converged", "groups", "bundled"):
-            config = ROOT / f"{kind}.yaml"
-            run(
-                "vaebm",
-                "train",
-                "mnist",
-                "--data.source",
-                images,
-                "--config",
-                config,
-                "--output",
-                folder / kind,
-                *SMALL,
-            )
-        few = ("--seconds", 1, "--only", "recipe", "--num-samples", 300)
-        run(ROOT / "vae.py", *few, "--results", folder / "vae.json")
-        tiny = {"vae.num_iterations": 1500, "energy.num_iterations": 20, "evaluation.grid_size": 200,
-                "evaluation.num_samples": 100, "evaluation.num_draws": 1000, "evaluation.num_annealed": 10}  # fmt: skip
-        where = ("--runs", folder / "gaussians", "--results", folder / "gaussians.json")
-        run(
-            ROOT / "gaussians.py",
-            "--only",
-            "jumps",
-            *where,
-            "--",
-            *(f"--{name}={value}" for name, value in tiny.items()),
-        )
-        shutil.copy(ROOT.parent / "README.md", folder)
-        run(ROOT / "mnist.py", "table", "--readme", folder / "README.md")
+            chosen = ("--data.source", images, "--config", ROOT / f"{kind}.yaml", "--output", folder / kind)
+            run("vaebm", "train", "mnist", *chosen, *SMALL)
+        benchmarks(folder)
         promised = (
             "run/report.html",
             "grid.png",

@@ -75,18 +75,9 @@ def accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
     return float((decisions == labels).double().mean())
 
 
-def train(name: str) -> dict[str, Any]:
-    """Trains one judge, writes its folder and returns its row of the results."""
-    folder, seed, arguments = JUDGES[name]
+def optimize(classifier: Any, images: Tensor, labels: Tensor, generator: torch.Generator, num_epochs: int) -> None:
+    """Trains a classifier on augmented images (N, C, H, W) and labels (N,)."""
     started = time.monotonic()
-    data = "digits" if name == "digits8_plain" else "mnist"
-    splits = load_splits(data)
-    generator = torch.Generator().manual_seed(seed)
-    torch.manual_seed(seed)
-    num_epochs = NUM_EPOCHS * (10 if data == "digits" else 1)
-    config = {"image_shape": list(splits.training.shape), "num_classes": 10, "dropout": 0.3, **arguments}
-    classifier = Classifier(**config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    images, labels = to_float(splits.training.images), torch.from_numpy(splits.training.labels)
     num_iterations = num_epochs * len(images) // BATCH_SIZE
     optimizer = torch.optim.AdamW(classifier.parameters(), LEARNING_RATE, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, num_iterations, pct_start=0.2)
@@ -102,10 +93,23 @@ def train(name: str) -> dict[str, Any]:
         optimizer.step()
         schedule.step()
         if iteration % 500 == 0:
-            print(
-                f"{name} {iteration}/{num_iterations} loss {loss.item():.3f} {time.monotonic() - started:.0f} s",
-                flush=True,
-            )
+            seconds = time.monotonic() - started
+            print(f"{iteration}/{num_iterations} loss {loss.item():.3f} {seconds:.0f} s", flush=True)
+
+
+def train(name: str) -> dict[str, Any]:
+    """Trains one judge, writes its folder and returns its row of the results."""
+    folder, seed, arguments = JUDGES[name]
+    data = "digits" if name == "digits8_plain" else "mnist"
+    splits = load_splits(data)
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    num_epochs = NUM_EPOCHS * (10 if data == "digits" else 1)
+    config = {"image_shape": list(splits.training.shape), "num_classes": 10, "dropout": 0.3, **arguments}
+    classifier = Classifier(**config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images, labels = to_float(splits.training.images), torch.from_numpy(splits.training.labels)
+    print(name, flush=True)
+    optimize(classifier, images, labels, generator, num_epochs)
     selection = accuracy(classifier, to_float(splits.selection.images), torch.from_numpy(splits.selection.labels))
     test = accuracy(classifier, to_float(splits.test.images), torch.from_numpy(splits.test.labels))
     tensors = {key: value.contiguous() for key, value in classifier.state_dict().items()}

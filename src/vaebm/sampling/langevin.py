@@ -14,8 +14,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from vaebm.sampling.kernel import ChainState, KernelInfo, LogDensity, Transition, evaluate
+
+
+def check_step_size(step_size: float) -> None:
+    """Raises a ``ValueError`` if a step size is not positive."""
+    if not step_size > 0:
+        raise ValueError(f"step_size is {step_size}: expected a positive number")
+
+
+def langevin_move(grad: Tensor, step_size: float, generator: torch.Generator) -> Tensor:
+    """Draws (η/2) ∇ log h + √η ξ, shape (B, D), of the gradient (B, D)."""
+    fresh = torch.randn(grad.shape, generator=generator, device=generator.device, dtype=grad.dtype)
+    move: Tensor = 0.5 * step_size * grad + step_size**0.5 * fresh.to(grad.device)
+    return move
 
 
 @dataclass(frozen=True)
@@ -39,13 +53,11 @@ class Langevin:
     step_size: float
 
     def __post_init__(self) -> None:
-        if not self.step_size > 0:
-            raise ValueError(f"step_size is {self.step_size}: expected a positive number")
+        check_step_size(self.step_size)
 
     def __call__(self, state: ChainState, log_density: LogDensity, generator: torch.Generator) -> Transition:
         """Moves all chains by one step."""
         value, grad = evaluate(log_density, state)
-        fresh = torch.randn(state.noise.shape, generator=generator, device=generator.device, dtype=state.noise.dtype)
-        move = 0.5 * self.step_size * grad + self.step_size**0.5 * fresh.to(state.noise.device)
+        move = langevin_move(grad, self.step_size, generator)
         info = KernelInfo(value, grad.norm(dim=1), move.norm(dim=1), torch.ones_like(value))
         return Transition(ChainState(state.noise.detach() + move), info)

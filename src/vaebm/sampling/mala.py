@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from vaebm.sampling.kernel import ChainState, KernelInfo, LogDensity, Transition, accept, evaluate, grad_log_density
+from vaebm.sampling.langevin import check_step_size, langevin_move
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,13 @@ class Mala:
     step_size: float
 
     def __post_init__(self) -> None:
-        if not self.step_size > 0:
-            raise ValueError(f"step_size is {self.step_size}: expected a positive number")
+        check_step_size(self.step_size)
 
     def __call__(self, state: ChainState, log_density: LogDensity, generator: torch.Generator) -> Transition:
         """Moves all chains by one step; a state that knows its gradient costs one evaluation, else two."""
         value, grad = evaluate(log_density, state)
         here = ChainState(state.noise.detach(), value, grad)
-        fresh = torch.randn(here.noise.shape, generator=generator, device=generator.device, dtype=here.noise.dtype)
-        move = 0.5 * self.step_size * grad + self.step_size**0.5 * fresh.to(here.noise.device)
+        move = langevin_move(grad, self.step_size, generator)
         there = ChainState(here.noise + move, *grad_log_density(log_density, here.noise + move))
         log_ratio = _difference(there, here) + self._log_move(there, here) - self._log_move(here, there)
         after, probability = accept(here, there, log_ratio, generator)
