@@ -187,6 +187,31 @@ def test_arguments_build_the_same_network() -> None:
     assert torch.equal(vae.elbo_terms(images, noise).elbo, twin.elbo_terms(images, noise).elbo)
 
 
+@pytest.mark.parametrize("body", BODIES)
+def test_a_normalized_vae_judges_each_image_alone(body: str) -> None:
+    vae = build(body=body, normalization="layer").double()
+    images, noise = draw(vae, dtype=DOUBLE)
+    together = vae.elbo_terms(images, noise).elbo
+    alone = torch.cat([vae.elbo_terms(images[[index]], noise[[index]]).elbo for index in range(len(images))])
+    torch.testing.assert_close(together, alone, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_layers_of_a_normalized_vae_are_centred_with_spread_one(body: str) -> None:
+    vae = build(body=body, normalization="layer")
+    seen: list[Tensor] = []
+    kinds = (nn.LayerNorm, nn.GroupNorm)
+    for module in vae.modules():
+        if isinstance(module, kinds):
+            module.register_forward_hook(lambda _module, _inputs, output: seen.append(output.flatten(1)))
+    vae.elbo_terms(*draw(vae))
+    # Encoder and decoder, two layers each or more, a posterior and a prior of two.
+    assert len(seen) >= 7
+    for hidden in seen:
+        torch.testing.assert_close(hidden.mean(1), torch.zeros(3), rtol=0, atol=1e-5)
+    assert not any(isinstance(module, kinds) for module in build(body=body).modules())
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -202,6 +227,7 @@ def test_arguments_build_the_same_network() -> None:
         ({"body": "recurrent"}, "body is 'recurrent'"),
         ({"scale_kind": "none"}, "scale_kind is 'none'"),
         ({"scale": 0.0}, "scale is 0.0"),
+        ({"normalization": "batch"}, "normalization is 'batch'"),
     ],
 )
 def test_arguments_out_of_range_are_refused(wrong: dict[str, Any], message: str) -> None:

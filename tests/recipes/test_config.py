@@ -112,6 +112,9 @@ def test_what_is_no_configuration_is_refused(values: Any, message: str) -> None:
         ("vae_network.widths", (), "expected one number or more"),
         ("vae_network.body", "recurrent", "expected one of dense, convolutional"),
         ("vae_network.scale", 0.0, "expected a number above 0"),
+        ("vae_network.normalization", "batch", "expected one of none, layer"),
+        ("vae.betas", (0.9, 1.0), "expected a number from 0 to below 1"),
+        ("energy.potential", "approximate", "expected one of exact, official"),
         ("energy_network.widths", (), "expected one number or more"),
         ("energy_network.depth", 0, "expected a number above 0"),
         ("energy_network.stem_kernel_size", 4, "expected an odd number"),
@@ -130,6 +133,13 @@ def test_values_out_of_range_are_refused(path: str, value: Any, message: str) ->
         replace(Config(), **changes)
     assert str(caught.value).startswith(f"{path} is ")
     assert message in str(caught.value)
+
+
+def test_the_official_potential_needs_image_noise() -> None:
+    values = {"energy": {"potential": "official"}, "images": {"chain_image": "mean", "loss_image": "mean"}}
+    with pytest.raises(ConfigError, match="energy.potential is 'official', which needs image noise"):
+        from_dict(Config, values)
+    assert from_dict(Config, {"energy": {"potential": "official"}}).energy.potential == "official"
 
 
 def test_limits_themselves_are_allowed() -> None:

@@ -12,7 +12,16 @@ from vaebm.data import planar_density
 from vaebm.distributed import make_engine
 from vaebm.models import VAEBM, ConvVAE, DenseEnergy
 from vaebm.sampling import Jump, Langevin, Mala, Mixture
-from vaebm.training import EnergySettings, EnergyState, Progress, energy_step, fit, make_kernel, start_energy
+from vaebm.training import (
+    EnergySettings,
+    EnergyState,
+    Progress,
+    energy_step,
+    fit,
+    log_density_of,
+    make_kernel,
+    start_energy,
+)
 
 
 def batches() -> Iterator[Tensor]:
@@ -63,3 +72,13 @@ def test_kernels_by_name() -> None:
     assert make_kernel("mala", 0.1, 1.0) == Jump()
     with pytest.raises(ValueError, match="expected one of langevin, mala"):
         make_kernel("hmc", 0.1)
+
+
+def test_chains_under_the_official_potential_go_elsewhere() -> None:
+    exact, official = (train(potential=name)[0].figures["displacement"] for name in ("exact", "official"))
+    assert exact != official
+    model = VAEBM(ConvVAE((2, 1, 1), (2,), widths=(16,)), DenseEnergy((2, 1, 1), widths=(16, 16)))
+    assert log_density_of(model, "official") == model.official_log_density
+    assert log_density_of(model, "exact") == model.log_density
+    with pytest.raises(ValueError, match="expected one of exact, official"):
+        log_density_of(model, "other")

@@ -1,4 +1,4 @@
-"""Two real processes train as one does, in both stages."""
+"""Two real processes train as one does, in both stages, by Langevin chains and by MALA with jumps."""
 
 from __future__ import annotations
 
@@ -35,15 +35,19 @@ def train(engine: Engine) -> dict[str, Tensor]:
     figures = {}
     for progress in fit(vae_step(vae, first, engine), state, iter([images] * 3), 3):
         figures = {f"vae.{name}": torch.tensor(value) for name, value in progress.figures.items()}
-    second = EnergySettings(
-        num_iterations=4, batch_size=BATCH_SIZE, num_steps=3, buffer_size=10, centring=0, learning_rate=0.1
-    )
-    begun = start_energy(model, second, images, torch.Generator().manual_seed(2))
-    begun.optimizer = torch.optim.SGD(model.energy.parameters(), 0.1)
-    for progress in fit(energy_step(model, second, engine), begun, iter([images] * 4), 4):
-        figures |= {f"energy.{name}": torch.tensor(value) for name, value in progress.figures.items()}
-        begun = progress.state
-    return {**figures, **model.state_dict(), "buffer": begun.buffer.noise}
+    for kernel, jump_probability in (("langevin", 0.0), ("mala", 0.5)):
+        second = EnergySettings(
+            num_iterations=4, batch_size=BATCH_SIZE, num_steps=3, buffer_size=10, centring=0, learning_rate=0.1,
+            kernel=kernel, jump_probability=jump_probability,
+        )  # fmt: skip
+        begun = start_energy(model, second, images, torch.Generator().manual_seed(2))
+        begun.optimizer = torch.optim.SGD(model.energy.parameters(), 0.1)
+        for progress in fit(energy_step(model, second, engine), begun, iter([images] * 4), 4):
+            figures |= {f"{kernel}.{name}": torch.tensor(value) for name, value in progress.figures.items()}
+            begun = progress.state
+        figures |= {f"{kernel}.{name}": value.clone() for name, value in model.state_dict().items()}
+        figures[f"{kernel}.buffer"] = begun.buffer.noise
+    return figures
 
 
 def work(folder: Path) -> None:
@@ -81,10 +85,11 @@ def launch(folder: Path) -> list[dict[str, Tensor]]:
 def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     alone = train(make_engine("fp32", "cpu"))
     first, second = launch(tmp_path)
-    assert float(alone["energy.num_replayed"]) > 0
+    assert float(alone["langevin.num_replayed"]) > 0
+    assert 0 < float(alone["mala.acceptance"]) < 1
     for name, value in alone.items():
         for result in (first, second):
-            assert torch.allclose(result[name].double(), value.double(), rtol=1e-4, atol=1e-5), name
+            assert torch.allclose(result[name].double(), value.double(), rtol=1e-4, atol=1e-5, equal_nan=True), name
 
 
 if __name__ == "__main__":

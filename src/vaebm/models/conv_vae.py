@@ -25,13 +25,19 @@ from vaebm.nn import at_least_float32
 
 BODIES = ("dense", "convolutional")
 SCALES = ("fixed", "shared", "pixel")
+NORMALIZATIONS = ("none", "layer")
 
 
-def _dense(sizes: Sequence[int]) -> nn.Sequential:
+def _dense(sizes: Sequence[int], is_normalized: bool) -> nn.Sequential:
     layers: list[nn.Module] = []
     for incoming, outgoing in pairwise(sizes):
-        layers += [nn.Linear(incoming, outgoing), nn.SiLU()]
+        layers += [nn.Linear(incoming, outgoing), *([nn.LayerNorm(outgoing)] if is_normalized else []), nn.SiLU()]
     return nn.Sequential(*layers)
+
+
+def _activated(convolution: nn.Conv2d, is_normalized: bool) -> list[nn.Module]:
+    # One group: the mean and variance of a whole image, as those of a layer of hidden units.
+    return [convolution, *([nn.GroupNorm(1, convolution.out_channels)] if is_normalized else []), nn.SiLU()]
 
 
 class _Upsample(nn.Module):
@@ -53,46 +59,54 @@ def _sizes(image_shape: Sequence[int], depth: int) -> list[tuple[int, int]]:
     return sizes
 
 
-def _convolutional_encoder(image_shape: Sequence[int], widths: Sequence[int], num_features: int) -> nn.Sequential:
+def _convolutional_encoder(
+    image_shape: Sequence[int], widths: Sequence[int], num_features: int, is_normalized: bool
+) -> nn.Sequential:
     layers: list[nn.Module] = []
     incoming = image_shape[0]
     for width in widths:
-        layers += [nn.Conv2d(incoming, width, 5, 2, 2), nn.SiLU()]
+        layers += _activated(nn.Conv2d(incoming, width, 5, 2, 2), is_normalized)
         incoming = width
     height, width = _sizes(image_shape, len(widths))[-1]
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(incoming * height * width, num_features), nn.SiLU())
+    return nn.Sequential(*layers, nn.Flatten(), *_dense([incoming * height * width, num_features], is_normalized))
 
 
 def _convolutional_decoder(
-    image_shape: Sequence[int], widths: Sequence[int], num_latents: int, num_hidden: int, out_channels: int
+    image_shape: Sequence[int],
+    widths: Sequence[int],
+    num_latents: int,
+    num_hidden: int,
+    out_channels: int,
+    is_normalized: bool,
 ) -> nn.Sequential:
     sizes = _sizes(image_shape, len(widths))
     channels = list(reversed(widths))
     height, width = sizes[-1]
-    first = nn.Linear(num_hidden, channels[0] * height * width)
     unflatten = nn.Unflatten(1, (channels[0], height, width))
-    layers: list[nn.Module] = [*_dense([num_latents, num_hidden]), first, nn.SiLU(), unflatten]
+    layers = [*_dense([num_latents, num_hidden, channels[0] * height * width], is_normalized), unflatten]
     for incoming, outgoing, size in zip(channels, [*channels[1:], channels[-1]], reversed(sizes[:-1]), strict=True):
-        layers += [_Upsample(size), nn.Conv2d(incoming, outgoing, 5, padding=2), nn.SiLU()]
+        layers += [_Upsample(size), *_activated(nn.Conv2d(incoming, outgoing, 5, padding=2), is_normalized)]
     return nn.Sequential(*layers, nn.Conv2d(channels[-1], out_channels, 3, padding=1))
 
 
 def _dense_decoder(
-    image_shape: Sequence[int], widths: Sequence[int], num_latents: int, out_channels: int
+    image_shape: Sequence[int], widths: Sequence[int], num_latents: int, out_channels: int, is_normalized: bool
 ) -> nn.Sequential:
     shape = (out_channels, *image_shape[1:])
     out = nn.Linear(widths[0], math.prod(shape))
-    return nn.Sequential(_dense([num_latents, *reversed(widths)]), out, nn.Unflatten(1, shape))
+    return nn.Sequential(_dense([num_latents, *reversed(widths)], is_normalized), out, nn.Unflatten(1, shape))
 
 
-def _posterior(num_features: int, num_above: int, num_hidden: int, size: int) -> nn.Module:
+def _posterior(num_features: int, num_above: int, num_hidden: int, size: int, is_normalized: bool) -> nn.Module:
     if num_above == 0:
         return nn.Linear(num_features, 2 * size)
-    return nn.Sequential(_dense([num_features + num_above, num_hidden]), nn.Linear(num_hidden, 2 * size))
+    hidden = _dense([num_features + num_above, num_hidden], is_normalized)
+    return nn.Sequential(hidden, nn.Linear(num_hidden, 2 * size))
 
 
-def _prior(num_above: int, num_hidden: int, size: int) -> nn.Module:
-    return nn.Sequential(_dense([num_above, num_hidden, num_hidden]), nn.Linear(num_hidden, 2 * size))
+def _prior(num_above: int, num_hidden: int, size: int, is_normalized: bool) -> nn.Module:
+    hidden = _dense([num_above, num_hidden, num_hidden], is_normalized)
+    return nn.Sequential(hidden, nn.Linear(num_hidden, 2 * size))
 
 
 class ConvVAE(nn.Module):
@@ -107,6 +121,8 @@ class ConvVAE(nn.Module):
         scale_kind: ``fixed``: the pixel scale is ``scale``; ``shared``: one learned scale, at least ``scale``;
             ``pixel``: the decoder predicts a scale for each pixel, at least ``scale``.
         scale: The pixel scale, or its floor, in units of the range [−1, 1].
+        normalization: ``layer`` normalises the hidden units of each image before the activation, ``none`` doesn't. No
+            batch norm: an image's ELBO must not depend on its neighbours.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -128,6 +144,7 @@ class ConvVAE(nn.Module):
         num_hidden: int = 256,
         scale_kind: str = "fixed",
         scale: float = 0.1,
+        normalization: str = "none",
     ) -> None:
         super().__init__()
         self.arguments: dict[str, Any] = {
@@ -138,6 +155,7 @@ class ConvVAE(nn.Module):
             "num_hidden": num_hidden,
             "scale_kind": scale_kind,
             "scale": scale,
+            "normalization": normalization,
         }
         _check(self.arguments)
         self.image_shape = tuple(image_shape)
@@ -145,16 +163,21 @@ class ConvVAE(nn.Module):
         self.scale_kind, self.scale = scale_kind, scale
         num_latents = sum(latent_groups)
         out_channels = image_shape[0] * (2 if scale_kind == "pixel" else 1)
+        is_normalized = normalization == "layer"
         if body == "dense":
-            self.encoder = nn.Sequential(nn.Flatten(), _dense([math.prod(image_shape), *widths]))
-            self.decoder = _dense_decoder(image_shape, widths, num_latents, out_channels)
+            self.encoder = nn.Sequential(nn.Flatten(), _dense([math.prod(image_shape), *widths], is_normalized))
+            self.decoder = _dense_decoder(image_shape, widths, num_latents, out_channels, is_normalized)
         else:
-            self.encoder = _convolutional_encoder(image_shape, widths, num_hidden)
-            self.decoder = _convolutional_decoder(image_shape, widths, num_latents, num_hidden, out_channels)
+            self.encoder = _convolutional_encoder(image_shape, widths, num_hidden, is_normalized)
+            self.decoder = _convolutional_decoder(
+                image_shape, widths, num_latents, num_hidden, out_channels, is_normalized
+            )
         num_features = widths[-1] if body == "dense" else num_hidden
         groups = [(sum(latent_groups[:index]), size) for index, size in enumerate(latent_groups)]
-        self.posteriors = nn.ModuleList(_posterior(num_features, above, num_hidden, size) for above, size in groups)
-        self.priors = nn.ModuleList(_prior(above, num_hidden, size) for above, size in groups[1:])
+        self.posteriors = nn.ModuleList(
+            _posterior(num_features, above, num_hidden, size, is_normalized) for above, size in groups
+        )
+        self.priors = nn.ModuleList(_prior(above, num_hidden, size, is_normalized) for above, size in groups[1:])
         self.log_scale = nn.Parameter(torch.tensor(math.log(0.3))) if scale_kind == "shared" else None
 
     def _prior(self, latents: list[Tensor], like: Tensor) -> Normal:
@@ -215,7 +238,7 @@ def _check(arguments: Mapping[str, Any]) -> None:
     for name in ("latent_groups", "widths"):
         if not arguments[name] or any(size < 1 for size in arguments[name]):
             raise ValueError(f"{name} is {tuple(arguments[name])}: expected one or more positive numbers")
-    for name, allowed in (("body", BODIES), ("scale_kind", SCALES)):
+    for name, allowed in (("body", BODIES), ("scale_kind", SCALES), ("normalization", NORMALIZATIONS)):
         if arguments[name] not in allowed:
             raise ValueError(f"{name} is {arguments[name]!r}: expected one of {', '.join(allowed)}")
     for name in ("num_hidden", "scale"):

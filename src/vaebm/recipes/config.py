@@ -15,11 +15,12 @@ from typing import Any
 
 from vaebm.models import ImageFields
 from vaebm.models.conv_vae import BODIES, SCALES
+from vaebm.models.conv_vae import NORMALIZATIONS as VAE_NORMALIZATIONS
 from vaebm.models.energy import BLOCKS, POOLINGS
 from vaebm.nn import NORMALIZATIONS
 from vaebm.recipes.errors import ConfigError
 from vaebm.training import EnergySettings, VAESettings
-from vaebm.training.energy_stage import KERNELS, OBJECTIVES
+from vaebm.training.energy_stage import KERNELS, OBJECTIVES, POTENTIALS
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class VAENetworkConfig:
         num_hidden: The width of the networks of conditional prior and posterior.
         scale_kind: fixed, shared (one learned pixel scale) or pixel (predicted for each pixel).
         scale: The pixel scale, or its floor, in units of the range [−1, 1].
+        normalization: layer (of the hidden units of each image) or none.
     """
 
     latent_groups: tuple[int, ...] = (32,)
@@ -54,6 +56,7 @@ class VAENetworkConfig:
     num_hidden: int = 256
     scale_kind: str = "fixed"
     scale: float = 0.1
+    normalization: str = "none"
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,10 @@ class Config:
 
     def __post_init__(self) -> None:
         check_leaves(self)
+        if self.energy.potential == "official" and not self.images.has_image_noise:
+            raise ConfigError(
+                "energy.potential is 'official', which needs image noise: set images.chain_image to sampled"
+            )
 
 
 _POSITIVE = {
@@ -192,7 +199,7 @@ _POSITIVE = {
 _SHARES = {
     "selection.after", "vae.kl_warmup", "energy.replay_probability", "energy.replay_rise", "energy.jump_probability",
 }  # fmt: skip
-_BELOW_ONE = {"vae.ema_decay", "energy.ema_decay", "energy.betas"}
+_BELOW_ONE = {"vae.ema_decay", "energy.ema_decay", "vae.betas", "energy.betas"}
 _LEAST = dict.fromkeys(
     ("evaluation.num_samples", "evaluation.num_draws", "evaluation.num_annealed", "selection.num_samples"), 10
 )
@@ -205,12 +212,14 @@ _NOT_EMPTY = {"vae_network.latent_groups", "vae_network.widths", "energy_network
 _CHOICES: dict[str, tuple[str, ...]] = {
     "vae_network.body": BODIES,
     "vae_network.scale_kind": SCALES,
+    "vae_network.normalization": VAE_NORMALIZATIONS,
     "energy_network.blocks": BLOCKS,
     "energy_network.pooling": POOLINGS,
     "energy_network.normalization": NORMALIZATIONS,
     "energy.buffer_keeps": ("all", "latent"),
     "energy.objective": OBJECTIVES,
     "energy.kernel": KERNELS,
+    "energy.potential": POTENTIALS,
     "precision": ("auto", "fp32", "bf16"),
 }
 

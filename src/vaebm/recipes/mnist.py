@@ -26,8 +26,10 @@ def mnist() -> Config:
     """Returns the recipe."""
     return Config(
         data=DataConfig(source="mnist"),
-        vae_network=VAENetworkConfig(latent_groups=(32,), widths=(512, 256), scale_kind="pixel", scale=0.1),
-        vae=VAESettings(num_iterations=8000, batch_size=128, learning_rate=3e-3, kl_weight=1.0),
+        vae_network=VAENetworkConfig(
+            latent_groups=(32,), widths=(512, 256), scale_kind="pixel", scale=0.1, normalization="layer"
+        ),
+        vae=VAESettings(num_iterations=8000, batch_size=128, learning_rate=4e-3, kl_weight=1.0, betas=(0.9, 0.99)),
         energy_network=EnergyNetworkConfig(widths=(64, 128), stem_kernel_size=3, input_pooling=2),
         energy=EnergySettings(
             num_iterations=4000,

@@ -64,7 +64,7 @@ class PlanarEvaluationConfig:
     latent_grid_size: int = 400
     num_samples: int = 10_000
     num_steps: int = 200
-    num_draws: int = 100_000
+    num_draws: int = 400_000
     temperatures: tuple[int, ...] = (2, 5, 10, 30, 100)
     num_annealed: int = 500
     seed: int = 2023

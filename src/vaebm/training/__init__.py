@@ -1,7 +1,14 @@
 """Two stages, each a step function that ``fit`` drives as a generator."""
 
 from vaebm.training.ema import update_average
-from vaebm.training.energy_stage import EnergySettings, EnergyState, energy_step, make_kernel, start_energy
+from vaebm.training.energy_stage import (
+    EnergySettings,
+    EnergyState,
+    energy_step,
+    log_density_of,
+    make_kernel,
+    start_energy,
+)
 from vaebm.training.fit import Progress, fit
 from vaebm.training.vae_stage import VAESettings, VAEState, start_vae, vae_step
 
@@ -13,6 +20,7 @@ __all__ = [
     "VAEState",
     "energy_step",
     "fit",
+    "log_density_of",
     "make_kernel",
     "start_energy",
     "start_vae",

@@ -49,6 +49,7 @@ from vaebm.training.fit import Progress
 
 KERNELS = ("langevin", "mala")
 OBJECTIVES = ("contrastive", "importance_sampled")
+POTENTIALS = ("exact", "official")
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class EnergySettings:
         num_prior_samples: The number of draws of the VAE in a batch behind the importance-sampled normaliser.
         kernel: The chains' kernel, langevin or mala (with an accept step).
         jump_probability: How often a step is a jump from N(0, I) with an accept step instead.
+        potential: What the chains of training follow: the exact density, or, for comparison, the official release's.
     """
 
     num_iterations: int = 1000
@@ -100,6 +102,7 @@ class EnergySettings:
     num_prior_samples: int = 1024
     kernel: str = "langevin"
     jump_probability: float = 0.0
+    potential: str = "exact"
 
 
 @dataclass
@@ -155,6 +158,17 @@ def make_kernel(name: str, step_size: float, jump_probability: float = 0.0) -> K
     if jump_probability == 0:
         return local
     return Jump() if jump_probability == 1 else Mixture((local, Jump()), (1 - jump_probability, jump_probability))
+
+
+def log_density_of(model: VAEBM, potential: str) -> LogDensity:
+    """Returns what chains follow: the ``exact`` log-density, or the ``official`` release's.
+
+    Raises:
+        ValueError: If there is no potential of this name.
+    """
+    if potential not in POTENTIALS:
+        raise ValueError(f"potential is {potential!r}: expected one of {', '.join(POTENTIALS)}")
+    return model.log_density if potential == "exact" else model.official_log_density
 
 
 def start_energy(model: VAEBM, settings: EnergySettings, images: Tensor, generator: torch.Generator) -> EnergyState:
@@ -322,8 +336,8 @@ def _run(model: VAEBM, settings: EnergySettings, engine: Engine, kernel: Kernel,
     noise = begin = start.noise.to(engine.device)
     grad_norm = noise.new_full((1,), torch.nan)
     accepted: list[Tensor] = []
-    log_density = _shared(model.log_density, engine)
-    with frozen(model.energy), engine.autocast():
+    log_density = _shared(log_density_of(model, settings.potential), engine)
+    with engine.autocast(), frozen(model):
         for chain_step in run_chain(kernel, begin, log_density, settings.num_steps, state.generator):
             noise, info = chain_step.state.noise, chain_step.info
             # A jump takes no gradient: that of the last step which took one is shown.

@@ -34,6 +34,7 @@ class VAESettings:
         dequantization: The width of uniform noise added to pixels, in units of the range [−1, 1]; a grey level is
             2/255.
         ema_decay: The decay of the moving average of the weights, 0 for none.
+        betas: The betas of Adam.
         clip_norm: The largest norm of the gradient.
     """
 
@@ -45,6 +46,7 @@ class VAESettings:
     free_nats: float = 0.0
     dequantization: float = 2 / 255
     ema_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: float = 100.0
 
 
@@ -78,7 +80,9 @@ def start_vae(vae: nn.Module, settings: VAESettings, generator: torch.Generator)
     """Returns the state before the first step of a VAE whose parameters all learn."""
     vae.requires_grad_(True).train()
     average = {name: value.clone() for name, value in vae.state_dict().items()} if settings.ema_decay else {}
-    return VAEState(0, torch.optim.Adam(vae.parameters(), settings.learning_rate), average, generator)
+    # Fused: on a CPU the step of many small parameters takes a third of the time.
+    optimizer = torch.optim.Adam(vae.parameters(), settings.learning_rate, betas=settings.betas, fused=True)
+    return VAEState(0, optimizer, average, generator)
 
 
 def vae_step(vae: Any, settings: VAESettings, engine: Engine) -> Callable[[VAEState, Tensor], Progress[VAEState]]:
