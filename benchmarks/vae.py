@@ -36,7 +36,8 @@ START, END = "<!-- table:vae -->", "<!-- /table:vae -->"
 RECIPE = mnist().vae_network
 KINDS: dict[str, VAENetworkConfig] = {
     "recipe": RECIPE,
-    "wider layers, 1024 and 512": replace(RECIPE, widths=(1024, 512)),
+    "without layer normalisation": replace(RECIPE, normalization="none"),
+    "wider layers, 768 and 384": replace(RECIPE, widths=(768, 384)),
     "64 latents": replace(RECIPE, latent_groups=(64,)),
     "four groups of 8 latents": replace(RECIPE, latent_groups=(8, 8, 8, 8)),
     "convolutional, 32 and 64 channels": replace(RECIPE, body="convolutional", widths=(32, 64)),

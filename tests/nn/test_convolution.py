@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 
 import pytest
 import torch
@@ -158,31 +157,6 @@ def test_a_frozen_network_is_as_before_even_after_an_error() -> None:
         network(images()[:, :1])
     assert [parameter.requires_grad for parameter in network.parameters()] == flags
     assert [module.training for module in network.modules()] == modes
-
-
-def test_a_frozen_network_casts_its_weights_once_and_computes_the_same() -> None:
-    network = nn.Sequential(small_network(), nn.Flatten(), nn.LazyLinear(5), nn.LayerNorm(5), nn.Linear(5, 1)).float()
-    with torch.no_grad():
-        network(images().float())
-    network.requires_grad_(False)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    batch = images().float().requires_grad_()
-    results = []
-    for context in (nullcontext(), frozen(network)):
-        with torch.autocast("cpu", torch.bfloat16), context:
-            value = network(batch).sum()
-            results.append((value.detach(), torch.autograd.grad(value, batch)[0]))
-            types = {network[2].weight.dtype, network[3].weight.dtype, network[4].bias.dtype}
-    assert types == {torch.bfloat16, torch.float32}
-    assert all(torch.equal(first, second) for first, second in zip(*results, strict=True))
-    after = network.state_dict()
-    assert all(value.dtype == torch.float32 and torch.equal(value, before[name]) for name, value in after.items())
-
-
-def test_a_frozen_network_keeps_its_precision_outside_autocast() -> None:
-    layer = nn.Linear(3, 2)
-    with frozen(layer):
-        assert layer.weight.dtype == torch.float32
 
 
 def test_a_frozen_spectral_layer_keeps_its_vectors() -> None:

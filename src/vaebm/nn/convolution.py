@@ -66,8 +66,7 @@ def frozen(network: nn.Module) -> Iterator[None]:
     """Runs a network as a constant: in evaluation mode, without gradients by its parameters, its weights computed once.
 
     Gradients by the input still flow. Afterwards every parameter and module is as before; in training mode spectral
-    normalisation would move its vectors within a chain. Entered within autocast, it also casts the weights of plain
-    layers once: autocast remembers the casts of parameters that learn, and repeats those of frozen ones at every call.
+    normalisation would move its vectors within a chain.
 
     Arguments:
         network: The network.
@@ -81,30 +80,14 @@ def frozen(network: nn.Module) -> Iterator[None]:
     flags = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     modes = [(module, module.training) for module in network.modules()]
     network.requires_grad_(False).eval()
-    full = _cast_once(network)
     try:
         with parametrize.cached():
             yield
     finally:
-        for parameter, values in full:
-            parameter.data = values
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
         for module, mode in modes:
             module.training = mode
-
-
-def _cast_once(network: nn.Module) -> list[tuple[nn.Parameter, Tensor]]:
-    """Casts the float32 weights of plain layers to autocast's type, if it is on; returns them as they were."""
-    full = []
-    for layer in network.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d) and not is_parametrized(layer):
-            kind = layer.weight.device.type
-            if torch.is_autocast_enabled(kind):
-                full += [(own, own.data) for own in layer.parameters() if own.dtype == torch.float32]
-    for parameter, values in full:
-        parameter.data = values.to(torch.get_autocast_dtype(values.device.type))
-    return full
 
 
 @torch.no_grad()

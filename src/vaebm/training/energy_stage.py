@@ -337,7 +337,7 @@ def _run(model: VAEBM, settings: EnergySettings, engine: Engine, kernel: Kernel,
     grad_norm = noise.new_full((1,), torch.nan)
     accepted: list[Tensor] = []
     log_density = _shared(log_density_of(model, settings.potential), engine)
-    with engine.autocast(), frozen(model):
+    with frozen(model.energy), engine.autocast():
         for chain_step in run_chain(kernel, begin, log_density, settings.num_steps, state.generator):
             noise, info = chain_step.state.noise, chain_step.info
             # A jump takes no gradient: that of the last step which took one is shown.
