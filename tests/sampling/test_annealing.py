@@ -16,6 +16,7 @@ from vaebm.sampling import (
     anneal,
     anneal_down,
     effective_sample_size,
+    resized_ladder,
     uniform_ladder,
 )
 
@@ -86,6 +87,23 @@ def test_the_ends_follow_the_tilted_density(generator: torch.Generator) -> None:
     ends = anneal(gaussian, start(4000), ladder, generator, num_steps=5).noise
     assert float(ends.mean()) == pytest.approx(CENTRE / (1 + WIDTH**2), abs=0.02)
     assert float(ends.var(0).mean()) == pytest.approx(WIDTH**2 / (1 + WIDTH**2), rel=0.1)
+
+
+def test_a_resized_ladder_follows_the_same_path(generator: torch.Generator) -> None:
+    ladder = adaptive_ladder(gaussian, start(500, seed=4), generator, conditional_ess=0.9)
+    assert resized_ladder(ladder, len(ladder.temperatures)) == ladder
+    fine = resized_ladder(ladder, 2 * len(ladder.temperatures) - 1)
+    assert fine.temperatures[::2] == pytest.approx(ladder.temperatures)
+    assert fine.kernels[::2] == fine.kernels[1::2] == ladder.kernels
+    assert resized_ladder(ladder, 2) == Ladder((0.0, 1.0), ladder.kernels[-1:])
+    means = [
+        float(anneal(gaussian, start(), resized_ladder(ladder, count), generator).log_weights.mean())
+        for count in (2, 8, 32)
+    ]
+    assert means == sorted(means)
+    assert means[-1] < LOG_Z
+    with pytest.raises(ValueError, match="a ladder of 1 temperatures: expected two or more"):
+        resized_ladder(ladder, 1)
 
 
 def test_the_ladder_keeps_its_limit(generator: torch.Generator) -> None:

@@ -14,6 +14,7 @@ VERBS = {
     "train": "train a VAEBM on images: vaebm train mnist",
     "sample": "draw images, or a chain at work: vaebm sample mnist -n 64 --output grid.png",
     "evaluate": "measure a trained model on its test images: vaebm evaluate RUN",
+    "likelihood": "estimate log Z, and the likelihood that it makes: vaebm likelihood mnist",
     "score": "tell outliers among images: vaebm score RUN images.npz --output scores.csv",
 }
 HELP = """usage: vaebm VERB …
@@ -87,7 +88,7 @@ def run(arguments: Sequence[str]) -> int:
 def _dispatch(arguments: Sequence[str]) -> int:
     verb = arguments[0] if arguments else "--help"
     if verb in ("-h", "--help"):
-        print(HELP.format(verbs="\n".join(f"  {name:<10}{text}" for name, text in VERBS.items())), end="")
+        print(HELP.format(verbs="\n".join(f"  {name:<12}{text}" for name, text in VERBS.items())), end="")
         return 0
     if verb == "--version":
         from vaebm import __version__

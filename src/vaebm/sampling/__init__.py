@@ -1,7 +1,16 @@
 """MCMC on a log-density over flat noise: kernels, chains, the replay buffer, annealing. Knows nothing of models."""
 
 from vaebm.sampling.adaptation import Adapted, adapt_step_size
-from vaebm.sampling.annealing import Annealed, Ladder, adaptive_ladder, anneal, anneal_down, tilted, uniform_ladder
+from vaebm.sampling.annealing import (
+    Annealed,
+    Ladder,
+    adaptive_ladder,
+    anneal,
+    anneal_down,
+    resized_ladder,
+    tilted,
+    uniform_ladder,
+)
 from vaebm.sampling.diagnostics import autocorrelation, bulk_ess, effective_sample_size, split_rhat
 from vaebm.sampling.jump import Jump
 from vaebm.sampling.kernel import (
@@ -53,6 +62,7 @@ __all__ = [
     "empty_buffer",
     "evaluate",
     "grad_log_density",
+    "resized_ladder",
     "run_chain",
     "split_rhat",
     "tilted",

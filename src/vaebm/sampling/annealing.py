@@ -76,6 +76,33 @@ def uniform_ladder(num_temperatures: int, kernel: Kernel) -> Ladder:
     return Ladder(temperatures, (kernel,) * max(last, 0))
 
 
+def resized_ladder(ladder: Ladder, num_temperatures: int) -> Ladder:
+    """Returns a ladder of another length along the same path: temperatures in between, each with the nearest kernel.
+
+    Arguments:
+        ladder: The ladder, such as of ``adaptive_ladder``.
+        num_temperatures: The new number of temperatures, at least 2.
+
+    Raises:
+        ValueError: If it is less.
+
+    Example:
+        >>> resized_ladder(uniform_ladder(3, Mala(0.1)), 5).temperatures
+        (0.0, 0.25, 0.5, 0.75, 1.0)
+    """
+    if num_temperatures < 2:
+        raise ValueError(f"a ladder of {num_temperatures} temperatures: expected two or more, from 0 to 1")
+    last = len(ladder.temperatures) - 1
+    places = [last * index / (num_temperatures - 1) for index in range(1, num_temperatures)]
+    temperatures, kernels = [0.0], []
+    for place in places:
+        high = math.ceil(place)
+        above, below = ladder.temperatures[high], ladder.temperatures[high - 1]
+        temperatures.append(above - (high - place) * (above - below))
+        kernels.append(ladder.kernels[high - 1])
+    return Ladder(tuple(temperatures), tuple(kernels))
+
+
 def tilted(tilt: LogDensity, temperature: float) -> LogDensity:
     """Returns log N(0, I) + β · tilt, up to a constant, as a log-density."""
 
