@@ -47,6 +47,8 @@ def benchmarks(folder: Path) -> None:
     where = ("--runs", folder / "gaussians", "--results", folder / "gaussians.json")
     cut = [f"--{name}={value}" for name, value in tiny.items()]
     run(ROOT / "gaussians.py", "--only", "jumps", "--seeds", 0, *where, "--", *cut)
+    little = ("--num-samples", 100, "--num-draws", 500, "--steps", 5, "--temperatures", 3)
+    run(ROOT / "density.py", *little, "--results", folder / "density.json")
     shutil.copy(ROOT.parent / "README.md", folder)
     run(ROOT / "mnist.py", "table", "--readme", folder / "README.md")
 
@@ -61,6 +63,7 @@ def main() -> None:
         run("vaebm", "train", "--resume", first)
         run("vaebm", "sample", "mnist", "-n", 64, "--output", folder / "grid.png")
         run("vaebm", "sample", first, "--chain", folder / "chain.gif")
+        run("vaebm", "likelihood", first, "--num-draws", 200, "--num-chains", 10, "--temperatures", "3")
         run("vaebm", "evaluate", first, "-n", 200, "--output", folder / "evaluation.json")
         np.savez(images, images=load_images("mnist").images[:300])
         run("vaebm", "score", first, images, "--output", folder / "scores.csv")
@@ -77,6 +80,7 @@ def main() -> None:
             "mean/report.html",
             "vae.json",
             "gaussians.json",
+            "density.json",
         )
         missing = [path for path in promised if not (folder / path).stat().st_size]
         assert not missing, missing
