@@ -1,9 +1,9 @@
 """MNIST on a laptop: everything in ten minutes on two CPU cores.
 
-The VAE is trained on the plain ELBO with a learned scale for each pixel and normalised layers; docs/training.md has what
-other VAEs reach in the same minutes. The energy sees squares of 2×2 pixels, so that it learns shapes and not the blur
-that no decoder can undo. Each iteration runs 8 steps, and 17 of 20 chains go on from the buffer: chains live for some 50
-steps, and the energy learns more often than with fewer and longer ones. A little L2 keeps it calm.
+The VAE is trained on the plain ELBO with a learned scale for each pixel and normalised layers; docs/training.md has
+what other VAEs reach in the same minutes. The energy sees squares of 2×2 pixels, so that it learns shapes and not the
+blur that no decoder can undo. Each iteration runs 8 steps, and 17 of 20 chains go on from the buffer: chains live for
+some 50 steps, and the energy learns more often than with fewer and longer ones. A little L2 keeps it calm.
 """
 
 from __future__ import annotations
