@@ -173,8 +173,8 @@ def _masses(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def table() -> None:
-    """Writes the tables into the docs."""
+def table(document: Path) -> None:
+    """Writes the tables into a document."""
     results = json.loads(RESULTS.read_text())
     found = results["chains"]
     told = (
@@ -190,9 +190,9 @@ def table() -> None:
         "[density.json](../benchmarks/results/density.json)."
     )
     text = "\n".join([*_normalizer(results["likelihood"]), "", told, "", *_masses(results), "", made])
-    before, rest = DOCS.read_text().split(START)
+    before, rest = document.read_text().split(START)
     _, after = rest.split(END)
-    DOCS.write_text(f"{before}{START}\n{text}\n{END}{after}")
+    document.write_text(f"{before}{START}\n{text}\n{END}{after}")
 
 
 def main() -> None:
@@ -204,10 +204,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[60, 300], help="numbers of steps of chains, ascending")
     parser.add_argument("--temperatures", type=int, nargs="+", default=[10, 30, 100, 300, 1000], help="of the ladders")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where results go; elsewhere, no table is made")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="only fill the tables of this document")
     options = parser.parse_args()
+    if options.table:
+        table(options.table)
+        return
     options.results.write_text(json.dumps(measure(options), indent=1, sort_keys=True) + "\n")
     if options.results == RESULTS:
-        table()
+        table(DOCS)
 
 
 if __name__ == "__main__":

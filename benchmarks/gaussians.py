@@ -112,21 +112,21 @@ def _official(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
     return lines
 
 
-def table() -> None:
-    """Writes the tables into the docs."""
+def table(document: Path) -> None:
+    """Writes the tables into a document."""
     results = json.loads(RESULTS.read_text())
     groups = {name: [entry for key, entry in results.items() if key.split("-")[0] == name] for name in METHODS}
-    _write("gaussians", [*_remedies(groups), "", *_normalizers(groups["importance"])])
+    _write(document, "gaussians", [*_remedies(groups), "", *_normalizers(groups["importance"])])
     if groups["official"]:
-        _write("official", _official(groups))
+        _write(document, "official", _official(groups))
 
 
-def _write(name: str, lines: list[str]) -> None:
+def _write(document: Path, name: str, lines: list[str]) -> None:
     start, end = START.format(name), END.format(name)
-    before, rest = DOCS.read_text().split(start)
+    before, rest = document.read_text().split(start)
     _, after = rest.split(end)
     text = "\n".join(lines)
-    DOCS.write_text(f"{before}{start}\n{text}\n{end}{after}")
+    document.write_text(f"{before}{start}\n{text}\n{end}{after}")
 
 
 def _interval(interval: dict[str, float]) -> str:
@@ -141,7 +141,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="the seeds")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where results go; elsewhere, no table is made")
     parser.add_argument("further", nargs="*", help="further options of each run, behind --")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="only fill the tables of this document")
     options = parser.parse_args()
+    if options.table:
+        table(options.table)
+        return
     for seed in options.seeds:
         for method in options.only or METHODS:
             entry = run(options.runs, method, seed, options.further)
@@ -150,7 +154,7 @@ def main() -> None:
                 json.dumps({**results, f"{method}-{seed}": entry}, indent=1, sort_keys=True) + "\n"
             )
     if options.results == RESULTS:
-        table()
+        table(DOCS)
 
 
 if __name__ == "__main__":

@@ -46,11 +46,15 @@ def benchmarks(folder: Path) -> None:
             "evaluation.num_samples": 100, "evaluation.num_draws": 1000, "evaluation.num_annealed": 10}  # fmt: skip
     where = ("--runs", folder / "gaussians", "--results", folder / "gaussians.json")
     cut = [f"--{name}={value}" for name, value in tiny.items()]
-    run(ROOT / "gaussians.py", "--only", "jumps", "--seeds", 0, *where, "--", *cut)
+    run(ROOT / "gaussians.py", "--only", "official", "--seeds", 0, *where, "--", *cut)
     little = ("--num-samples", 100, "--num-draws", 500, "--steps", 5, "--temperatures", 3)
     run(ROOT / "density.py", *little, "--results", folder / "density.json")
-    shutil.copy(ROOT.parent / "README.md", folder)
+    for document in ("README.md", "docs/training.md", "docs/density.md"):
+        shutil.copy(ROOT.parent / document, folder)
     run(ROOT / "mnist.py", "table", "--readme", folder / "README.md")
+    run(ROOT / "vae.py", "--table", folder / "training.md")
+    for script in ("gaussians.py", "density.py"):
+        run(ROOT / script, "--table", folder / "density.md")
 
 
 def main() -> None:

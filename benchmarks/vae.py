@@ -117,8 +117,8 @@ def measure(seconds: float, only: list[str], num_samples: int) -> dict[str, Any]
             "rows": rows}  # fmt: skip
 
 
-def table() -> None:
-    """Writes the table into the docs."""
+def table(document: Path) -> None:
+    """Writes the table into a document."""
     results = json.loads(RESULTS.read_text())
     lines = [
         "| VAE | iterations | seconds | ELBO, nats | Fréchet: samples | Fréchet: reconstructions |",
@@ -134,9 +134,9 @@ def table() -> None:
         f"{results['threads']} thread{'s' * (results['threads'] > 1)}. Made by `python benchmarks/vae.py` from "
         "[vae.json](../benchmarks/results/vae.json)."
     )
-    before, rest = DOCS.read_text().split(START)
+    before, rest = document.read_text().split(START)
     _, after = rest.split(END)
-    DOCS.write_text(f"{before}{START}\n" + "\n".join([*lines, "", told]) + f"\n{END}{after}")
+    document.write_text(f"{before}{START}\n" + "\n".join([*lines, "", told]) + f"\n{END}{after}")
 
 
 def main() -> None:
@@ -146,10 +146,14 @@ def main() -> None:
     parser.add_argument("--only", action="append", default=[], choices=list(KINDS), help="only these kinds")
     parser.add_argument("--num-samples", type=int, default=NUM_SAMPLES, help="number of samples")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where results go; elsewhere, no table is made")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="only fill the tables of this document")
     options = parser.parse_args()
+    if options.table:
+        table(options.table)
+        return
     options.results.write_text(json.dumps(measure(options.seconds, options.only, options.num_samples), indent=1) + "\n")
     if options.results == RESULTS:
-        table()
+        table(DOCS)
 
 
 if __name__ == "__main__":
