@@ -67,9 +67,9 @@ RUNS: dict[str, list[str]] = {
 }  # fmt: skip
 KINDS = {
     "sampled": "energy on the sampled image",
-    "mean": "energy on the mean image",
+    "mean": "energy on the mean image, VAE without layer normalisation",
     "converged": "VAE trained until its ELBO stops improving",
-    "groups": "VAE with four latent groups",
+    "groups": "VAE with four latent groups, without layer normalisation",
     "doubled": "that VAE, trained twice as long",
     "bundled": "the bundled model, trained longer",
 }
