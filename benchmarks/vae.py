@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/vae.py          # twenty minutes; fills docs/training.md
 
-The number of iterations is fitted to the time by a short trial, so the learning-rate schedule ends with it. Results go to
-``benchmarks/results/vae.json``.
+The number of iterations is fitted to the time by a short trial, so the learning-rate schedule ends with it. Results
+go to ``benchmarks/results/vae.json``.
 """
 
 from __future__ import annotations
