@@ -57,6 +57,10 @@ def test_a_run_from_beginning_to_end(cli: Cli) -> None:
         ("gaussians --evaluation.temperatures [1]", ["a ladder of one temperature: expected two or more"]),
         ("gaussians --energy.objective likelihood", ["expected one of contrastive, importance_sampled"]),
         ("gaussians --energy.potential best", ["expected one of exact, official"]),
+        (
+            "gaussians --energy.potential official",
+            ["has no effect without chains: set energy.objective to contrastive"],
+        ),
         ("gaussians --energy.kernel hmc", ["expected one of langevin, mala"]),
         ("gaussians --density square", ["density is 'square': expected one of gaussians"]),
         ("gaussians --data.source x", ["unknown option --data.source"]),

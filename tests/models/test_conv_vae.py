@@ -228,6 +228,7 @@ def test_layers_of_a_normalized_vae_are_centred_with_spread_one(body: str) -> No
         ({"scale_kind": "none"}, "scale_kind is 'none'"),
         ({"scale": 0.0}, "scale is 0.0"),
         ({"normalization": "batch"}, "normalization is 'batch'"),
+        ({"normalization": "layer", "widths": (4, 1)}, "normalization is 'layer' with a layer of width 1"),
     ],
 )
 def test_arguments_out_of_range_are_refused(wrong: dict[str, Any], message: str) -> None:

@@ -179,5 +179,5 @@ def test_the_official_potential_knows_the_scales_of_the_prior() -> None:
     with_scales = model.official_log_density(noise)
     model.vae.decode = lambda latent_noise, known=decoded: Decoded(known.mean, known.scale, known.latents)
     assert torch.allclose(model.official_log_density(noise) - with_scales, decoded.log_prior_scale, rtol=1e-10)
-    with pytest.raises(ValueError, match="no image noise"):
+    with pytest.raises(ValueError, match="the chains see the mean"):
         networks("dense", "pixel", ImageFields("mean", "mean", "mean")).official_log_density(noise[:, :5])

@@ -38,7 +38,7 @@ from vaebm.models import VAEBM
 from vaebm.recipes import PLANAR_RECIPES, PlanarConfig, build_planar_model, from_dict, save, to_dict
 from vaebm.reports.planar import PlanarContent, PlanarEvaluation, planar_text, render_planar_report
 from vaebm.sampling import Kernel, Mala, run_chain, uniform_ladder
-from vaebm.training import energy_step, fit, log_density_of, make_kernel, start_energy, start_vae, vae_step
+from vaebm.training import energy_step, fit, make_kernel, start_energy, start_vae, vae_step
 
 ANNEALED_STEP, NUM_INITIAL = 0.05, 512
 OFFICIAL = "official potential"
@@ -228,8 +228,7 @@ def _end_images(model: VAEBM, config: PlanarConfig, kernel: Kernel, generator: t
     """Returns the images (N, 2, 1, 1) that chains end at."""
     settings = config.evaluation
     noise = torch.randn(settings.num_samples, model.noise_layout.size, generator=generator)
-    log_density = log_density_of(model, config.energy.potential)
-    for step in run_chain(kernel, noise, log_density, settings.num_steps, generator):
+    for step in run_chain(kernel, noise, model.log_density, settings.num_steps, generator):
         noise = step.state.noise
     with torch.no_grad():
         return model.transport(noise).image

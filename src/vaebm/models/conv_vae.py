@@ -241,6 +241,10 @@ def _check(arguments: Mapping[str, Any]) -> None:
     for name, allowed in (("body", BODIES), ("scale_kind", SCALES), ("normalization", NORMALIZATIONS)):
         if arguments[name] not in allowed:
             raise ValueError(f"{name} is {arguments[name]!r}: expected one of {', '.join(allowed)}")
+    if arguments["normalization"] == "layer" and 1 in (*arguments["widths"], arguments["num_hidden"]):
+        raise ValueError(
+            "normalization is 'layer' with a layer of width 1, which it makes constant: expected 2 or more"
+        )
     for name in ("num_hidden", "scale"):
         if not arguments[name] > 0:
             raise ValueError(f"{name} is {arguments[name]}: expected a positive number")

@@ -136,10 +136,10 @@ class VAEBM(nn.Module):
         For comparison only: its chains follow another density than p(x) · exp(−E(x)).
 
         Raises:
-            ValueError: If the model has no image noise.
+            ValueError: If the chains see the decoder's mean.
         """
-        if self.noise_layout.image_shape is None:
-            raise ValueError("the model has no image noise: the official potential needs an image field 'sampled'")
+        if self.image_fields.chain_image != "sampled":
+            raise ValueError("the chains see the mean: the official potential needs chain_image 'sampled'")
         decoded = self.vae.decode(noise[:, : self.noise_layout.latent_size])
         image_noise = self.noise_layout.split(noise)[-1]
         image = decoded.mean + decoded.scale * image_noise

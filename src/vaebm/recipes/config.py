@@ -180,10 +180,23 @@ class Config:
 
     def __post_init__(self) -> None:
         check_leaves(self)
-        if self.energy.potential == "official" and not self.images.has_image_noise:
+        check_potential(self.energy)
+        if self.energy.potential == "official" and self.images.chain_image != "sampled":
             raise ConfigError(
                 "energy.potential is 'official', which needs image noise: set images.chain_image to sampled"
             )
+
+
+def check_potential(energy: EnergySettings) -> None:
+    """Checks that chains follow the potential that was asked for.
+
+    Raises:
+        ConfigError: If there are no chains.
+    """
+    if energy.potential != "exact" and energy.objective != "contrastive":
+        raise ConfigError(
+            f"energy.potential {energy.potential!r} has no effect without chains: set energy.objective to contrastive"
+        )
 
 
 _POSITIVE = {

@@ -12,7 +12,7 @@ from functools import partial
 
 from vaebm.data import PLANAR_DENSITIES
 from vaebm.evaluation import FEWEST_STEPS
-from vaebm.recipes.config import check_leaves
+from vaebm.recipes.config import check_leaves, check_potential
 from vaebm.recipes.errors import ConfigError
 from vaebm.training import EnergySettings, VAESettings
 
@@ -117,6 +117,7 @@ class PlanarConfig:
         if self.density not in PLANAR_DENSITIES:
             raise ConfigError(f"density is {self.density!r}: expected one of {', '.join(PLANAR_DENSITIES)}")
         check_leaves(self)
+        check_potential(self.energy)
         if self.evaluation.num_steps < FEWEST_STEPS:
             steps = self.evaluation.num_steps
             raise ConfigError(f"evaluation.num_steps is {steps}: the diagnostics need chains of {FEWEST_STEPS} or more")

@@ -77,7 +77,7 @@ def uniform_ladder(num_temperatures: int, kernel: Kernel) -> Ladder:
 
 
 def resized_ladder(ladder: Ladder, num_temperatures: int) -> Ladder:
-    """Returns a ladder of another length along the same path: temperatures in between, each with the nearest kernel.
+    """Returns a ladder of another length along the same path, each temperature with the kernel of the next higher one.
 
     Arguments:
         ladder: The ladder, such as of ``adaptive_ladder``.
