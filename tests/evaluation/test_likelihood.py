@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vaebm.evaluation import (
     annealed_weights,
     importance_weights,
+    likelihood_terms,
     log_likelihood,
     reverse_estimate,
     summarize_weights,
@@ -136,3 +137,19 @@ def test_intervals_cover(generator: torch.Generator) -> None:
 def test_bad_weights(weights: Tensor) -> None:
     with pytest.raises(ValueError, match="log-weight"):
         summarize_weights(weights)
+
+
+def test_terms_are_taken_at_the_same_images(
+    linear_vae: LinearGaussianVAE, quadratic_energy: QuadraticEnergy, generator: torch.Generator
+) -> None:
+    model = quadratic(linear_vae, quadratic_energy)
+    images = torch.zeros(20_000, *model.image_shape, dtype=DOUBLE)
+    clean = likelihood_terms(model, images, generator, with_pixel_noise=False)
+    assert clean.energy == pytest.approx(float(model.energy(images[:1])), rel=1e-9)
+    noisy = likelihood_terms(model, images, generator, with_pixel_noise=True)
+    # E[½ a |s ξ − c|²] = ½ a |c|² + ½ a s² D.
+    extra = 0.5 * STRENGTH * linear_vae.scale**2 * images[0].numel()
+    assert noisy.energy == pytest.approx(clean.energy + float(extra), rel=0.02)
+    on_mean = VAEBM(linear_vae, quadratic_energy, ImageFields("mean", "mean", "mean"))
+    with pytest.raises(ValueError, match="no density over images"):
+        likelihood_terms(on_mean, images[:2], generator, with_pixel_noise=False)

@@ -75,7 +75,7 @@ def run(arguments: Sequence[str]) -> int:
     config: Config = from_dict(Config, loaded.details["config"])
     settings = _settings(config, options)
     extra = _outliers(options.outliers, loaded.model.image_shape)
-    splits = _splits(config)
+    splits = load_splits_of(config)
     judges = _judges(options.judges, splits.training.shape)
     calibration = loaded.calibration or calibrate(loaded.model, splits.calibration, settings.num_posterior_samples)
     sampling = replace(config.sampling, **loaded.model.sampling)
@@ -127,7 +127,8 @@ def _settings(config: Config, options: Namespace) -> EvaluationConfig:
     return replace(config, evaluation=replace(config.evaluation, **changed)).evaluation
 
 
-def _splits(config: Config) -> Splits:
+def load_splits_of(config: Config) -> Splits:
+    """Returns the splits that a stored model names."""
     from vaebm.data import DataError, load_splits
 
     try:

@@ -1,20 +1,24 @@
-"""``vaebm likelihood``: what can be known of a model's density: log Z, and the likelihood that it makes of an ELBO."""
+"""``vaebm likelihood``: what can be known of a model's density: log Z, and by how much it exceeds the VAE's."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vaebm.cli.parsing import Parser, UsageError, check_folder_of, check_suffix_of, positive, seed, steps
 
 if TYPE_CHECKING:
-    from vaebm.models import VAEBM
-    from vaebm.reports.likelihood import Likelihood
+    from torch import Tensor
 
-FEWEST_CHAINS, FEWEST_DRAWS, PILOT_ESS = 10, 100, 0.9
+    from vaebm.evaluation import Normalizer
+    from vaebm.models import VAEBM
+    from vaebm.recipes import LoadedModel
+
+FEWEST_CHAINS, FEWEST_DRAWS, MOST_TEMPERATURES = 10, 100, 100_000
 
 
 def _temperatures(text: str) -> tuple[int, ...]:
@@ -22,6 +26,8 @@ def _temperatures(text: str) -> tuple[int, ...]:
     if numbers[0] < 2:
         count = f"{numbers[0]} temperature{'s' * (numbers[0] != 1)}"
         raise argparse.ArgumentTypeError(f"{text!r} holds a ladder of {count}: expected two or more")
+    if numbers[-1] > MOST_TEMPERATURES:
+        raise argparse.ArgumentTypeError(f"{text!r} holds a ladder of more than {MOST_TEMPERATURES} temperatures")
     return numbers
 
 
@@ -53,83 +59,88 @@ def run(arguments: Sequence[str]) -> int:
     for name, least in (("num_chains", FEWEST_CHAINS), ("num_draws", FEWEST_DRAWS)):
         if getattr(options, name) < least:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: intervals need {least} or more")
-    from vaebm.checkpoint import CheckpointError, write_json
-    from vaebm.cli.evaluation import calibrate, scores_of
+    from vaebm.checkpoint import write_json
     from vaebm.cli.progress import Console
-    from vaebm.data import load_splits, to_float
-    from vaebm.recipes import Config, from_dict, read_model
+    from vaebm.recipes import read_model
     from vaebm.reports.likelihood import likelihood_text
 
     loaded = read_model(options.model)
-    model, details = loaded.model, loaded.details.get("config", {})
+    data, images = _test_images(loaded)
+    console = Console()
+    with console.busy("measuring"):
+        try:
+            figures = measure(loaded.model, images, options, console.tell)
+        except ValueError as error:
+            raise UsageError(f"{loaded.folder} can't be measured: {error}") from error
+    figures = {"model": str(options.model), "data": data, **figures}
+    if options.output:
+        write_json(options.output, figures)
+    console.tell(likelihood_text(figures))
+    return 0
+
+
+def _test_images(loaded: LoadedModel) -> tuple[str, Tensor]:
+    """Returns the name of the data set of a model that has likelihoods, and its test images."""
+    from vaebm.checkpoint import CheckpointError
+    from vaebm.cli.evaluate import load_splits_of
+    from vaebm.data import to_float
+    from vaebm.recipes import Config, from_dict
+
+    details = loaded.details.get("config")
+    if not isinstance(details, Mapping):
+        raise CheckpointError(f"{loaded.folder} doesn't say what it was trained on: give a model of `vaebm train`")
     if "density" in details:
         raise UsageError(f"{loaded.folder} is a model of points: `vaebm evaluate` measures it by quadrature")
-    if model.image_fields.chain_image != "sampled":
+    if loaded.model.image_fields.chain_image != "sampled":
         raise UsageError(
             f"{loaded.folder} has an energy on the decoder's mean, so it is no density over images and has no "
             "likelihood: train with --images.chain_image sampled"
         )
-    if not details:
-        raise CheckpointError(f"{loaded.folder} doesn't say what it was trained on: give a model of `vaebm train`")
     config: Config = from_dict(Config, details)
-    splits = load_splits(config.data.source, config.data.split_seed)
-    console = Console()
-    with console.busy("measuring"):
-        result = estimate_normalizer(
-            model, options.num_draws, options.num_chains, options.temperatures, options.seed, console.tell
-        )
-        console.tell(f"scoring {len(splits.test)} test images")
-        calibration = loaded.calibration or calibrate(
-            model, splits.calibration, config.evaluation.num_posterior_samples
-        )
-        scores = scores_of(model, to_float(splits.test.images), calibration)
-    result["n"], result["data"] = len(splits.test), config.data.source
-    result["elbo"], result["energy"] = float(scores.elbo.mean()), float(scores.energy.mean())
-    if options.output:
-        write_json(options.output, dict(result))
-    console.tell(likelihood_text(result))
-    return 0
+    splits = load_splits_of(config)
+    shape, expected = tuple(splits.test.shape), tuple(loaded.model.image_shape)
+    if shape != expected:
+        raise UsageError(f"{config.data.source} has images of {shape}, but {loaded.folder} takes {expected}")
+    return config.data.source, to_float(splits.test.images)
 
 
-def estimate_normalizer(
-    model: VAEBM,
-    num_draws: int,
-    num_chains: int,
-    temperatures: Sequence[int],
-    seed: int,
-    tell: Callable[[str], None],
-) -> Likelihood:
-    """Estimates log Z from draws of the VAE, and from chains on ladders of several lengths.
+def measure(model: VAEBM, images: Tensor, options: Namespace, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Estimates log Z from draws of the VAE and from annealed chains, and the other terms on images.
 
     Arguments:
         model: The VAEBM, in evaluation mode.
-        num_draws: The number of draws of the VAE.
-        num_chains: The number of annealed chains on each ladder.
-        temperatures: The lengths of the ladders; all of them follow one that a pilot run adapts.
-        seed: The seed of draws and chains.
+        images: Images (N, C, H, W) in [−1, 1].
+        options: num_draws, num_chains, temperatures and seed.
         tell: Is told what goes on.
 
     Returns:
-        The estimates.
+        ``seed``, ``n``; ``importance`` and rows of ``annealed``: log_z, forward_bound, ess, num_weights, is_usable;
+        rows of ``images``: what they are, elbo and energy.
     """
     import torch
 
-    from vaebm.applications import start_noise
-    from vaebm.evaluation import annealed_weights, importance_weights, summarize_weights, tilt_of
+    from vaebm.evaluation import annealed_weights, importance_weights, likelihood_terms, pilot_ladder, summarize_weights
     from vaebm.nn import frozen
-    from vaebm.sampling import adaptive_ladder, resized_ladder
+    from vaebm.sampling import resized_ladder
 
-    generator = torch.Generator().manual_seed(seed)
-    annealed = []
+    generator, annealed = torch.Generator().manual_seed(options.seed), []
     with frozen(model):
-        tell(f"{num_draws} draws of the VAE")
-        importance = summarize_weights(importance_weights(model, num_draws, generator))
-        pilot = adaptive_ladder(
-            tilt_of(model), start_noise(model, 250, generator), generator, conditional_ess=PILOT_ESS
-        )
-        for count in temperatures:
-            tell(f"{num_chains} chains on {count} temperatures")
-            found = annealed_weights(model, num_chains, resized_ladder(pilot, count), generator)
-            summary = asdict(summarize_weights(found.log_weights))
-            annealed.append({"temperatures": count, "acceptance": float(found.acceptance.mean()), **summary})
-    return {"seed": seed, "importance": asdict(importance), "annealed": annealed}
+        tell(f"{options.num_draws} draws of the VAE")
+        importance = _plain(summarize_weights(importance_weights(model, options.num_draws, generator)))
+        tell("a pilot run finds a ladder of temperatures")
+        pilot = pilot_ladder(model, generator)
+        for count in options.temperatures:
+            tell(f"{options.num_chains} chains on {count} temperatures")
+            found = annealed_weights(model, options.num_chains, resized_ladder(pilot, count), generator)
+            told = {"temperatures": count, "acceptance": float(found.acceptance.mean())}
+            annealed.append({**told, **_plain(summarize_weights(found.log_weights))})
+        tell(f"{len(images)} test images")
+        terms = [
+            {"what": what, **asdict(likelihood_terms(model, images, generator, with_pixel_noise=noisy))}
+            for what, noisy in (("with pixel noise", True), ("clean", False))
+        ]
+    return {"seed": options.seed, "n": len(images), "importance": importance, "annealed": annealed, "images": terms}
+
+
+def _plain(summary: Normalizer) -> dict[str, Any]:
+    return {**asdict(summary), "is_usable": summary.is_usable}

@@ -7,10 +7,13 @@ number of images and the seed.
 from vaebm.evaluation.chains import FEWEST_STEPS, ChainDiagnostics, diagnose_chains
 from vaebm.evaluation.features import FeatureNetwork, Judge, JudgedImages, extract
 from vaebm.evaluation.likelihood import (
+    LikelihoodTerms,
     Normalizer,
     annealed_weights,
     importance_weights,
+    likelihood_terms,
     log_likelihood,
+    pilot_ladder,
     reverse_estimate,
     summarize_weights,
     tilt_of,
@@ -47,6 +50,7 @@ __all__ = [
     "Grid",
     "Judge",
     "JudgedImages",
+    "LikelihoodTerms",
     "Normalizer",
     "PlanarFigures",
     "PlanarModel",
@@ -61,6 +65,7 @@ __all__ = [
     "frechet_to_reference",
     "histogram",
     "importance_weights",
+    "likelihood_terms",
     "log_likelihood",
     "make_grid",
     "make_reference",
@@ -69,6 +74,7 @@ __all__ = [
     "measure_outliers",
     "measure_planar",
     "measure_samples",
+    "pilot_ladder",
     "planar_model",
     "rank_scores",
     "reverse_estimate",

@@ -27,11 +27,20 @@ from torch import Tensor
 
 from vaebm.metrics import Interval
 from vaebm.models import VAEBM
-from vaebm.sampling import Annealed, Ladder, LogDensity, anneal, anneal_down, effective_sample_size
+from vaebm.sampling import (
+    Annealed,
+    Ladder,
+    LogDensity,
+    adaptive_ladder,
+    anneal,
+    anneal_down,
+    effective_sample_size,
+)
 
 _QUANTILE = 1.959964
 _FEWEST = 2
 USABLE_ESS = 100.0
+_PILOT_CHAINS, _PILOT_ESS, _LONGEST_PILOT = 250, 0.9, 300
 
 
 @dataclass(frozen=True)
@@ -130,6 +139,57 @@ def annealed_weights(
     """
     noises = _draws(model, num_chains, generator, batch_size)
     return _joined([anneal(tilt_of(model), noise, ladder, generator, num_steps) for noise in noises])
+
+
+def pilot_ladder(model: VAEBM, generator: torch.Generator) -> Ladder:
+    """Finds temperatures and step sizes by a pilot run, for ladders of any length (``resized_ladder``).
+
+    Arguments:
+        model: The VAEBM, its parameters frozen.
+        generator: The source of randomness.
+    """
+    (noise,) = _draws(model, _PILOT_CHAINS, generator, _PILOT_CHAINS)
+    return adaptive_ladder(
+        tilt_of(model), noise, generator, conditional_ess=_PILOT_ESS, max_temperatures=_LONGEST_PILOT
+    )
+
+
+@dataclass(frozen=True)
+class LikelihoodTerms:
+    """Means over images, nats: their ELBO and their energy; what log h bounds but for log Z is ELBO − E."""
+
+    elbo: float
+    energy: float
+
+
+@torch.no_grad()
+def likelihood_terms(
+    model: VAEBM, images: Tensor, generator: torch.Generator, *, with_pixel_noise: bool, batch_size: int = 500
+) -> LikelihoodTerms:
+    """Returns the terms of log h(x) ≥ ELBO(x) − E(x) − log Z, both at the same x.
+
+    Arguments:
+        model: The VAEBM.
+        images: Images (N, C, H, W) in [−1, 1].
+        generator: The source of posterior noise, one draw for each image, and of pixel noise.
+        with_pixel_noise: Whether x is the image with one draw of the VAE's pixel noise, as the energy is trained on.
+        batch_size: The number of images at once.
+
+    Raises:
+        ValueError: If the energy is one on the decoder's mean, with which the model is no density over images.
+    """
+    latent_size, parameter = model.noise_layout.latent_size, next(model.parameters())
+    elbos, joints = [], []
+    for batch in torch.split(images.to(parameter), batch_size):
+        noise = torch.randn(len(batch), latent_size, generator=generator, device=generator.device).to(parameter)
+        seen = batch
+        if with_pixel_noise:
+            scale = model.vae.elbo_terms(batch, torch.zeros_like(noise)).scale
+            seen = batch + scale * torch.randn(batch.shape, generator=generator, device=generator.device).to(parameter)
+        elbos.append(model.vae.elbo_terms(seen, noise).elbo)
+        joints.append(model.unnormalized_log_joint(seen, elbos[-1]))
+    elbo, joint = torch.cat(elbos), torch.cat(joints)
+    return LikelihoodTerms(float(elbo.mean()), float((elbo - joint).mean()))
 
 
 def reverse_estimate(
