@@ -194,7 +194,7 @@ def table(document: Path) -> None:
     )
     made = (
         "Distance: total variation between the shares of the classes, as a judge counts them, and those of the test "
-        "labels; by chance alone: of as many independent draws of the labels' own distribution as the weights are worth, "
+        "labels; by chance alone: of as many independent draws of the labels as the weights are worth, "
         "on average. Least and largest class of either judge. Chains with jumps make one step in "
         f"{1 / results['jump_probability']:.0f} a jump. Made by `python benchmarks/density.py` from "
         "[density.json](../benchmarks/results/density.json)."

@@ -130,6 +130,16 @@ def test_altered_arguments_are_noticed(folder: Path, tmp_path: Path, part: str, 
     assert "\n" not in str(caught.value)
 
 
+def test_a_model_of_an_earlier_version_has_no_normalized_layers(folder: Path, tmp_path: Path) -> None:
+    config = load_model_folder(folder).config
+    before = {name: value for name, value in config["vae"].items() if name != "normalization"}
+    assert len(before) == len(config["vae"]) - 1
+    older, model = load(altered(folder, tmp_path / "older", vae=before)), load(folder)
+    assert older.vae.arguments["normalization"] == "none"
+    noise = torch.ones(2, model.noise_layout.size)
+    assert torch.equal(older.log_density(noise), model.log_density(noise))
+
+
 @pytest.mark.parametrize("part", ["vae", "energy", "images", "sampling"])
 def test_a_missing_part_is_noticed(folder: Path, tmp_path: Path, part: str) -> None:
     with pytest.raises(CheckpointError, match=part):
