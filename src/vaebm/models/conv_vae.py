@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -97,6 +97,29 @@ def _dense_decoder(
     return nn.Sequential(_dense([num_latents, *reversed(widths)], is_normalized), out, nn.Unflatten(1, shape))
 
 
+class _Body(NamedTuple):
+    encoder: nn.Sequential
+    decoder: nn.Sequential
+    num_features: int
+
+
+def _make_body(
+    body: str,
+    image_shape: Sequence[int],
+    widths: Sequence[int],
+    num_latents: int,
+    num_hidden: int,
+    out_channels: int,
+    is_normalized: bool,
+) -> _Body:
+    if body == "dense":
+        encoder = nn.Sequential(nn.Flatten(), _dense([math.prod(image_shape), *widths], is_normalized))
+        return _Body(encoder, _dense_decoder(image_shape, widths, num_latents, out_channels, is_normalized), widths[-1])
+    encoder = _convolutional_encoder(image_shape, widths, num_hidden, is_normalized)
+    decoder = _convolutional_decoder(image_shape, widths, num_latents, num_hidden, out_channels, is_normalized)
+    return _Body(encoder, decoder, num_hidden)
+
+
 def _posterior(num_features: int, num_above: int, num_hidden: int, size: int, is_normalized: bool) -> nn.Module:
     if num_above == 0:
         return nn.Linear(num_features, 2 * size)
@@ -164,15 +187,8 @@ class ConvVAE(nn.Module):
         num_latents = sum(latent_groups)
         out_channels = image_shape[0] * (2 if scale_kind == "pixel" else 1)
         is_normalized = normalization == "layer"
-        if body == "dense":
-            self.encoder = nn.Sequential(nn.Flatten(), _dense([math.prod(image_shape), *widths], is_normalized))
-            self.decoder = _dense_decoder(image_shape, widths, num_latents, out_channels, is_normalized)
-        else:
-            self.encoder = _convolutional_encoder(image_shape, widths, num_hidden, is_normalized)
-            self.decoder = _convolutional_decoder(
-                image_shape, widths, num_latents, num_hidden, out_channels, is_normalized
-            )
-        num_features = widths[-1] if body == "dense" else num_hidden
+        made = _make_body(body, image_shape, widths, num_latents, num_hidden, out_channels, is_normalized)
+        self.encoder, self.decoder, num_features = made.encoder, made.decoder, made.num_features
         groups = [(sum(latent_groups[:index]), size) for index, size in enumerate(latent_groups)]
         self.posteriors = nn.ModuleList(
             _posterior(num_features, above, num_hidden, size, is_normalized) for above, size in groups
