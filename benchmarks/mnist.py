@@ -59,18 +59,14 @@ RUNS: dict[str, list[str]] = {
     "mean-2": ["--seed", "2", *MEAN],
     "converged-0": ["--seed", "0", *CONVERGED],
     "groups-0": ["--seed", "0", *GROUPS],
-    # Only its VAE counts: does twice the length still improve the ELBO?
-    "doubled-0": [
-        "--seed", "0", *CONVERGED, "--vae.num_iterations", "64000", "--energy.num_iterations", "1",
-        "--selection.num_samples", "0", "--evaluation.num_samples", "10", "--evaluation.steps_curve", "[0]",
-    ],
+    "half-0": ["--seed", "0", *CONVERGED, "--vae.num_iterations", "32000"],
 }  # fmt: skip
 KINDS = {
     "sampled": "energy on the sampled image",
     "mean": "energy on the mean image, VAE without layer normalisation",
     "converged": "VAE trained until its ELBO stops improving",
     "groups": "VAE with four latent groups, without layer normalisation",
-    "doubled": "that VAE, trained twice as long",
+    "half": "that VAE, trained half as long",
     "bundled": "the bundled model, trained longer",
 }
 DRAWS = (1, 2)
@@ -129,7 +125,7 @@ def run(runs: Path, outliers: list[str], only: list[str]) -> None:
     for name in only or list(RUNS):
         folder = runs / name
         train(folder, RUNS[name])
-        evaluation = {} if name.startswith("doubled") else measure(folder, folder, outliers)
+        evaluation = measure(folder, folder, outliers)
         results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         entry = {"command": ["vaebm", "train", "mnist", *RUNS[name]], "evaluation": evaluation, **history(folder)}
         write(RESULTS, {**results, name: entry})
