@@ -7,6 +7,7 @@ package does not import torch.
 from vaebm.checkpoint.atomic import replace_file, write_bytes, write_json
 from vaebm.checkpoint.errors import CheckpointError
 from vaebm.checkpoint.files import file_sha256, tensors_sha256
+from vaebm.checkpoint.foreign import read_torch_file
 from vaebm.checkpoint.json_text import read_json
 from vaebm.checkpoint.model_folder import StoredModel, find_model_folder, load_model_folder, save_model_folder
 from vaebm.checkpoint.resolve import bundled_models, model_folders, resolve_model
@@ -22,6 +23,7 @@ __all__ = [
     "load_model_folder",
     "model_folders",
     "read_json",
+    "read_torch_file",
     "replace_file",
     "resolve_model",
     "save_model_folder",

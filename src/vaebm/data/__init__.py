@@ -10,6 +10,7 @@ from vaebm.data.corruptions import averaged_pairs, gaussian_noise, grey_levels, 
 from vaebm.data.errors import DataError
 from vaebm.data.idx import read_idx
 from vaebm.data.images import ImageSet, to_float, to_uint8
+from vaebm.data.preprocessing import Preprocessing
 from vaebm.data.sources import DATA_SETS, load_images, load_splits
 from vaebm.data.splits import Splits, make_splits
 from vaebm.data.toy import PLANAR_DENSITIES, PlanarDensity, planar_density
@@ -21,6 +22,7 @@ __all__ = [
     "DataError",
     "ImageSet",
     "PlanarDensity",
+    "Preprocessing",
     "Splits",
     "averaged_pairs",
     "check_images",

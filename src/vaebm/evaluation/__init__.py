@@ -5,6 +5,7 @@ number of images and the seed.
 """
 
 from vaebm.evaluation.chains import FEWEST_STEPS, ChainDiagnostics, diagnose_chains
+from vaebm.evaluation.extractor import EfficientNetFeatures
 from vaebm.evaluation.features import FeatureNetwork, Judge, JudgedImages, extract
 from vaebm.evaluation.likelihood import (
     LikelihoodTerms,
@@ -42,6 +43,7 @@ from vaebm.evaluation.sample_quality import (
 )
 
 __all__ = [
+    "EfficientNetFeatures",
     "FEWEST_STEPS",
     "ChainDiagnostics",
     "ClassQuality",

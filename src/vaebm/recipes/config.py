@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
+from vaebm.data import DataError, Preprocessing
 from vaebm.models import ImageFields
 from vaebm.models.conv_vae import BODIES, SCALES
 from vaebm.models.conv_vae import NORMALIZATIONS as VAE_NORMALIZATIONS
@@ -30,10 +31,38 @@ class DataConfig:
     Arguments:
         source: A bundled name (mnist, digits) or a path: npz, npy, idx files, a folder of images.
         split_seed: The seed of the split into training, selection, calibration and test.
+        image_size: The height and width that pictures are brought to, [0,0] to keep the one that all have.
+        channels: 1 (grey) or 3 (colour) channels that pictures are brought to, 0 to keep those that all have.
+        fit: stretch pictures to the size, or crop their middle in its proportions.
+        value_range: The values that become black and white, [0,0] for the range of the type.
+        strict: Whether an unreadable file ends the run; otherwise it is left out and counted.
+        flips: Whether training images are mirrored left to right, half of the time.
+        shifts: The number of pixels by which training images are moved at most, the border repeated.
     """
 
     source: str = "mnist"
     split_seed: int = 0
+    image_size: tuple[int, int] = (0, 0)
+    channels: int = 0
+    fit: str = "stretch"
+    value_range: tuple[float, float] = (0.0, 0.0)
+    strict: bool = False
+    flips: bool = False
+    shifts: int = 0
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What becomes of a picture.
+
+        Raises:
+            DataError: If a value can't be used.
+        """
+        return Preprocessing(
+            image_size=self.image_size if any(self.image_size) else None,
+            channels=self.channels or None,
+            fit=self.fit,
+            value_range=self.value_range if any(self.value_range) else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -181,6 +210,10 @@ class Config:
     def __post_init__(self) -> None:
         check_leaves(self)
         check_potential(self.energy)
+        try:
+            _ = self.data.preprocessing
+        except DataError as error:
+            raise ConfigError(f"data: {error}") from error
         if self.energy.potential == "official" and self.images.chain_image != "sampled":
             raise ConfigError(
                 "energy.potential is 'official', which needs image noise: set images.chain_image to sampled"
@@ -209,6 +242,7 @@ _POSITIVE = {
     "evaluation.grid_size", "evaluation.latent_grid_size", "evaluation.num_draws", "evaluation.num_annealed",
     "report_every", "sample_every", "checkpoint_every",
 }  # fmt: skip
+_SIGNED = {"data.value_range"}
 _SHARES = {
     "selection.after", "vae.kl_warmup", "energy.replay_probability", "energy.replay_rise", "energy.jump_probability",
 }  # fmt: skip
@@ -262,7 +296,7 @@ def _check_leaf(path: str, value: Any) -> None:
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, bool) or not isinstance(number, int | float):
             continue
-        if not math.isfinite(number) or number < 0:
+        if not math.isfinite(number) or (number < 0 and path not in _SIGNED):
             raise ConfigError(f"{path} is {number}: expected a number of at least 0")
         if path in _POSITIVE and number == 0:
             raise ConfigError(f"{path} is {number}: expected a number above 0")
