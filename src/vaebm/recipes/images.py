@@ -1,4 +1,4 @@
-"""Images that nobody has tuned anything for: settings derived from their size and number, and from the time there is."""
+"""Images that have no recipe of their own: settings derived from their size and number, and from the time there is."""
 
 from __future__ import annotations
 
