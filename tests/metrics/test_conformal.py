@@ -6,6 +6,7 @@ from scipy.stats import kstest
 from torch import Tensor
 
 from vaebm.metrics import conformal_p_values, false_positive_rates
+from vaebm.metrics.calibration import threshold
 
 
 def normal(num: int, seed: int) -> Tensor:
@@ -55,3 +56,39 @@ def test_bad_arguments_are_refused() -> None:
         false_positive_rates(torch.tensor([1.5]))
     with pytest.raises(ValueError, match="level 5"):
         false_positive_rates(torch.tensor([0.5]), [5])
+
+
+def neighbours(scores: list[float]) -> Tensor:
+    """Each score, the float64 below it and the one above it, and both ends of the line."""
+    close = [value for score in scores for value in (math.nextafter(score, -math.inf), score)]
+    above = [math.nextafter(score, math.inf) for score in scores]
+    return torch.tensor([*close, *above, -math.inf, math.inf, 0.0, -0.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("num", range(1, 41))
+def test_threshold_decides_as_p_values_do_at_every_rate_and_tie(num: int) -> None:
+    calibration = (normal(num, num) * 2).round() - 900.1234
+    queries = neighbours(calibration.tolist())
+    p_values = conformal_p_values(calibration, queries)
+    rates = {k / (num + 1) for k in range(1, num + 2)} | {k / 100 for k in range(1, 101)}
+    for exact in sorted(rates):
+        for rate in (math.nextafter(exact, 0), exact, math.nextafter(exact, 1)):
+            if rate < float(torch.tensor(1.0, dtype=torch.float64) / (num + 1)):
+                with pytest.raises(ValueError, match="smallest p-value"):
+                    threshold(calibration, rate)
+                continue
+            assert torch.equal(queries >= threshold(calibration, rate), p_values <= rate), rate
+
+
+def test_threshold_at_extreme_calibration_scores() -> None:
+    largest = torch.finfo(torch.float64).max
+    for calibration in ([-math.inf, -1.0, 0.0], [largest, -largest, largest], [0.0, -0.0, 5e-324], [-5e-324, 1.0, 2.0]):
+        scores = torch.tensor(calibration, dtype=torch.float64)
+        queries = neighbours(calibration)
+        for rate in (0.25, 0.5, 0.75, 1.0):
+            flagged = conformal_p_values(scores, queries) <= rate
+            assert torch.equal(queries >= threshold(scores, rate), flagged), (calibration, rate)
+    with pytest.raises(ValueError, match=r"\+inf"):
+        threshold(torch.tensor([0.0, math.inf]), 0.5)
+    with pytest.raises(ValueError, match="calibration_scores"):
+        threshold(torch.zeros(0), 0.5)
