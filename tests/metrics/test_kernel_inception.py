@@ -1,8 +1,9 @@
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
-from vaebm.metrics import kernel_distance
+from vaebm.metrics import kernel_distance, kernel_interval
 
 
 class MeanFeatures(nn.Module):
@@ -99,3 +100,53 @@ def test_impossible_subsets_are_refused(num_subsets: int, subset_size: int) -> N
 def test_different_feature_numbers_are_refused() -> None:
     with pytest.raises(ValueError, match="8 and 5 features"):
         kernel_distance(features(9, 0.0, 1), features(9, 0.0, 1)[:, :5], subset_size=3, generator=seeded())
+
+
+def test_the_interval_is_around_the_distance_of_the_whole_sets() -> None:
+    x, y = features(60, 0.0, 1), features(60, 0.3, 2)
+    whole = kernel_distance(x, y, num_subsets=1, subset_size=60, generator=seeded())
+    interval = kernel_interval(x, y, generator=seeded())
+    assert interval.value == pytest.approx(whole.mean, rel=1e-10)
+    assert (interval.low + interval.high) / 2 == pytest.approx(interval.value)
+    assert interval.low < interval.value
+
+
+def test_intervals_hold_the_true_distance_as_often_as_they_say() -> None:
+    """Of normals around 0 and around d, E[k] is a polynomial in d, known in closed form."""
+    shift, size = 0.5, 8
+    # With s = x·y / F: E[(s + 1)³] = 1 + 3 E[s] + 3 E[s²] + E[s³] of independent draws.
+    draws = [features(20_000, value, seed) for seed, value in ((101, 0.0), (102, 0.0), (103, shift), (104, shift))]
+
+    def mean_kernel(a: Tensor, b: Tensor) -> float:
+        return float(((a * b).sum(1) / size + 1).pow(3).mean())
+
+    norm = size * shift**2
+    within_zero = 1 + 3 / size
+    first = norm / size
+    second = (size + 2 * norm + norm**2) / size**2
+    third = (norm**3 + 3 * norm * size + 6 * norm**2 + 6 * norm) / size**3
+    within_shifted = 1 + 3 * first + 3 * second + third
+    across = 1 + 3 * (size + norm) / size**2
+    assert within_zero == pytest.approx(mean_kernel(draws[0], draws[1]), abs=0.02)
+    assert across == pytest.approx(mean_kernel(draws[0], draws[3]), abs=0.03)
+    assert within_shifted == pytest.approx(mean_kernel(draws[2], draws[3]), abs=0.08)
+    truth = within_zero + within_shifted - 2 * across
+    hits = 0
+    for trial in range(200):
+        interval = kernel_interval(
+            features(80, 0.0, 1000 + trial), features(80, shift, 5000 + trial), generator=seeded()
+        )
+        hits += interval.low <= truth <= interval.high
+    # 190 are expected; outside 178 … 199 once in a thousand times.
+    assert 178 <= hits <= 199
+
+
+def test_the_quantile_is_students() -> None:
+    from vaebm.metrics.kernel_inception import _NUM_GROUPS, _QUANTILE
+
+    assert pytest.approx(stats.t.ppf(0.975, _NUM_GROUPS - 1), abs=1e-6) == _QUANTILE
+
+
+def test_too_few_images_for_an_interval() -> None:
+    with pytest.raises(ValueError, match="too few for an interval, expected at least 40"):
+        kernel_interval(features(39, 0.0, 1), features(60, 0.0, 2), generator=seeded())

@@ -233,6 +233,8 @@ def _row(what: str, quality: SampleQuality, closed: float | None) -> QualityRow:
     row = _common(what, quality, quality.prdc)
     row["frechet"], row["closed"] = quality.frechet, closed
     row["kernel"], row["kernel_std"] = quality.kernel.mean, quality.kernel.std
+    if quality.kernel_interval is not None:
+        row["kernel_interval"] = _interval(quality.kernel_interval)
     if quality.classes is not None:
         row["confidence"], row["shares"] = quality.classes.mean_confidence, list(quality.classes.shares)
     return row
@@ -243,6 +245,8 @@ def _floor_row(reference: Reference, vae: SampleQuality) -> QualityRow:
     row = _common("floor", vae, prdc(reference.test.features, reference.training.features))
     row["frechet"], row["closed"] = vae.frechet_floor, None
     row["kernel"], row["kernel_std"] = vae.kernel_floor.mean, vae.kernel_floor.std
+    if vae.kernel_floor_interval is not None:
+        row["kernel_interval"] = _interval(vae.kernel_floor_interval)
     if vae.classes is not None:
         row["confidence"], row["shares"] = vae.classes.reference_mean_confidence, list(vae.classes.reference_shares)
     return row

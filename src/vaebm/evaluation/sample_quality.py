@@ -22,12 +22,14 @@ from torch import Tensor
 from vaebm.evaluation.features import Judge, JudgedImages, extract
 from vaebm.metrics import (
     FeatureStatistics,
+    Interval,
     KernelDistance,
     Prdc,
     class_shares,
     feature_statistics,
     frechet_distance,
     kernel_distance,
+    kernel_interval,
     prdc,
 )
 
@@ -47,6 +49,7 @@ __all__ = [
 _NUM_SUBSETS = 50
 _SUBSET_SIZE = 1000
 _NUM_NEIGHBOURS = 5
+_FEWEST_FOR_INTERVAL = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +100,9 @@ class SampleQuality:
         frechet_floor: The same of n training images.
         kernel: Kernel distance of the samples from the test images, over 50 subsets of 1,000 (of half a smaller set).
         kernel_floor: The same of n training images.
+        kernel_interval: Kernel distance of all samples from all test images with its 95 % interval, or None if there
+            are fewer than 40 of either.
+        kernel_floor_interval: The same of n training images.
         prdc: Precision, recall, density and coverage of the samples.
         classes: Class shares and confidence, or None if the judge has no head.
     """
@@ -110,6 +116,8 @@ class SampleQuality:
     frechet_floor: float
     kernel: KernelDistance
     kernel_floor: KernelDistance
+    kernel_interval: Interval | None
+    kernel_floor_interval: Interval | None
     prdc: Prdc
     classes: ClassQuality | None
 
@@ -194,11 +202,13 @@ class Floors:
         num_samples: n.
         frechet: The Fréchet distance.
         kernel: The kernel distance.
+        kernel_interval: The kernel distance of all of them with its 95 % interval, or None if they are too few.
     """
 
     num_samples: int
     frechet: float
     kernel: KernelDistance
+    kernel_interval: Interval | None
 
 
 def measure_floors(reference: Reference, num_samples: int, *, generator: torch.Generator) -> Floors:
@@ -225,6 +235,7 @@ def measure_floors(reference: Reference, num_samples: int, *, generator: torch.G
         num_samples=num_samples,
         frechet=frechet_distance(feature_statistics(floor.features), reference.test_statistics),
         kernel=_kernel(floor, reference.test, generator),
+        kernel_interval=_interval(floor, reference.test, generator),
     )
 
 
@@ -266,6 +277,8 @@ def measure_against(
         frechet_floor=floors.frechet,
         kernel=_kernel(judged, reference.test, generator),
         kernel_floor=floors.kernel,
+        kernel_interval=_interval(judged, reference.test, generator),
+        kernel_floor_interval=floors.kernel_interval,
         prdc=prdc(reference.test.features, judged.features, _NUM_NEIGHBOURS),
         classes=_classes(judged, reference.test),
     )
@@ -316,6 +329,14 @@ def _kernel(judged: JudgedImages, test: JudgedImages, generator: torch.Generator
     return kernel_distance(
         judged.features, test.features, num_subsets=_NUM_SUBSETS, subset_size=size, generator=generator
     )
+
+
+def _interval(judged: JudgedImages, test: JudgedImages, generator: torch.Generator) -> Interval | None:
+    if min(len(judged), len(test)) < _FEWEST_FOR_INTERVAL:
+        return None
+    # Groups of their own stream: the subsets of other sets are drawn as they were before there were intervals.
+    seed = generator.initial_seed()
+    return kernel_interval(judged.features, test.features, generator=torch.Generator().manual_seed(seed))
 
 
 def _classes(judged: JudgedImages, test: JudgedImages) -> ClassQuality | None:

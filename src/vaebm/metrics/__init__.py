@@ -6,7 +6,7 @@ randomness comes from the `generator` argument. Nothing here knows of images, ne
 
 from vaebm.metrics.calibration import conformal_p_values, false_positive_rates
 from vaebm.metrics.frechet import FeatureStatistics, feature_statistics, frechet_distance
-from vaebm.metrics.kernel_inception import KernelDistance, kernel_distance
+from vaebm.metrics.kernel_inception import KernelDistance, kernel_distance, kernel_interval
 from vaebm.metrics.modes import class_shares, total_variation
 from vaebm.metrics.prdc import Prdc, prdc
 from vaebm.metrics.ranking import Interval, Ranking, rank_outliers
@@ -23,6 +23,7 @@ __all__ = [
     "feature_statistics",
     "frechet_distance",
     "kernel_distance",
+    "kernel_interval",
     "prdc",
     "rank_outliers",
     "total_variation",

@@ -26,7 +26,8 @@ class QualityRow(TypedDict, total=False):
 
     `what` is "floor" (training images instead of samples), "VAE", "VAEBM" or "VAEBM, …". `closed` is the share of the
     distance between the VAE and the floor that is gone, (frechet_vae − frechet) / (frechet_vae − frechet_floor), and
-    None where it means nothing.
+    None where it means nothing. `kernel` is a mean over subsets with their deviation, `kernel_interval` that of all
+    images with its 95 % interval.
     """
 
     judge: str
@@ -37,6 +38,7 @@ class QualityRow(TypedDict, total=False):
     frechet: float | None
     kernel: float | None
     kernel_std: float | None
+    kernel_interval: IntervalFigure
     precision: float | None
     recall: float | None
     density: float | None

@@ -17,6 +17,8 @@ QUALITY_COLUMNS = (
     Column("frechet", "Fréchet", "digits", better="low", meaning="Fréchet distance between the judge's features"),
     Column("closed", "closed", "percent", better="high", meaning="share of the way from the VAE to the floor"),
     Column("kernel", "kernel", "digits", "kernel_std", "low", "unbiased squared MMD with a cubic kernel"),
+    Column("kernel_interval", "kernel", "interval", better="low",
+           meaning="unbiased squared MMD with a cubic kernel, with its 95 % interval"),
     Column("precision", "precision", "unit", better="high", meaning="share of samples in the range of real images"),
     Column("recall", "recall", "unit", better="high", meaning="share of real images in the range of the samples"),
     Column("density", "density", "digits", better="high", meaning="real images near a sample, 1 is as expected"),
@@ -52,7 +54,10 @@ def quality_table(evaluation: Evaluation) -> Table:
     shown = [{**row, "group": f"judge {row.get('judge', '')}", "tone": tone_of(row.get("what", ""))}
              for row in sorted_rows]  # fmt: skip
     count = f", n = {evaluation['n']:,}" if "n" in evaluation else ""
-    return Table(f"Sample quality against the test images{count}", QUALITY_COLUMNS, shown, "group", "tone")
+    # Measurements of before there were intervals have a deviation between subsets instead.
+    hidden = "kernel" if any("kernel_interval" in row for row in rows) else "kernel_interval"
+    columns = [column for column in QUALITY_COLUMNS if column.key != hidden]
+    return Table(f"Sample quality against the test images{count}", columns, shown, "group", "tone")
 
 
 def score_name(score: str) -> str:

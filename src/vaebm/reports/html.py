@@ -58,8 +58,9 @@ def _measured_section(content: ReportContent) -> str:
              "judge’s features. It depends on the judge and on the number of images: compare it only within a judge, "
              "with its floor, and not with published Inception FIDs."),
             ("Closed", "(VAE − VAEBM) / (VAE − floor), of Fréchet distances."),
-            ("Kernel distance", "The unbiased squared MMD with the kernel (x·y/F + 1)³, mean ± deviation over subsets; "
-             "it can be slightly negative."),
+            ("Kernel distance", "The unbiased squared MMD with the kernel (x·y/F + 1)³; it can be slightly negative. "
+             "The 95 % interval is that of the jackknife over 20 groups of samples and of test images; where there is "
+             "± instead, it is the deviation between random subsets."),
             ("Class shares", "The shares of a judge’s most probable class among the samples."),
             ("Precision, recall, density, coverage", "Shares and counts of images within the balls that reach the "
              "k-th nearest neighbour in feature space (arXiv 1904.06991 and 2002.09797)."),

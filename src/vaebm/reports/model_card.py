@@ -14,6 +14,7 @@ from vaebm.reports.evaluation_tables import outlier_table, p_value_table, qualit
 from vaebm.reports.sentences import (
     headline,
     image_fields_sentence,
+    kernel_sentence,
     limits,
     p_value_sentence,
     steps_sentence,
@@ -109,7 +110,7 @@ vaebm score {name} images.npz --output scores.csv
 
 
 def _scores(evaluation: Evaluation) -> str:
-    parts = [headline(evaluation)]
+    parts = [headline(evaluation), kernel_sentence(evaluation)]
     groups: tuple[tuple[Table, Sequence[str]], ...] = (
         (quality_table(evaluation), ()),
         (steps_table(evaluation), (steps_sentence(evaluation),)),

@@ -19,6 +19,7 @@ from vaebm.reports.evaluation_tables import (
 )
 from vaebm.reports.markup import bullets, details, figure, grid_image, paragraphs, png_image
 from vaebm.reports.sentences import (
+    kernel_sentence,
     nearest_sentence,
     p_value_sentence,
     rows_by_judge,
@@ -75,11 +76,17 @@ def quality_section(content: ReportContent) -> str:
         return ""
     meanings = [f"{column.title}: {column.meaning}." for column in table.shown_columns() if column.meaning]
     text = (
-        "A judge is a classifier that no generator was trained with; distances are taken between its features. The "
+        "A judge is a network that no generator was trained with; distances are taken between its features. The "
         "first judge also chose among the candidates of the run, on the selection split; the others chose nothing. The "
         "floor is what as many real training images get in place of samples: no generator can be expected below it."
     )
-    return tiles(content.evaluation) + paragraphs(text) + html_table(table) + details("The columns", bullets(meanings))
+    compared = kernel_sentence(content.evaluation)
+    return (
+        tiles(content.evaluation)
+        + paragraphs(compared, text)
+        + html_table(table)
+        + details("The columns", bullets(meanings))
+    )
 
 
 def agreement_section(content: ReportContent) -> str:

@@ -81,6 +81,34 @@ def headline(evaluation: Evaluation) -> str:
     return f"The energy network closes {closed} of the Fréchet distance between its VAE and real images: {moves}."
 
 
+def kernel_sentence(evaluation: Evaluation) -> str:
+    """Say whether the kernel distances of VAE and VAEBM differ by more than chance.
+
+    Arguments:
+        evaluation: what was measured.
+
+    Returns:
+        The sentence, or "" without intervals of both.
+
+    Example:
+        >>> vae = {"judge": "a", "what": "VAE", "kernel_interval": {"value": 0.4, "low": 0.35, "high": 0.45}}
+        >>> vaebm = {"judge": "a", "what": "VAEBM", "kernel_interval": {"value": 0.2, "low": 0.17, "high": 0.23}}
+        >>> kernel_sentence({"quality": [vae, vaebm]})
+        'Kernel distance, with 95 % intervals: VAE 0.400 [0.350, 0.450], VAEBM 0.200 [0.170, 0.230] (a): better.'
+    """
+    parts = []
+    for judge, rows in rows_by_judge(evaluation).items():
+        vae, vaebm = (rows.get(kind, {}).get("kernel_interval") for kind in ("vae", "vaebm"))
+        if vae is None or vaebm is None:
+            continue
+        verdict = "the intervals overlap"
+        if vaebm["high"] < vae["low"] or vae["high"] < vaebm["low"]:
+            verdict = "better" if vaebm["high"] < vae["low"] else "worse"
+        texts = [f"{name} {format_value(figure, 'interval')}" for name, figure in (("VAE", vae), ("VAEBM", vaebm))]
+        parts.append(f"{', '.join(texts)} ({judge}): {verdict}")
+    return f"Kernel distance, with 95 % intervals: {'; '.join(parts)}." if parts else ""
+
+
 def steps_sentence(evaluation: Evaluation) -> str:
     """Say where the curve by steps is best and how it ends.
 
