@@ -1,0 +1,141 @@
+r"""Layers in elementary operations, for runtimes that have convolutions in float32 only.
+
+In float64 onnxruntime multiplies matrices, but doesn't convolve, pool, resize or take a softplus. All of these can be
+said in products of matrices, slices and elementwise functions:
+
+* a convolution is Σ_{i,j} W_{ij} x_{ij}, with x_{ij} the pixels that meet the tap (i, j) of the kernel;
+* average pooling is P_h x P_wᵀ, with the rows of P the windows, each divided by its number of pixels;
+* nearest-neighbour resizing picks rows and columns;
+* softplus(x) = max(x, 0) + log(1 + exp(−|x|)).
+
+``elementary()`` puts these in the place of torch's functions, wherever they are called.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["elementary"]
+
+
+def elementary() -> TorchFunctionMode:
+    """Returns a context in which layers run in elementary operations, to the same numbers but for rounding.
+
+    Convolutions without dilation and groups, average pooling without padding, nearest-neighbour resizing to a size,
+    group normalisation and softplus are replaced; everything else runs as it is.
+
+    Raises:
+        NotImplementedError: Within the context, where such a layer has other settings.
+
+    Example:
+        >>> layer, image = torch.nn.Conv2d(2, 3, 3, stride=2, padding=1).double(), torch.rand(1, 2, 9, 8).double()
+        >>> with elementary():
+        ...     replaced = layer(image)
+        >>> torch.allclose(replaced, layer(image), rtol=1e-12)
+        True
+    """
+    return _Elementary()
+
+
+class _Elementary(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return REPLACED.get(func, func)(*args, **(kwargs or {}))
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    first, second = (value, value) if isinstance(value, int) else value
+    return int(first), int(second)
+
+
+def _conv2d(
+    images: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    if isinstance(padding, str) or _pair(dilation) != (1, 1) or groups != 1:
+        raise NotImplementedError("a convolution with dilation, groups or a named padding: expected none of these")
+    (down, right), (top, left) = _pair(stride), _pair(padding)
+    padded = functional.pad(images, (left, left, top, top)) if top or left else images
+    out, _, tall, wide = (int(size) for size in weight.shape)
+    height = (int(padded.shape[2]) - tall) // down + 1
+    width = (int(padded.shape[3]) - wide) // right + 1
+    total: Any = 0
+    for i in range(tall):
+        rows = padded[:, :, i : i + down * (height - 1) + 1 : down]
+        for j in range(wide):
+            met = rows[:, :, :, j : j + right * (width - 1) + 1 : right]
+            total = total + weight[:, :, i, j] @ met.flatten(2)
+    result: Tensor = total.unflatten(2, (height, width))
+    return result if bias is None else result + bias.view(out, 1, 1)
+
+
+def _windows(size: int, window: int, like: Tensor) -> Tensor:
+    count = -(-size // window)
+    matrix = torch.zeros(count, size, dtype=like.dtype, device=like.device)
+    for index in range(count):
+        within = slice(index * window, min((index + 1) * window, size))
+        matrix[index, within] = 1 / (within.stop - within.start)
+    return matrix
+
+
+def _avg_pool2d(
+    images: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False, *other: Any
+) -> Any:
+    # What else there is only matters with padding.
+    (tall, wide), (height, width) = _pair(kernel_size), (int(images.shape[2]), int(images.shape[3]))
+    is_tiled = stride in (None, []) or _pair(stride) == (tall, wide)
+    is_plain = _pair(padding) == (0, 0) and other in ((), (True,), (True, None))
+    if not is_tiled or not is_plain or (not ceil_mode and (height % tall or width % wide)):
+        raise NotImplementedError("average pooling with padding, overlap or a remainder: expected none of these")
+    return _windows(height, tall, images) @ images @ _windows(width, wide, images).T
+
+
+def _interpolate(
+    images: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", **other: Any
+) -> Any:
+    if size is None or scale_factor is not None or mode != "nearest" or any(other.values()):
+        raise NotImplementedError("resizing by a factor or with interpolation: expected mode nearest and a size")
+    for axis, wanted in zip((2, 3), _pair(size), strict=True):
+        picked = torch.arange(wanted, device=images.device) * int(images.shape[axis]) // wanted
+        images = images.index_select(axis, picked)
+    return images
+
+
+def _group_norm(
+    images: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    channels = int(images.shape[1])
+    grouped: Any = images.reshape(-1, num_groups, math.prod(int(size) for size in images.shape[1:]) // num_groups)
+    centred = grouped - grouped.mean(2, keepdim=True)
+    scaled = centred / (centred.square().mean(2, keepdim=True) + eps).sqrt()
+    result: Tensor = scaled.reshape(-1, *(int(size) for size in images.shape[1:]))
+    shape = (channels, *[1] * (images.ndim - 2))
+    result = result if weight is None else result * weight.view(shape)
+    return result if bias is None else result + bias.view(shape)
+
+
+def _softplus(values: Tensor) -> Tensor:
+    return values.clamp(min=0) + (1 + (-values.abs()).exp()).log()
+
+
+REPLACED: dict[Callable[..., Any], Callable[..., Any]] = {
+    torch.conv2d: _conv2d,
+    functional.conv2d: _conv2d,
+    functional.avg_pool2d: _avg_pool2d,
+    functional.interpolate: _interpolate,
+    functional.group_norm: _group_norm,
+    functional.softplus: _softplus,
+}
