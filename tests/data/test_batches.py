@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaebm.data import Batches, DataError, to_float
+from vaebm.data import Batches, DataError, to_float, to_uint8
 
 
 def numbered(size: int) -> Tensor:
@@ -86,3 +86,44 @@ def test_no_images_and_no_batch_are_refused() -> None:
         Batches(torch.zeros(3, 1), 2, torch.Generator())
     with pytest.raises(DataError, match="batch size is 0"):
         make(3, 0)
+
+
+def test_half_of_the_images_are_mirrored_where_that_is_asked_for() -> None:
+    image = torch.arange(12, dtype=torch.uint8).reshape(1, 1, 3, 4)
+    batches = Batches(image, 400, torch.Generator().manual_seed(0), flips=True)
+    batch = next(batches)
+    plain, mirrored = to_float(image), to_float(image.flip(3))
+    is_mirrored = (batch == mirrored).flatten(1).all(1)
+    assert bool(((batch == plain).flatten(1).all(1) | is_mirrored).all())
+    # 200 are expected; outside 160 … 240 less than once in ten thousand times.
+    assert 160 < int(is_mirrored.sum()) < 240
+
+
+def test_images_are_moved_by_every_number_of_pixels_and_their_border_is_repeated() -> None:
+    image = torch.arange(20, dtype=torch.uint8).reshape(1, 1, 4, 5)
+    batch = next(Batches(image, 500, torch.Generator().manual_seed(1), shifts=2))
+    seen = {tuple(entry.flatten().tolist()) for entry in to_uint8(batch)}
+    expected = set()
+    for down in range(-2, 3):
+        for right in range(-2, 3):
+            rows = [min(max(row - down, 0), 3) for row in range(4)]
+            columns = [min(max(column - right, 0), 4) for column in range(5)]
+            expected.add(tuple(image[0, 0][rows][:, columns].flatten().tolist()))
+    assert seen == expected
+
+
+def test_the_images_are_untouched_by_augmentation_and_batches_go_on_from_their_state() -> None:
+    images = torch.arange(60, dtype=torch.uint8).reshape(5, 1, 3, 4)
+    kept = images.clone()
+    first = Batches(images, 4, torch.Generator().manual_seed(2), flips=True, shifts=1)
+    next(first)
+    state = first.state_dict()
+    second = Batches(images, 4, torch.Generator(), flips=True, shifts=1)
+    second.load_state_dict(state)
+    assert torch.equal(next(first), next(second))
+    assert torch.equal(images, kept)
+
+
+def test_shifts_below_zero_are_refused() -> None:
+    with pytest.raises(DataError, match="shifts are -1 pixels: expected 0 or more"):
+        Batches(torch.zeros(1, 1, 8, 8), 1, torch.Generator(), shifts=-1)
