@@ -8,11 +8,13 @@ from vaebm.metrics.calibration import conformal_p_values, false_positive_rates
 from vaebm.metrics.frechet import FeatureStatistics, feature_statistics, frechet_distance
 from vaebm.metrics.kernel_inception import KernelDistance, kernel_distance, kernel_interval
 from vaebm.metrics.modes import class_shares, total_variation
+from vaebm.metrics.novelty import Gaussian, fit_gaussian, mahalanobis_distances, neighbour_distances
 from vaebm.metrics.prdc import Prdc, prdc
 from vaebm.metrics.ranking import Interval, Ranking, rank_outliers
 
 __all__ = [
     "FeatureStatistics",
+    "Gaussian",
     "Interval",
     "KernelDistance",
     "Prdc",
@@ -21,9 +23,12 @@ __all__ = [
     "conformal_p_values",
     "false_positive_rates",
     "feature_statistics",
+    "fit_gaussian",
     "frechet_distance",
     "kernel_distance",
     "kernel_interval",
+    "mahalanobis_distances",
+    "neighbour_distances",
     "prdc",
     "rank_outliers",
     "total_variation",
