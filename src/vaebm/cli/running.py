@@ -46,7 +46,10 @@ class Run:
         console: What a person sees.
         stop: Whether a signal asked to stop.
         seconds: The wall time of each stage so far.
-        best: The best candidate on the selection split so far: frechet, iteration, energy (its tensors); or empty.
+        best: The best candidate on the selection split so far: frechet or kernel, iteration, energy (its tensors); or
+            empty.
+        best_vae: The best VAE on the selection split so far: elbo, iteration, vae (its tensors), and num_since, the
+            number of looks since; or empty.
         num_rows: The number of rows in the metrics.
         stored: The checkpoint that the run goes on from; empty for a new run.
     """
@@ -61,6 +64,7 @@ class Run:
     stop: StopRequest
     seconds: dict[str, float] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
+    best_vae: dict[str, Any] = field(default_factory=dict)
     num_rows: int = 0
     stored: dict[str, Any] = field(default_factory=dict)
 
@@ -95,6 +99,7 @@ def save_checkpoint(run: Run, stage: str, details: Mapping[str, Any] | None = No
         "model": run.model.state_dict(),
         "seconds": run.seconds,
         "best": run.best,
+        "best_vae": run.best_vae,
         "num_metrics": run.num_rows,
     }
     if run.engine.is_main:
@@ -122,6 +127,8 @@ def restore(run: Run) -> None:
     try:
         run.model.load_state_dict(stored["model"])
         run.seconds, run.best = dict(stored["seconds"]), dict(stored["best"])
+        # Checkpoints of before VAEs were chosen hold none.
+        run.best_vae = dict(stored.get("best_vae", {}))
         run.num_rows, run.stored = int(stored["num_metrics"]), stored
     except (KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]

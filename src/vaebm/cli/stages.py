@@ -20,7 +20,7 @@ from vaebm.cli.progress import CollapseWatch
 from vaebm.cli.running import Run, save_checkpoint
 from vaebm.cli.stop import Interrupted
 from vaebm.data import Batches, to_float, to_uint8
-from vaebm.evaluation import frechet_to_reference, make_reference
+from vaebm.evaluation import FEWEST_FOR_INTERVAL, frechet_to_reference, kernel_to_reference, make_reference
 from vaebm.models import VAEBM
 from vaebm.plots import image_grid, png_bytes
 from vaebm.sampling import Langevin
@@ -31,14 +31,17 @@ NUM_GRID, GRID_COLUMNS, GRID_PIXELS = 64, 8, 56
 
 @dataclass(frozen=True)
 class _Stage:
-    """One stage: its name, its step, where it starts, its images, its length, and what is done after each iteration."""
+    """One stage: its name, its step, where it starts, its images, its length, and what is done after each iteration.
+
+    What is done then returns whether the stage may end early.
+    """
 
     name: str
     step: Callable[[Any, Tensor], Progress[Any]]
     start: Any
     batches: Batches
     num_iterations: int
-    look: Callable[[Any], None]
+    look: Callable[[Any], bool]
 
 
 def train_stages(run: Run) -> None:
@@ -61,24 +64,51 @@ def train_stages(run: Run) -> None:
 
 def _train_vae(run: Run, images: Tensor, stored: Mapping[str, Any]) -> None:
     settings = run.config.vae
-    batches = Batches(images, settings.batch_size, run.generator("vae batches"))
+    batches = _batches(run, images, settings.batch_size, "vae batches")
     start = start_vae(run.model.vae, settings, run.generator("vae noise"))
     step = vae_step(run.model.vae, settings, run.engine)
     noise = start_noise(run.model, NUM_GRID, run.generator("grid start"))
     held_out = to_float(run.splits.selection.images)
     averaged = copy.deepcopy(run.model)
+    every, last = run.config.selection.vae_every, settings.num_iterations
 
-    def look(state: Any) -> None:
-        if _is_due(state.iteration, run.config.sample_every, settings.num_iterations):
+    def look(state: Any) -> bool:
+        is_shown = _is_due(state.iteration, run.config.sample_every, last)
+        is_candidate = every > 0 and _is_due(state.iteration, every, last)
+        if is_shown or is_candidate:
             averaged.vae.load_state_dict(state.average or run.model.vae.state_dict())
-            _grid(run, averaged, noise, 0, f"vae_{state.iteration:06d}")
             elbo = _mean_elbo(run, averaged, held_out)
             run.record({"stage": "vae_selection", "iteration": state.iteration, "elbo": elbo})
             run.console.tell(f"held-out ELBO, iteration {state.iteration}: {elbo:.1f} nats")
+        if is_shown:
+            _grid(run, averaged, noise, 0, f"vae_{state.iteration:06d}")
+        return is_candidate and _keep_better(run, averaged, state.iteration, elbo)
 
-    state = _drive(run, _Stage("vae", step, start, batches, settings.num_iterations, look), stored)
+    state = _drive(run, _Stage("vae", step, start, batches, last, look), stored)
     if state.average:
         run.model.vae.load_state_dict(state.average)
+    if run.best_vae:
+        run.model.vae.load_state_dict(run.best_vae["vae"])
+        run.console.tell(f"the VAE of iteration {run.best_vae['iteration']} is kept")
+
+
+def _keep_better(run: Run, averaged: VAEBM, iteration: int, elbo: float) -> bool:
+    """Keeps a VAE if its held-out ELBO is the best so far; returns whether patience has ended."""
+    patience = run.config.selection.vae_patience
+    if elbo > run.best_vae.get("elbo", -math.inf):
+        tensors = {name: value.clone() for name, value in averaged.vae.state_dict().items()}
+        run.best_vae = {"elbo": elbo, "iteration": iteration, "num_since": 0, "vae": tensors}
+        return False
+    run.best_vae = {**run.best_vae, "num_since": run.best_vae.get("num_since", 0) + 1}
+    if not 0 < patience <= run.best_vae["num_since"]:
+        return False
+    run.console.tell(f"the held-out ELBO hasn't risen for {patience} looks: the stage ends")
+    return True
+
+
+def _batches(run: Run, images: Tensor, batch_size: int, purpose: str) -> Batches:
+    data = run.config.data
+    return Batches(images, batch_size, run.generator(purpose), flips=data.flips, shifts=data.shifts)
 
 
 @torch.no_grad()
@@ -94,7 +124,7 @@ def _mean_elbo(run: Run, model: VAEBM, images: Tensor, batch_size: int = 500) ->
 
 def _train_energy(run: Run, images: Tensor, stored: Mapping[str, Any]) -> None:
     settings = run.config.energy
-    batches = Batches(images, settings.batch_size, run.generator("energy batches"))
+    batches = _batches(run, images, settings.batch_size, "energy batches")
     first = next(Batches(images, max(settings.batch_size, 128), run.generator("energy initialization")))
     weights = copy.deepcopy(run.model.state_dict()) if stored else {}
     start = start_energy(run.model, settings, first.to(run.engine.device), run.generator("energy noise"))
@@ -118,8 +148,8 @@ def _drive(run: Run, stage: _Stage, stored: Mapping[str, Any]) -> Any:
         state.load_state_dict(stored["state"])
         stage.batches.load_state_dict(stored["batches"])
     origin = time.monotonic() - run.seconds.get(stage.name, 0.0)
-    if stored.get("is_look_due"):
-        stage.look(state)
+    if stored.get("is_ended") or (stored.get("is_look_due") and stage.look(state)):
+        return state
     watch = CollapseWatch(run.console.tell)
     with run.console.stage(stage.name, state.iteration, last) as show:
         for progress in fit(stage.step, state, stage.batches, last):
@@ -130,21 +160,23 @@ def _drive(run: Run, stage: _Stage, stored: Mapping[str, Any]) -> Any:
             if _is_due(state.iteration, config.report_every, last):
                 run.record({"stage": stage.name, "iteration": state.iteration, **progress.figures})
             run.seconds[stage.name] = time.monotonic() - origin
-            _look(run, stage, state)
+            is_ended = _look(run, stage, state)
             run.seconds[stage.name] = time.monotonic() - origin
-            if _is_due(state.iteration, config.checkpoint_every, last):
-                save_checkpoint(run, stage.name, _details(stage, state))
+            if is_ended or _is_due(state.iteration, config.checkpoint_every, last):
+                save_checkpoint(run, stage.name, {**_details(stage, state), "is_ended": is_ended})
+            if is_ended:
+                break
     return state
 
 
-def _look(run: Run, stage: _Stage, state: Any) -> None:
-    """Looks at the model; a signal before or meanwhile leaves that for later, since it may take long."""
+def _look(run: Run, stage: _Stage, state: Any) -> bool:
+    """Looks at the model, and returns whether the stage may end; a signal before or meanwhile leaves that for later."""
     num_rows = run.num_rows
     try:
         if run.is_stopping():
             raise Interrupted
         with run.stop.leaving_at_once() if run.engine.num_processes == 1 else nullcontext():
-            stage.look(state)
+            return stage.look(state)
     except Interrupted:
         run.num_rows = num_rows
         save_checkpoint(run, stage.name, {**_details(stage, state), "is_look_due": True})
@@ -161,30 +193,32 @@ def _check_finite(stage: str, iteration: int, loss: float) -> None:
         raise UsageError(f"stage {stage} diverged at iteration {iteration} (the loss is {loss}): {way_out}")
 
 
-def _candidates(run: Run) -> Callable[[Any], None]:
+def _candidates(run: Run) -> Callable[[Any], bool]:
     """Returns what looks at the averaged energy network: it draws grids and keeps the best candidate."""
     config, num_iterations = run.config, run.config.energy.num_iterations
     noise = start_noise(run.model, NUM_GRID, run.generator("grid start"))
     judge = _selection_judge(run)
     averaged = copy.deepcopy(run.model)
 
-    def look(state: Any) -> None:
+    def look(state: Any) -> bool:
         iteration = state.iteration
         is_candidate = judge is not None and config.selection.is_due(iteration, num_iterations)
         is_shown = _is_due(iteration, config.sample_every, num_iterations)
         if is_candidate or is_shown:
             averaged.energy.load_state_dict(state.average)
         if judge is not None and is_candidate:
-            figure = judge(averaged)
+            figure = judge.distance(averaged)
             first, count = run.judges[0], run.config.selection.num_samples
             told = {"judge": first.name, "judge_sha256": first.sha256, "n": count, "seed": run.config.seed}
-            run.record({"stage": "selection", "iteration": iteration, "frechet": figure, **told})
-            run.console.tell(f"selection split, iteration {iteration}: Fréchet distance {figure:.2f}")
-            if figure < run.best.get("frechet", float("inf")):
+            run.record({"stage": "selection", "iteration": iteration, judge.measure: figure, **told})
+            name = {"frechet": "Fréchet", "kernel": "kernel"}[judge.measure]
+            run.console.tell(f"selection split, iteration {iteration}: {name} distance {figure:.4g}")
+            if figure < run.best.get(judge.measure, float("inf")):
                 energy = {name: value.clone() for name, value in state.average.items()}
-                run.best = {"frechet": figure, "iteration": iteration, "energy": energy}
+                run.best = {judge.measure: figure, "iteration": iteration, "energy": energy}
         if is_shown:
             _grid(run, averaged, noise, config.sampling.num_steps, f"energy_{iteration:06d}")
+        return False
 
     return look
 
@@ -200,22 +234,33 @@ def _grid(run: Run, model: VAEBM, noise: Tensor, num_steps: int, name: str) -> N
     run.folder.save_sample(name, png_bytes(grid))
 
 
-def _selection_judge(run: Run) -> Callable[[VAEBM], float] | None:
-    """Returns the Fréchet distance of a model to the selection split, as a function; None without judges or images."""
+@dataclass(frozen=True)
+class _SelectionJudge:
+    """What a candidate is chosen by: ``frechet``, or ``kernel`` where images are fewer than features."""
+
+    measure: str
+    distance: Callable[[VAEBM], float]
+
+
+def _selection_judge(run: Run) -> _SelectionJudge | None:
+    """Returns what measures a model's distance from the selection split; None without judges or images."""
     count = min(run.config.selection.num_samples, len(run.splits.training))
-    if not run.judges or min(count, len(run.splits.selection)) < FEWEST_JUDGED:
+    fewest = min(count, len(run.splits.selection))
+    if not run.judges or fewest < FEWEST_JUDGED:
         return None
     images, training = to_float(run.splits.selection.images), to_float(run.splits.training.images[:count])
     reference = make_reference(
         run.judges[0], images, training, num_samples=count, generator=run.generator("selection reference")
     )
     kernel = Langevin(run.config.sampling.step_size)
+    is_kernel = FEWEST_FOR_INTERVAL <= fewest < run.judges[0].classifier.num_features
 
-    def judge(model: VAEBM) -> float:
+    def distance(model: VAEBM) -> float:
         generator = run.generator("selection samples")
         noise = start_noise(model, run.config.selection.num_samples, generator)
         with run.engine.autocast():
             (seen,) = snapshots(model, noise, (run.config.sampling.num_steps,), kernel=kernel, generator=generator)
-        return frechet_to_reference(seen.images.cpu(), reference)
+        samples = seen.images.cpu()
+        return kernel_to_reference(samples, reference) if is_kernel else frechet_to_reference(samples, reference)
 
-    return judge
+    return _SelectionJudge("kernel" if is_kernel else "frechet", distance)

@@ -30,12 +30,14 @@ from vaebm.evaluation.planar import (
     planar_model,
 )
 from vaebm.evaluation.sample_quality import (
+    FEWEST_FOR_INTERVAL,
     ClassQuality,
     Floors,
     Reference,
     SampleQuality,
     fraction_closed,
     frechet_to_reference,
+    kernel_to_reference,
     make_reference,
     measure_against,
     measure_floors,
@@ -43,6 +45,7 @@ from vaebm.evaluation.sample_quality import (
 )
 
 __all__ = [
+    "FEWEST_FOR_INTERVAL",
     "FEWEST_STEPS",
     "ChainDiagnostics",
     "ClassQuality",
@@ -67,6 +70,7 @@ __all__ = [
     "frechet_to_reference",
     "histogram",
     "importance_weights",
+    "kernel_to_reference",
     "likelihood_terms",
     "log_likelihood",
     "make_grid",

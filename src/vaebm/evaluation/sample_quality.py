@@ -34,12 +34,14 @@ from vaebm.metrics import (
 )
 
 __all__ = [
+    "FEWEST_FOR_INTERVAL",
     "ClassQuality",
     "Floors",
     "Reference",
     "SampleQuality",
     "fraction_closed",
     "frechet_to_reference",
+    "kernel_to_reference",
     "make_reference",
     "measure_against",
     "measure_floors",
@@ -49,7 +51,7 @@ __all__ = [
 _NUM_SUBSETS = 50
 _SUBSET_SIZE = 1000
 _NUM_NEIGHBOURS = 5
-_FEWEST_FOR_INTERVAL = 40
+FEWEST_FOR_INTERVAL = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,6 +196,24 @@ def frechet_to_reference(samples: Tensor, reference: Reference, batch_size: int 
     return frechet_distance(feature_statistics(judged.features), reference.test_statistics)
 
 
+def kernel_to_reference(samples: Tensor, reference: Reference, batch_size: int = 500) -> float:
+    """Computes the kernel distance of all samples from all test images: what chooses a model where images are few.
+
+    Of fewer images than features, a Fréchet distance rests on covariances that are not of full rank.
+
+    Arguments:
+        samples: float, nominally in [-1, 1], (N, C, H, W), N at least 40.
+        reference: The judged real images, at least 40; made of the selection split where a choice is made.
+        batch_size: The number of images that the judge sees at a time.
+
+    Returns:
+        The unbiased MMD².
+    """
+    judged = extract(reference.judge, samples, batch_size)
+    groups = torch.Generator().manual_seed(0)
+    return kernel_interval(judged.features, reference.test.features, generator=groups).value
+
+
 @dataclass(frozen=True)
 class Floors:
     """The distances of n training images from the test images, in the place of n samples.
@@ -332,7 +352,7 @@ def _kernel(judged: JudgedImages, test: JudgedImages, generator: torch.Generator
 
 
 def _interval(judged: JudgedImages, test: JudgedImages, generator: torch.Generator) -> Interval | None:
-    if min(len(judged), len(test)) < _FEWEST_FOR_INTERVAL:
+    if min(len(judged), len(test)) < FEWEST_FOR_INTERVAL:
         return None
     # Groups of their own stream: the subsets of other sets are drawn as they were before there were intervals.
     seed = generator.initial_seed()

@@ -128,17 +128,22 @@ class SamplingConfig:
 
 @dataclass(frozen=True)
 class SelectionConfig:
-    """How the energy network is chosen among those of its training, on the selection split.
+    """How VAE and energy network are chosen among those of their training, on the selection split.
 
     Arguments:
-        num_candidates: How many are compared, evenly spaced up to the last iteration.
+        num_candidates: How many energy networks are compared, evenly spaced up to the last iteration.
         after: The share of training before the first candidate.
         num_samples: The number of samples for each, 0 to take the last one.
+        vae_every: The number of iterations between looks at the held-out ELBO; the VAE of the best look is kept. 0
+            keeps the last one.
+        vae_patience: The number of looks without a better ELBO that end the stage of the VAE, 0 for none.
     """
 
     num_candidates: int = 4
     after: float = 0.5
     num_samples: int = 1000
+    vae_every: int = 0
+    vae_patience: int = 0
 
     def is_due(self, iteration: int, num_iterations: int) -> bool:
         """Whether an iteration is a candidate's.
