@@ -1,6 +1,21 @@
-"""What one does with a trained VAEBM: generate images, score outliers."""
+"""What one does with a trained VAEBM: generate images, score outliers, decide."""
 
 from vaebm.applications.generation import Generation, generate, sample_chains, snapshots, start_noise
-from vaebm.applications.outlier_scores import OutlierScores, outlier_scores
+from vaebm.applications.outlier_scores import OutlierScores, ScoringNoise, draw_scoring_noise, outlier_scores
+from vaebm.applications.scorer import Decisions, Scorer, in_float64, round_scores
 
-__all__ = ["Generation", "OutlierScores", "generate", "outlier_scores", "sample_chains", "snapshots", "start_noise"]
+__all__ = [
+    "Decisions",
+    "Generation",
+    "OutlierScores",
+    "Scorer",
+    "ScoringNoise",
+    "draw_scoring_noise",
+    "generate",
+    "in_float64",
+    "outlier_scores",
+    "round_scores",
+    "sample_chains",
+    "snapshots",
+    "start_noise",
+]

@@ -16,6 +16,7 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,6 +37,13 @@ class OutlierScores:
     def outlier_score(self) -> Tensor:
         """The negative joint, higher = outlier, shape (N,)."""
         return -self.joint
+
+
+class ScoringNoise(NamedTuple):
+    """The noise of K posterior samples, (K, latent_size), and of K noisy copies of an image, (K, C, H, W)."""
+
+    posterior: Tensor
+    pixel: Tensor
 
 
 @torch.no_grad()
@@ -71,21 +79,50 @@ def outlier_scores(
     if num_posterior_samples < 1:
         raise ValueError(f"num_posterior_samples is {num_posterior_samples}: expected at least 1")
     device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
-    latent_shape = (num_posterior_samples, model.noise_layout.latent_size)
-    posterior_noise = torch.randn(latent_shape, generator=generator, device=generator.device).to(device)
-    pixel_shape = (num_posterior_samples, *model.image_shape)
-    pixel_noise = torch.randn(pixel_shape, generator=generator, device=generator.device).to(device)
-    noisy = model.image_fields.loss_image == "sampled"
-    energies, elbos = [], []
+    noise = draw_scoring_noise(model, num_posterior_samples, generator)
+    parts = []
     with frozen(model):
         for batch in torch.split(images.to(device, dtype), batch_size):
-            energy = elbo = batch.new_zeros(len(batch), dtype=torch.float64)
-            for latent, pixel in zip(posterior_noise, pixel_noise, strict=True):
-                terms = model.vae.elbo_terms(batch, latent.expand(len(batch), -1))
-                elbo = elbo + terms.elbo / num_posterior_samples
-                seen = batch + terms.scale * pixel if noisy else batch
-                energy = energy + model.energy(seen).double() / num_posterior_samples
-            energies.append(energy)
-            elbos.append(elbo)
-    energy, elbo = torch.cat(energies), torch.cat(elbos)
+            parts.append(average_terms(model, batch, noise))
+    energy = torch.cat([part.energy for part in parts])
+    elbo = torch.cat([part.elbo for part in parts])
+    return OutlierScores(energy, elbo, elbo - energy)
+
+
+def draw_scoring_noise(model: VAEBM, num_posterior_samples: int, generator: torch.Generator) -> ScoringNoise:
+    """Draws the noise that all images are scored with, on the generator's device, and moves it to the model's.
+
+    Arguments:
+        model: The VAEBM.
+        num_posterior_samples: The number K of posterior samples, and of noisy copies.
+        generator: The source of the noise.
+
+    Returns:
+        The noise, float32.
+    """
+    device = next(model.parameters()).device
+    latent_shape = (num_posterior_samples, model.noise_layout.latent_size)
+    posterior = torch.randn(latent_shape, generator=generator, device=generator.device).to(device)
+    pixel_shape = (num_posterior_samples, *model.image_shape)
+    return ScoringNoise(posterior, torch.randn(pixel_shape, generator=generator, device=generator.device).to(device))
+
+
+def average_terms(model: VAEBM, images: Tensor, noise: ScoringNoise) -> OutlierScores:
+    """Averages the terms of the scores over noise, in the model's precision and with float64 sums.
+
+    Arguments:
+        model: The VAEBM, in evaluation mode.
+        images: Images (N, C, H, W) in [−1, 1], of the model's device and type.
+        noise: The noise of K samples.
+
+    Returns:
+        energy, elbo and joint, each (N,).
+    """
+    noisy, count = model.image_fields.loss_image == "sampled", len(noise.posterior)
+    energy = elbo = images.new_zeros((), dtype=torch.float64)
+    for latent, pixel in zip(noise.posterior.unbind(), noise.pixel.unbind(), strict=True):
+        terms = model.vae.elbo_terms(images, latent.expand(images.shape[0], -1))
+        elbo = elbo + terms.elbo / count
+        seen = images + terms.scale * pixel if noisy else images
+        energy = energy + model.energy(seen).double() / count
     return OutlierScores(energy, elbo, elbo - energy)

@@ -11,7 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaebm.applications import Generation, OutlierScores, outlier_scores, sample_chains, snapshots, start_noise
+from vaebm.applications import (
+    Generation,
+    OutlierScores,
+    in_float64,
+    outlier_scores,
+    round_scores,
+    sample_chains,
+    snapshots,
+    start_noise,
+)
 from vaebm.data import ImageSet, Splits, outlier_sets, to_float, to_uint8
 from vaebm.distributed import Engine
 from vaebm.evaluation import (
@@ -29,6 +38,7 @@ from vaebm.evaluation import (
     score_images,
 )
 from vaebm.metrics import Interval, Prdc, conformal_p_values, false_positive_rates, prdc
+from vaebm.metrics.calibration import threshold
 from vaebm.models import VAEBM
 from vaebm.recipes.config import EvaluationConfig, SamplingConfig
 from vaebm.reports.content import Evaluation, IntervalFigure, OutlierRow, PValueRow, QualityRow, StepsRow
@@ -37,6 +47,7 @@ from vaebm.sampling import Kernel, Langevin
 LEVELS = (0.01, 0.05, 0.10)
 FEWEST_JUDGED = 10
 SCORING_SEED = 2023
+FALSE_POSITIVE_RATE = 0.05
 
 
 @dataclass(frozen=True)
@@ -86,14 +97,23 @@ def record_chain(
 
 
 def calibrate(model: VAEBM, calibration: ImageSet, num_posterior_samples: int) -> dict[str, Any]:
-    """Scores the calibration split, for p-values; goes into the model folder."""
+    """Scores the calibration split, for p-values and a decision; goes into the model folder.
+
+    The rate of false alarms is ``FALSE_POSITIVE_RATE``, or the smallest that so many images resolve.
+    """
     settings = {"score": "joint", "seed": SCORING_SEED, "num_posterior_samples": num_posterior_samples}
-    scores = scores_of(model, to_float(calibration.images), settings).outlier_score
-    return {**settings, "outlier_scores": [round(float(value), 4) for value in scores.sort().values]}
+    scores = round_scores(scores_of(model, to_float(calibration.images), settings).outlier_score).cpu().sort().values
+    rate = max(FALSE_POSITIVE_RATE, 1 / (len(scores) + 1))
+    decision = {"false_positive_rate": rate, "threshold": threshold(scores, rate)}
+    return {**settings, **decision, "outlier_scores": scores.tolist()}
 
 
 def scores_of(model: VAEBM, images: Tensor, calibration: Mapping[str, Any]) -> OutlierScores:
-    """Scores images (N, C, H, W) with the noise of the calibration scores, so that both can be compared."""
+    """Scores images (N, C, H, W) with the noise of the calibration scores, so that both can be compared, in float64."""
+    return _scores_of(in_float64(model), images, calibration)
+
+
+def _scores_of(model: VAEBM, images: Tensor, calibration: Mapping[str, Any]) -> OutlierScores:
     generator = torch.Generator().manual_seed(calibration["seed"])
     count = calibration["num_posterior_samples"]
     return outlier_scores(model, images, num_posterior_samples=count, generator=generator)
@@ -102,7 +122,7 @@ def scores_of(model: VAEBM, images: Tensor, calibration: Mapping[str, Any]) -> O
 def p_values_of(scores: OutlierScores, calibration: Mapping[str, Any]) -> Tensor:
     """Returns the conformal p-values (N,) of scored images."""
     reference = torch.tensor(calibration["outlier_scores"], dtype=torch.float64)
-    return conformal_p_values(reference, scores.outlier_score.cpu())
+    return conformal_p_values(reference, round_scores(scores.outlier_score).cpu())
 
 
 def evaluate_model(
@@ -277,7 +297,8 @@ def _rank(
     generator = torch.Generator().manual_seed(seed)
     sets = {**outlier_sets(to_float(against.splits.test.images), generator), **against.outliers}
     scores = {
-        name: score_images(lambda batch: _named(scores_of(model, batch, calibration)), images)
+        # Ranks need no float64, which takes several times as long.
+        name: score_images(lambda batch: _named(_scores_of(model, batch, calibration)), images)
         for name, images in sets.items()
     }
     return [

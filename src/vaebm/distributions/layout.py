@@ -49,7 +49,7 @@ class NoiseLayout:
             raise ValueError(f"noise has shape {tuple(noise.shape)}: expected (B, {self.size})")
         shapes = [*self.latent_shapes, *([self.image_shape] if self.image_shape else [])]
         flat = torch.split(noise, [math.prod(shape) for shape in shapes], dim=1)
-        return [part.view(len(noise), *shape) for part, shape in zip(flat, shapes, strict=True)]
+        return [part.view(noise.shape[0], *shape) for part, shape in zip(flat, shapes, strict=True)]
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """Joins what ``split`` returned into noise (B, D)."""

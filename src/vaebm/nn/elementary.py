@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -78,17 +79,15 @@ def _conv2d(
         for j in range(wide):
             met = rows[:, :, :, j : j + right * (width - 1) + 1 : right]
             total = total + weight[:, :, i, j] @ met.flatten(2)
-    result: Tensor = total.unflatten(2, (height, width))
+    result: Tensor = total.reshape(-1, out, height, width)
     return result if bias is None else result + bias.view(out, 1, 1)
 
 
 def _windows(size: int, window: int, like: Tensor) -> Tensor:
-    count = -(-size // window)
-    matrix = torch.zeros(count, size, dtype=like.dtype, device=like.device)
-    for index in range(count):
-        within = slice(index * window, min((index + 1) * window, size))
-        matrix[index, within] = 1 / (within.stop - within.start)
-    return matrix
+    place = np.arange(size) // window
+    belongs = place == np.arange(-(-size // window))[:, None]
+    # By numpy, so that a traced graph holds one constant and not its making.
+    return torch.from_numpy(belongs / belongs.sum(1, keepdims=True)).to(like)
 
 
 def _avg_pool2d(

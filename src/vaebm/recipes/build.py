@@ -22,6 +22,7 @@ from vaebm.checkpoint import (
 )
 from vaebm.data import Preprocessing
 from vaebm.evaluation import EfficientNetFeatures, Judge
+from vaebm.metrics.calibration import threshold
 from vaebm.models import VAEBM, Classifier, ConvVAE, DenseEnergy, EnergyNetwork, ImageFields
 from vaebm.recipes.config import Config
 from vaebm.recipes.errors import ConfigError, ExtraError
@@ -239,6 +240,29 @@ def _check_stored(stored: StoredModel, folder: Path) -> None:
     expected = {"score": str, "seed": int, "num_posterior_samples": int, "outlier_scores": list}
     if any(not isinstance(calibration.get(name), kind) for name, kind in expected.items()):
         raise CheckpointError(f"{folder}/calibration.json is damaged: expected {', '.join(expected)}")
+    if calibration["num_posterior_samples"] < 1 or not 0 <= calibration["seed"] < 2**63:
+        raise CheckpointError(
+            f"{folder}/calibration.json is damaged: expected a posterior sample and a seed of 0 or more"
+        )
+    _check_decision(calibration, folder)
+
+
+def _check_decision(calibration: dict[str, Any], folder: Path) -> None:
+    # Models of before decisions were stored have neither a rate nor a threshold.
+    rate = calibration.get("false_positive_rate", 1.0)
+    try:
+        scores = torch.tensor(calibration["outlier_scores"], dtype=torch.float64)
+        found = threshold(scores, float(rate))
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{folder}/calibration.json can't be used ({reason}): copy or download the model again"
+        ) from error
+    if "false_positive_rate" in calibration and calibration.get("threshold") != found:
+        raise CheckpointError(
+            f"{folder}/calibration.json has the threshold {calibration.get('threshold')}, but its scores put it at "
+            f"{found} for a rate of {rate}: copy or download the model again"
+        )
 
 
 def _entry(network: Any) -> dict[str, Any]:
