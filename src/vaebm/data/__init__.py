@@ -7,6 +7,7 @@ Inside, images are float32 (N, C, H, W) in [-1, 1]; at the edges they are uint8.
 from vaebm.data.batches import Batches
 from vaebm.data.checks import check_images, check_labels
 from vaebm.data.corruptions import averaged_pairs, gaussian_noise, grey_levels, outlier_sets, uniform_noise
+from vaebm.data.defects import DEFECTS, blurs, defect_sets, holes, scratches, shifts
 from vaebm.data.errors import DataError
 from vaebm.data.idx import read_idx
 from vaebm.data.images import ImageSet, to_float, to_uint8
@@ -17,6 +18,7 @@ from vaebm.data.toy import PLANAR_DENSITIES, PlanarDensity, planar_density
 
 __all__ = [
     "DATA_SETS",
+    "DEFECTS",
     "PLANAR_DENSITIES",
     "Batches",
     "DataError",
@@ -25,16 +27,21 @@ __all__ = [
     "Preprocessing",
     "Splits",
     "averaged_pairs",
+    "blurs",
     "check_images",
     "check_labels",
+    "defect_sets",
     "gaussian_noise",
     "grey_levels",
+    "holes",
     "load_images",
     "load_splits",
     "make_splits",
     "outlier_sets",
     "planar_density",
     "read_idx",
+    "scratches",
+    "shifts",
     "to_float",
     "to_uint8",
     "uniform_noise",

@@ -144,7 +144,8 @@ def mahalanobis_distances(gaussian: Gaussian, queries: Tensor) -> Tensor:
     asked = as_features(queries, "queries", minimum=1)
     _check_width(len(gaussian.mean), asked)
     white = torch.linalg.solve_triangular(gaussian.factor, (asked - gaussian.mean).T, upper=False)
-    return white.square().sum(0).sqrt()
+    distances: Tensor = white.square().sum(0).sqrt()
+    return distances
 
 
 def _check_width(width: int, queries: Tensor) -> None:
