@@ -7,10 +7,7 @@ whoever hands in images alone gets the scores that p-values and threshold are me
 from __future__ import annotations
 
 import io
-import json
 import warnings
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 
@@ -27,13 +24,13 @@ METADATA_KEY = "vaebm"
 OPSET = 17
 
 
-def to_onnx(scorer: Scorer, noise: ScoringNoise, description: Mapping[str, Any]) -> bytes:
+def to_onnx(scorer: Scorer, noise: ScoringNoise, description: str) -> bytes:
     """Writes a scorer as an ONNX model with the inputs ``INPUTS`` and the outputs ``OUTPUTS``.
 
     Arguments:
         scorer: The scorer.
         noise: The noise that is the inputs' default, of K samples; K is fixed in the graph.
-        description: Plain values, stored as JSON in the model's metadata under ``METADATA_KEY``.
+        description: What a reader must know, stored in the model's metadata under ``METADATA_KEY``.
 
     Returns:
         The content of the file.
@@ -67,7 +64,7 @@ def to_onnx(scorer: Scorer, noise: ScoringNoise, description: Mapping[str, Any])
         if name in known:
             model.graph.initializer.append(numpy_helper.from_array(values.float().numpy(), name))
     entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA_KEY, json.dumps(description, sort_keys=True)
+    entry.key, entry.value = METADATA_KEY, description
     model.producer_name = "vaebm"
     onnx.checker.check_model(model)
     content: bytes = model.SerializeToString(deterministic=True)

@@ -16,6 +16,7 @@ VERBS = {
     "evaluate": "measure a trained model on its test images: vaebm evaluate RUN",
     "likelihood": "estimate log Z, and the likelihood that it makes: vaebm likelihood mnist",
     "score": "tell outliers among images: vaebm score RUN images.npz --output scores.csv",
+    "export": "write a scorer that runs without torch: vaebm export RUN --onnx scorer.onnx",
 }
 HELP = """usage: vaebm VERB …
 
