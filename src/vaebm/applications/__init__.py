@@ -1,5 +1,6 @@
-"""What one does with a trained VAEBM: generate images, score outliers, decide."""
+"""What one does with a trained VAEBM: generate images, score outliers, decide, explain."""
 
+from vaebm.applications.explanations import heat_maps, nearest_normal
 from vaebm.applications.generation import Generation, generate, sample_chains, snapshots, start_noise
 from vaebm.applications.outlier_scores import OutlierScores, ScoringNoise, draw_scoring_noise, outlier_scores
 from vaebm.applications.scorer import Decisions, Scorer, in_float64, round_scores
@@ -12,7 +13,9 @@ __all__ = [
     "ScoringNoise",
     "draw_scoring_noise",
     "generate",
+    "heat_maps",
     "in_float64",
+    "nearest_normal",
     "outlier_scores",
     "round_scores",
     "sample_chains",

@@ -69,13 +69,7 @@ def outlier_scores(
         ValueError: If the images have another shape than the model's, are no finite floats, or there is no
             posterior sample.
     """
-    if images.ndim != 4 or tuple(images.shape[1:]) != model.image_shape:
-        expected = ", ".join(map(str, model.image_shape))
-        raise ValueError(f"images have shape {tuple(images.shape)}: expected (N, {expected})")
-    if not images.is_floating_point():
-        raise ValueError(f"images are {images.dtype}: expected floats in [-1, 1]; vaebm.data.to_float converts uint8")
-    if not bool(images.isfinite().all()):
-        raise ValueError("images hold NaN or infinity: expected finite values in [-1, 1]")
+    check_images_of(model, images)
     if num_posterior_samples < 1:
         raise ValueError(f"num_posterior_samples is {num_posterior_samples}: expected at least 1")
     device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
@@ -87,6 +81,17 @@ def outlier_scores(
     energy = torch.cat([part.energy for part in parts])
     elbo = torch.cat([part.elbo for part in parts])
     return OutlierScores(energy, elbo, elbo - energy)
+
+
+def check_images_of(model: VAEBM, images: Tensor) -> None:
+    """Raises a ``ValueError`` if images aren't finite floats of the model's shape."""
+    if images.ndim != 4 or tuple(images.shape[1:]) != model.image_shape:
+        expected = ", ".join(map(str, model.image_shape))
+        raise ValueError(f"images have shape {tuple(images.shape)}: expected (N, {expected})")
+    if not images.is_floating_point():
+        raise ValueError(f"images are {images.dtype}: expected floats in [-1, 1]; vaebm.data.to_float converts uint8")
+    if not bool(images.isfinite().all()):
+        raise ValueError("images hold NaN or infinity: expected finite values in [-1, 1]")
 
 
 def draw_scoring_noise(model: VAEBM, num_posterior_samples: int, generator: torch.Generator) -> ScoringNoise:

@@ -7,7 +7,7 @@ Inside, images are float32 (N, C, H, W) in [-1, 1]; at the edges they are uint8.
 from vaebm.data.batches import Batches
 from vaebm.data.checks import check_images, check_labels
 from vaebm.data.corruptions import averaged_pairs, gaussian_noise, grey_levels, outlier_sets, uniform_noise
-from vaebm.data.defects import DEFECTS, blurs, defect_sets, holes, scratches, shifts
+from vaebm.data.defects import DEFECTS, blurs, defect_sets, holes, scratches, shifts, smoothed
 from vaebm.data.errors import DataError
 from vaebm.data.idx import read_idx
 from vaebm.data.images import ImageSet, to_float, to_uint8
@@ -42,6 +42,7 @@ __all__ = [
     "read_idx",
     "scratches",
     "shifts",
+    "smoothed",
     "to_float",
     "to_uint8",
     "uniform_noise",

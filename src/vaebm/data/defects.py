@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from vaebm.data.errors import DataError
 
-__all__ = ["DEFECTS", "blurs", "defect_sets", "holes", "scratches", "shifts"]
+__all__ = ["DEFECTS", "blurs", "defect_sets", "holes", "scratches", "shifts", "smoothed"]
 
 
 def scratches(images: Tensor, generator: torch.Generator, severity: float = 0.5) -> Tensor:
@@ -111,15 +111,30 @@ def blurs(images: Tensor, generator: torch.Generator, severity: float = 0.5) -> 
         True
     """
     side = _check(images, severity)
-    width = max(0.35, side * (0.01 + 0.09 * severity))
+    return _as_bytes(smoothed(images.float(), max(0.35, side * (0.01 + 0.09 * severity))))
+
+
+def smoothed(images: Tensor, width: float) -> Tensor:
+    """Convolves each channel with a Gaussian, the border repeated.
+
+    Arguments:
+        images: Floating point, (N, C, H, W).
+        width: The standard deviation in pixels, above 0; the kernel reaches three of them.
+
+    Returns:
+        (N, C, H, W).
+
+    Example:
+        >>> smoothed(torch.ones(1, 1, 5, 5), 2.0).round(decimals=4).unique()
+        tensor([1.])
+    """
     reach = max(1, math.ceil(3 * width))
-    places = torch.arange(-reach, reach + 1, device=images.device)
+    places = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
     kernel = (-0.5 * (places / width).square()).exp()
-    kernel = kernel / kernel.sum()
-    channels = images.shape[1]
-    padded = functional.pad(images.float(), (reach, reach, reach, reach), mode="replicate")
-    down = functional.conv2d(padded, kernel.view(1, 1, -1, 1).expand(channels, -1, -1, -1), groups=channels)
-    return _as_bytes(functional.conv2d(down, kernel.view(1, 1, 1, -1).expand(channels, -1, -1, -1), groups=channels))
+    kernel = (kernel / kernel.sum()).expand(images.shape[1], 1, -1)
+    padded = functional.pad(images, (reach, reach, reach, reach), mode="replicate")
+    down = functional.conv2d(padded, kernel[..., None], groups=images.shape[1])
+    return functional.conv2d(down, kernel[:, :, None], groups=images.shape[1])
 
 
 def shifts(images: Tensor, generator: torch.Generator, severity: float = 0.5) -> Tensor:
