@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -44,7 +46,7 @@ def to_onnx(scorer: Scorer, noise: ScoringNoise, description: str) -> bytes:
 
     buffer = io.BytesIO()
     images = torch.zeros(2, *scorer.model.image_shape, dtype=torch.uint8)
-    with elementary(), warnings.catch_warnings():
+    with elementary(), _float64_constants(), warnings.catch_warnings():
         # The exporter that doesn't need onnxscript is called legacy, and warns of shapes, which are fixed but for N.
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -69,3 +71,14 @@ def to_onnx(scorer: Scorer, noise: ScoringNoise, description: str) -> bytes:
     onnx.checker.check_model(model)
     content: bytes = model.SerializeToString(deterministic=True)
     return content
+
+
+@contextmanager
+def _float64_constants() -> Iterator[None]:
+    # The exporter writes a number that meets a tensor without axes in the default type.
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

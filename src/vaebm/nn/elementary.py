@@ -3,7 +3,7 @@ r"""Layers in elementary operations, for runtimes that have convolutions in floa
 In float64 onnxruntime multiplies matrices, but doesn't convolve, pool, resize or take a softplus. All of these can be
 said in products of matrices, slices and elementwise functions:
 
-* a convolution is Σ_{i,j} W_{ij} x_{ij}, with x_{ij} the pixels that meet the tap (i, j) of the kernel;
+* a convolution is Σ_i W_i x_i, with x_i the pixels that meet row i of the kernel;
 * average pooling is P_h x P_wᵀ, with the rows of P the windows, each divided by its number of pixels;
 * nearest-neighbour resizing picks rows and columns;
 * softplus(x) = max(x, 0) + log(1 + exp(−|x|)).
@@ -70,15 +70,16 @@ def _conv2d(
         raise NotImplementedError("a convolution with dilation, groups or a named padding: expected none of these")
     (down, right), (top, left) = _pair(stride), _pair(padding)
     padded = functional.pad(images, (left, left, top, top)) if top or left else images
-    out, _, tall, wide = (int(size) for size in weight.shape)
+    out, channels, tall, wide = (int(size) for size in weight.shape)
     height = (int(padded.shape[2]) - tall) // down + 1
     width = (int(padded.shape[3]) - wide) // right + 1
+    # All columns of the kernel at once and row by row: a graph of few nodes that needs little memory.
+    columns = [padded[:, :, :, j : j + right * (width - 1) + 1 : right] for j in range(wide)]
+    side_by_side = torch.cat(columns, 1) if wide > 1 else columns[0]
     total: Any = 0
-    for i in range(tall):
-        rows = padded[:, :, i : i + down * (height - 1) + 1 : down]
-        for j in range(wide):
-            met = rows[:, :, :, j : j + right * (width - 1) + 1 : right]
-            total = total + weight[:, :, i, j] @ met.flatten(2)
+    for i, taps in enumerate(weight.permute(2, 0, 3, 1).reshape(tall, out, wide * channels).unbind()):
+        met = side_by_side[:, :, i : i + down * (height - 1) + 1 : down]
+        total = total + taps @ met.reshape(-1, wide * channels, height * width)
     result: Tensor = total.reshape(-1, out, height, width)
     return result if bias is None else result + bias.view(out, 1, 1)
 
