@@ -155,7 +155,8 @@ def _climb(model: VAEBM, images: Tensor, noises: Tensor, num_steps: int, step_si
         value: Tensor = -0.5 * latent.double().square().sum(1)
         for noise in noises:
             value = value - model.energy(decoded.mean + decoded.scale * noise).double() / len(noises)
-        return value - tether * (decoded.mean - images).abs().double().flatten(1).mean(1)
+        apart: Tensor = (decoded.mean - images).abs().double().flatten(1).mean(1)
+        return value - tether * apart
 
     size = model.noise_layout.latent_size
     with torch.no_grad():

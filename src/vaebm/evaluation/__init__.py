@@ -4,7 +4,9 @@ Evaluation gets tensors of images, callables and judges, never paths; every resu
 number of images and the seed.
 """
 
+from vaebm.evaluation.baselines import Baselines, baseline_scores, fit_baselines, png_bits
 from vaebm.evaluation.chains import FEWEST_STEPS, ChainDiagnostics, diagnose_chains
+from vaebm.evaluation.comparison import Comparison, compare_scores
 from vaebm.evaluation.extractor import EfficientNetFeatures
 from vaebm.evaluation.features import FeatureNetwork, Judge, JudgedImages, extract
 from vaebm.evaluation.likelihood import (
@@ -47,8 +49,10 @@ from vaebm.evaluation.sample_quality import (
 __all__ = [
     "FEWEST_FOR_INTERVAL",
     "FEWEST_STEPS",
+    "Baselines",
     "ChainDiagnostics",
     "ClassQuality",
+    "Comparison",
     "EfficientNetFeatures",
     "FeatureNetwork",
     "Floors",
@@ -64,8 +68,11 @@ __all__ = [
     "SampleQuality",
     "ScoreFunction",
     "annealed_weights",
+    "baseline_scores",
+    "compare_scores",
     "diagnose_chains",
     "extract",
+    "fit_baselines",
     "fraction_closed",
     "frechet_to_reference",
     "histogram",
@@ -82,6 +89,7 @@ __all__ = [
     "measure_samples",
     "pilot_ladder",
     "planar_model",
+    "png_bits",
     "rank_scores",
     "reverse_estimate",
     "score_images",
