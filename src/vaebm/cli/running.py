@@ -135,3 +135,16 @@ def restore(run: Run) -> None:
         raise CheckpointError(
             f"the checkpoint in {run.folder.path} doesn't fit its config.yaml ({reason}): was it changed? start anew"
         ) from error
+
+
+def with_way_on(error: CheckpointError | OSError, folder: RunFolder) -> CheckpointError | OSError:
+    """Returns the error of a write that failed during a run, with what is left to go on from; others as they are."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if not isinstance(cause, OSError) or isinstance(cause, BrokenPipeError):
+        return error
+    text = str(error) if isinstance(error, CheckpointError) else f"cannot write: {error.strerror}"
+    stored = folder.load_checkpoint(CHECKPOINT)
+    if stored is None:
+        return CheckpointError(f"{text}; no checkpoint was written yet: start anew where there is space")
+    way_on = f"make space, and go on with `vaebm train --resume {folder.path}`"
+    return CheckpointError(f"{text}; the last checkpoint is whole (stage {stored['stage']}): {way_on}")

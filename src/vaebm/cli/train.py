@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import yaml
 
-from vaebm.checkpoint import RunFolder
+from vaebm.checkpoint import CheckpointError, RunFolder
 from vaebm.cli.evaluation import warn_of_judges
 from vaebm.cli.finish import finish, is_finished
 from vaebm.cli.options import option_parser
@@ -19,7 +19,7 @@ from vaebm.cli.planar import run as run_planar
 from vaebm.cli.progress import Console
 from vaebm.cli.provenance import describe_origin, describe_resumption, numerics
 from vaebm.cli.request import OWN_OPTIONS, config_from, merged_file, read_yaml, recipe_word, run_path
-from vaebm.cli.running import Run, restore
+from vaebm.cli.running import Run, restore, with_way_on
 from vaebm.cli.stages import train_stages
 from vaebm.cli.stop import Interrupted, StopRequest
 from vaebm.data import DataError, load_splits
@@ -127,6 +127,8 @@ def run(arguments: Sequence[str]) -> int:
             saved = "all is saved" if isinstance(error, Interrupted) else "left at once, the last checkpoint stands"
             begun.console.tell(f"stopped by {stop.name}; {saved}. Go on with: vaebm train --resume {folder.path}")
             return 130
+        except (CheckpointError, OSError) as error:
+            raise with_way_on(error, folder) from error
         finally:
             begun.engine.close()
     begun.console.tell(f"report: {folder.report}")
