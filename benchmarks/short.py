@@ -49,6 +49,7 @@ def benchmarks(folder: Path) -> None:
     run(ROOT / "gaussians.py", "--only", "official", "--seeds", 0, *where, "--", *cut)
     little = ("--num-samples", 100, "--num-draws", 500, "--steps", 5, "--temperatures", 3)
     run(ROOT / "density.py", *little, "--results", folder / "density.json")
+    run(ROOT / "export.py", "--num-images", 20, "--results", folder / "export.json")
     for document in ("README.md", "docs/training.md", "docs/density.md"):
         shutil.copy(ROOT.parent / document, folder)
     run(ROOT / "mnist.py", "table", "--readme", folder / "README.md")
@@ -71,6 +72,7 @@ def main() -> None:
         run("vaebm", "evaluate", first, "-n", 200, "--output", folder / "evaluation.json")
         np.savez(images, images=load_images("mnist").images[:300])
         run("vaebm", "score", first, images, "--output", folder / "scores.csv")
+        run("vaebm", "export", first, "--onnx", folder / "scorer.onnx")
         for kind in ("mean", "converged", "groups", "bundled"):
             chosen = ("--data.source", images, "--config", ROOT / f"{kind}.yaml", "--output", folder / kind)
             run("vaebm", "train", "mnist", *chosen, *SMALL)
@@ -85,6 +87,8 @@ def main() -> None:
             "vae.json",
             "gaussians.json",
             "density.json",
+            "export.json",
+            "scorer.onnx",
         )
         missing = [path for path in promised if not (folder / path).stat().st_size]
         assert not missing, missing

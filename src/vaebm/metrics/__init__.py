@@ -4,7 +4,7 @@ Every function takes tensors and returns floats or frozen dataclasses of floats;
 randomness comes from the `generator` argument. Nothing here knows of images, networks or files.
 """
 
-from vaebm.metrics.calibration import conformal_p_values, false_positive_rates
+from vaebm.metrics.calibration import conformal_p_values, false_positive_rates, threshold
 from vaebm.metrics.frechet import FeatureStatistics, feature_statistics, frechet_distance
 from vaebm.metrics.kernel_inception import KernelDistance, kernel_distance, kernel_interval
 from vaebm.metrics.modes import class_shares, total_variation
@@ -31,5 +31,6 @@ __all__ = [
     "neighbour_distances",
     "prdc",
     "rank_outliers",
+    "threshold",
     "total_variation",
 ]
