@@ -86,6 +86,16 @@ def test_batch_size_and_order_change_no_figure(batch_size: int) -> None:
     assert torch.allclose(shuffled.elbo, whole.elbo[order], rtol=0, atol=1e-10)
 
 
+def test_calibration_scores_of_more_or_fewer_digits_decide_the_same() -> None:
+    model = build()
+    exact = known_scores(model, digits(30))
+    expected = make(model)(digits(), *noise_for(model))
+    for scores in (exact, round_scores(exact).float()):
+        scored = Scorer(model, scores, 0.25)(digits(), *noise_for(model))
+        assert torch.equal(scored.p_value, expected.p_value)
+        assert torch.equal(scored.decision, expected.decision)
+
+
 def test_a_float64_copy_decides_the_same_and_half_precision_is_refused() -> None:
     model = build()
     double = copy.deepcopy(model).double()

@@ -44,7 +44,7 @@ class Scorer(nn.Module):
 
     Arguments:
         model: The VAEBM; it is copied, and stays as it is.
-        calibration_scores: Outlier scores of held-out normal images, (n,).
+        calibration_scores: Outlier scores of held-out normal images, (n,); rounded as those of new images are.
         false_positive_rate: The rate α at which a normal image is called an outlier.
 
     Raises:
@@ -67,9 +67,10 @@ class Scorer(nn.Module):
         super().__init__()
         self.false_positive_rate = false_positive_rate
         self.model = with_plain_weights(in_float64(model))
-        least = torch.tensor(threshold(calibration_scores, false_positive_rate), dtype=torch.float64)
+        rounded = round_scores(calibration_scores)
+        least = torch.tensor(threshold(rounded, false_positive_rate), dtype=torch.float64)
         self.register_buffer("threshold", least)
-        self.register_buffer("calibration_scores", calibration_scores.double().sort().values)
+        self.register_buffer("calibration_scores", rounded.sort().values)
 
     @torch.no_grad()
     def forward(self, images: Tensor, posterior_noise: Tensor, pixel_noise: Tensor) -> Decisions:

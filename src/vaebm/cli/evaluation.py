@@ -122,7 +122,7 @@ def _scores_of(model: VAEBM, images: Tensor, calibration: Mapping[str, Any]) -> 
 def p_values_of(scores: OutlierScores, calibration: Mapping[str, Any]) -> Tensor:
     """Returns the conformal p-values (N,) of scored images."""
     reference = torch.tensor(calibration["outlier_scores"], dtype=torch.float64)
-    return conformal_p_values(reference, round_scores(scores.outlier_score).cpu())
+    return conformal_p_values(round_scores(reference), round_scores(scores.outlier_score).cpu())
 
 
 def evaluate_model(

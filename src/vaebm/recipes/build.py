@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vaebm.applications import round_scores
 from vaebm.checkpoint import (
     CheckpointError,
     StoredModel,
@@ -252,7 +253,7 @@ def _check_decision(calibration: dict[str, Any], folder: Path) -> None:
     rate = calibration.get("false_positive_rate", 1.0)
     try:
         scores = torch.tensor(calibration["outlier_scores"], dtype=torch.float64)
-        found = threshold(scores, float(rate))
+        found = threshold(round_scores(scores), float(rate))
     except (TypeError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
