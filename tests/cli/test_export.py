@@ -184,6 +184,9 @@ def test_preprocessing_and_rate_are_those_of_the_model_folder(cli: Cli) -> None:
     for words in ("8 high and 12 wide", "0..4095", "0.299 R", "proportions 8:12", "bicubic", "halves to even"):
         assert words in steps
     assert Preprocessing.from_dict({name: described["preprocessing"][name] for name in vars(chosen)}) == chosen
+    Path("empty").mkdir()
+    assert cli("export", "model", "--onnx", "empty/.").code == 0
+    assert sorted(path.name for path in Path("empty").iterdir()) == ["scorer.json", "scorer.onnx"]
     assert cli("export", "model", "--onnx", "other.onnx", "--false-positive-rate", 0.25).code == 0
     found = session_of(Path("other.onnx")).run(["p_value", "decision"], {"images": pixels((1, 8, 12))})
     assert np.array_equal(found[0] <= 0.25, found[1])

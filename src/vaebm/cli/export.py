@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -145,22 +144,19 @@ def _check_graph(graph: bytes, scorer: Scorer, noise: ScoringNoise) -> float:
 
 def _write(target: Path, graph: bytes, text: str) -> None:
     from vaebm.checkpoint import CheckpointError, write_bytes
-    from vaebm.checkpoint.atomic import temporary_sibling
 
     if target.suffix.lower() == ".onnx":
         write_bytes(target, graph)
         return
-    staging = temporary_sibling(target)
+    is_new = not target.exists()
     try:
-        write_bytes(staging / GRAPH, graph)
-        write_bytes(staging / DESCRIPTION, f"{text}\n".encode())
-        if target.is_dir():
+        write_bytes(target / DESCRIPTION, f"{text}\n".encode())
+        write_bytes(target / GRAPH, graph)
+    except CheckpointError:
+        (target / DESCRIPTION).unlink(missing_ok=True)
+        if is_new and target.is_dir():
             target.rmdir()
-        os.rename(staging, target)
-    except OSError as error:
-        raise CheckpointError(f"cannot write {target}: {error.strerror}; check space and rights") from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        raise
 
 
 def _describe(name: str, loaded: LoadedModel, scorer: Scorer) -> dict[str, Any]:
