@@ -5,8 +5,8 @@ Images x of bytes and K rows of noise go in. Out come energy E, ELBO, and, with 
     s = round(E − ELBO, 4 decimals),    p = (1 + #{i : cᵢ ≥ s}) / (n + 1),    decision: s ≥ threshold, which is p ≤ α.
 
 Networks run in float64. In float32 the same image scores differently in another batch, on another machine or in another
-runtime, by about 1e-4 nats; in float64 by about 1e-12. That is far below the fourth decimal, to which scores are
-rounded, so that a score and its decision are the same everywhere.
+runtime, by a few 1e-4 nats; in float64 by less than 1e-8 (docs/export.md). That is far below the fourth decimal, to
+which scores are rounded, so that a score and its decision are the same everywhere.
 
 References:
     Testing for Outliers with Conformal p-values, https://arxiv.org/abs/2104.08279
