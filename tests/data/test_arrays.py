@@ -26,7 +26,7 @@ def test_npz_with_a_test_set(tmp_path: Path) -> None:
     path = tmp_path / "toy.npz"
     np.savez(path, train_x=TRAIN, train_y=np.arange(48), test_x=TEST, test_y=np.arange(10, dtype=np.uint8))
     splits = load_splits(str(path))
-    assert [len(part) for part in splits] == [40, 4, 4, 10]
+    assert [len(part) for part in splits] == [36, 4, 8, 10]
     assert [part.name for part in splits] == ["toy training", "toy selection", "toy calibration", "toy test"]
     for part in splits[:3]:
         assert part.labels is not None
@@ -41,7 +41,7 @@ def test_npz_without_a_test_set(tmp_path: Path, keys: tuple[str, str]) -> None:
     arrays: dict[str, Any] = {keys[0]: TRAIN / 255, keys[1]: np.arange(48)}
     np.savez_compressed(path, **arrays)
     splits = load_splits(str(path))
-    assert [len(part) for part in splits] == [32, 4, 4, 8]
+    assert [len(part) for part in splits] == [28, 4, 8, 8]
     assert rows(np.concatenate([part.images for part in splits])) == rows(TRAIN)
     scored = load_images(str(path))
     np.testing.assert_array_equal(scored.images[:, 0], TRAIN)
@@ -70,7 +70,7 @@ def test_idx_folder(tmp_path: Path, names: tuple[str, str, str, str]) -> None:
     write_idx(tmp_path / f"{train}-labels{mark}idx1-ubyte{packed}", np.arange(48, dtype=np.uint8))
     write_idx(tmp_path / f"{test}-images{mark}idx3-ubyte{packed}", TEST)
     splits = load_splits(str(tmp_path))
-    assert [len(part) for part in splits] == [40, 4, 4, 10]
+    assert [len(part) for part in splits] == [36, 4, 8, 10]
     assert splits.test.labels is None
     assert splits.training.labels is not None
     np.testing.assert_array_equal(splits.training.images[:, 0], TRAIN[splits.training.labels])
@@ -81,7 +81,7 @@ def test_one_idx_file(tmp_path: Path) -> None:
     path = tmp_path / "some-idx3-ubyte.gz"
     write_idx(path, TRAIN)
     np.testing.assert_array_equal(load_images(str(path)).images[:, 0], TRAIN)
-    assert [len(part) for part in load_splits(str(path))] == [32, 4, 4, 8]
+    assert [len(part) for part in load_splits(str(path))] == [28, 4, 8, 8]
 
 
 def test_idx_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "empty": ({"x": TRAIN[:0]}, "'x': has shape .* empty"),
     "labels": ({"x": TRAIN, "y": np.ones(48)}, "'y': labels are float64"),
     "sizes": ({"train_x": TRAIN, "test_x": TEST[:, :7]}, r"test images are \(1, 7, 8\), the others \(1, 8, 8\)"),
-    "too few": ({"x": TRAIN[:9]}, "9 images would be split into .* 0 selection"),
+    "too few": ({"x": TRAIN[:9]}, "holds 9 images: expected a data set, of at least 12"),
     "one": ({"x": TRAIN[:1]}, "holds one image: expected a data set"),
 }
 

@@ -47,7 +47,7 @@ def test_sub_folders_are_labels(tmp_path: Path) -> None:
     for index in range(24):
         write(tmp_path / ("cat", "ant", "bee")[index % 3] / f"{index}.png", GREY[index])
     splits = load_splits(str(tmp_path))
-    assert [len(part) for part in splits] == [16, 2, 2, 4]
+    assert [len(part) for part in splits] == [14, 2, 4, 4]
     seen = []
     for part in splits:
         assert part.labels is not None
@@ -71,7 +71,7 @@ def test_train_and_test_folders_are_the_splits(tmp_path: Path) -> None:
     for index in range(12, 16):
         write(tmp_path / "test" / ("ant", "cat")[index % 2] / f"{index}.png", GREY[index])
     splits = load_splits(str(tmp_path))
-    assert [len(part) for part in splits] == [10, 1, 1, 4]
+    assert [len(part) for part in splits] == [9, 1, 2, 4]
     assert splits.test.labels is not None
     assert splits.training.labels is not None
     assert splits.test.labels.tolist() == [0, 0, 2, 2]
@@ -103,19 +103,6 @@ def test_damaged_files_are_refused(tmp_path: Path, suffix: str) -> None:
         refuse(path, "is not an image, whatever its name")
 
 
-@pytest.mark.parametrize("mode", ["1", "P", "LA", "RGBA"])
-def test_other_modes_are_refused(tmp_path: Path, mode: str) -> None:
-    path = tmp_path / "image.png"
-    Image.fromarray(COLOUR).convert(mode).save(path)
-    refuse(path, f"is of mode {mode}: expected 8-bit grey")
-
-
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_sixteen_bits_are_refused(tmp_path: Path, suffix: str) -> None:
-    path = write(tmp_path / f"image{suffix}", GREY[0].astype(np.uint16) * 257)
-    refuse(path, "is of 16-bit mode I;16")
-
-
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
 def test_several_pictures_in_a_file_are_refused(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"image{suffix}"
@@ -127,10 +114,10 @@ def test_several_pictures_in_a_file_are_refused(tmp_path: Path, suffix: str) -> 
 def test_mixed_sizes_and_kinds_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.png", GREY[0])
     other = write(tmp_path / "b.png", GREY[1, :7])
-    with pytest.raises(DataError, match=r"b\.png: is 9x7 grey, but .*a\.png is 9x8 grey"):
+    with pytest.raises(DataError, match=r"b\.png: is 7x9 grey, but .*a\.png is 8x9 grey"):
         load_images(str(tmp_path))
     write(other, COLOUR)
-    with pytest.raises(DataError, match=r"b\.png: is 9x8 RGB, but .*a\.png is 9x8 grey"):
+    with pytest.raises(DataError, match=r"b\.png: is 8x9 RGB, but .*a\.png is 8x9 grey"):
         load_splits(str(tmp_path))
 
 

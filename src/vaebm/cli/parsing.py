@@ -130,3 +130,49 @@ def share(text: str) -> float:
     if value >= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number between 0 and 1")
     return value
+
+
+def budget(text: str) -> float:
+    """Parses a time such as 90s, 10m, 1h or 1h30m, in seconds.
+
+    Example:
+        >>> budget("10m"), budget("1h30m")
+        (600.0, 5400.0)
+    """
+    parts = re.fullmatch(r"(?:([0-9]{1,4})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,8})s)?", text.strip())
+    seconds = (
+        sum(int(part or 0) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True)) if parts else 0
+    )
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 10m or 1h")
+    return float(seconds)
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Parses a height and a width in pixels, such as 32 or 32x48.
+
+    Example:
+        >>> image_size("32"), image_size("32x48")
+        ((32, 32), (32, 48))
+    """
+    parts = re.fullmatch(r"([0-9]{1,4})(?:[x×]([0-9]{1,4}))?", text.strip().lower())
+    size = (int(parts[1]), int(parts[2] or parts[1])) if parts else (0, 0)
+    if not all(8 <= side <= 128 for side in size):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size from 8 to 128: expected 32 or, height x width, 32x48")
+    return size
+
+
+def value_range(text: str) -> tuple[float, float]:
+    """Parses the values that become black and white, such as 0,4095.
+
+    Example:
+        >>> value_range("0,4095")
+        (0.0, 4095.0)
+    """
+    try:
+        low, high = (float(word) for word in text.split(","))
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not (low < high and abs(low) < float("inf") and abs(high) < float("inf")):
+        raise argparse.ArgumentTypeError(f"{text!r} is no range LOW,HIGH such as 0,4095 (write --value-range=-1,1)")
+    return low, high

@@ -10,7 +10,7 @@ from vaebm.data.corruptions import averaged_pairs, gaussian_noise, grey_levels, 
 from vaebm.data.defects import DEFECTS, blurs, defect_sets, holes, scratches, shifts, smoothed
 from vaebm.data.errors import DataError
 from vaebm.data.idx import read_idx
-from vaebm.data.images import ImageSet, to_float, to_uint8
+from vaebm.data.images import ImageSet, Skipped, to_float, to_uint8
 from vaebm.data.preprocessing import Preprocessing
 from vaebm.data.sources import DATA_SETS, load_images, load_splits
 from vaebm.data.splits import Splits, make_splits
@@ -25,6 +25,7 @@ __all__ = [
     "ImageSet",
     "PlanarDensity",
     "Preprocessing",
+    "Skipped",
     "Splits",
     "averaged_pairs",
     "blurs",

@@ -6,35 +6,25 @@ Nothing is ever unpickled. An npz file holds `train_x` and `test_x` (with `train
 
 import difflib
 import re
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vaebm.data.checks import check_images, check_labels
+from vaebm.data.checks import channels_first, check_labels
 from vaebm.data.errors import DataError
+from vaebm.data.gathering import Entry, PictureList, PoolAndTest
 from vaebm.data.idx import read_idx
-from vaebm.data.images import ImageSet
 
-__all__ = ["PoolAndTest", "find_idx_files", "read_array_file", "read_idx_folder"]
+__all__ = ["find_idx_files", "list_array", "read_array_file", "read_idx_folder"]
 
 _LABELS_OF = {"train_x": "train_y", "test_x": "test_y", "images": "labels", "x": "y"}
 _KEYS = (*_LABELS_OF, *_LABELS_OF.values())
 _NUMPY_BEGINNINGS = (b"\x93NUM", b"PK\x03\x04", b"PK\x05\x06")
 _IDX_NAME = re.compile(r"(?P<part>train|t10k|test)-images(?P<mark>[-.])idx3-ubyte(?P<packed>\.gz)?")
-
-
-class PoolAndTest(NamedTuple):
-    """What a source holds before it is split.
-
-    Arguments:
-        pool: Images to be split, or None.
-        test: Test images of its own, or None.
-    """
-
-    pool: ImageSet | None
-    test: ImageSet | None
 
 
 def read_array_file(path: Path) -> PoolAndTest:
@@ -50,11 +40,11 @@ def read_array_file(path: Path) -> PoolAndTest:
         DataError: If the file or an array in it is damaged or wrong, if it holds pickled objects, or a key is unknown.
     """
     if path.suffix.lower() not in (".npz", ".npy"):
-        return PoolAndTest(ImageSet(check_images(read_idx(path), str(path)), None, path.name), None)
+        return PoolAndTest(list_array(read_idx(path), path.name, str(path)), None)
     content = _read_numpy(path)
     if isinstance(content, dict):
         return _sets_of_keys(content, path)
-    return PoolAndTest(ImageSet(check_images(content, str(path)), None, path.stem), None)
+    return PoolAndTest(list_array(content, path.stem, str(path)), None)
 
 
 def find_idx_files(folder: Path) -> dict[str, Path]:
@@ -92,13 +82,34 @@ def read_idx_folder(folder: Path) -> PoolAndTest:
     return PoolAndTest(pool, test)
 
 
-def _read_idx_pair(path: Path, name: str) -> ImageSet:
-    images = check_images(read_idx(path), str(path))
+def list_array(array: NDArray[Any], name: str, place: str, labels: NDArray[np.int64] | None = None) -> PictureList:
+    """List the images of an array.
+
+    Arguments:
+        array: (N, H, W), (N, C, H, W) or (N, H, W, C), any numbers.
+        name: What they are.
+        place: Where they are, for messages.
+        labels: int64, (N,), or None.
+
+    Raises:
+        DataError: If the axes are others.
+    """
+    ordered = channels_first(array, place)
+    return PictureList(name, place, partial(_entries, ordered, place), labels, array=ordered)
+
+
+def _entries(ordered: NDArray[Any], place: str) -> Iterator[Entry]:
+    for index, image in enumerate(ordered):
+        yield Entry(f"{place}[{index}]", image.transpose(1, 2, 0))
+
+
+def _read_idx_pair(path: Path, name: str) -> PictureList:
+    images = read_idx(path)
     labels_path = path.with_name(path.name.replace("-images", "-labels").replace("idx3", "idx1"))
     labels = None
     if labels_path.exists():
         labels = check_labels(read_idx(labels_path), len(images), str(labels_path))
-    return ImageSet(images, labels, name)
+    return list_array(images, name, str(path), labels)
 
 
 def _read_numpy(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
@@ -143,12 +154,12 @@ def _sets_of_keys(arrays: dict[str, NDArray[Any]], path: Path) -> PoolAndTest:
     for images_key, labels_key in _LABELS_OF.items():
         if images_key not in arrays:
             continue
-        images = check_images(arrays[images_key], f"{path}: {images_key!r}")
         labels = None
         if labels_key in arrays:
-            labels = check_labels(arrays[labels_key], len(images), f"{path}: {labels_key!r}")
+            labels = check_labels(arrays[labels_key], len(arrays[images_key]), f"{path}: {labels_key!r}")
+        place = f"{path}: {images_key!r}"
         if images_key == "test_x":
-            test = ImageSet(images, labels, f"{path.stem} test")
+            test = list_array(arrays[images_key], f"{path.stem} test", place, labels)
         else:
-            pool = ImageSet(images, labels, path.stem)
+            pool = list_array(arrays[images_key], path.stem, place, labels)
     return PoolAndTest(pool, test)

@@ -5,14 +5,16 @@ ranges, since a wrong guess shows only in the samples. Axes are (N, H, W), (N, C
 3; where the second axis is 1 or 3, it is C.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaebm.data.errors import DataError
+from vaebm.data.preprocessing import Preprocessing
 
-__all__ = ["check_images", "check_labels"]
+__all__ = ["channels_first", "check_images", "check_labels"]
 
 _CHANNELS = (1, 3)
 # Resampling in float32 overshoots the range by a few units in the last place.
@@ -20,15 +22,19 @@ _FLOAT_SLACK = 1e-5
 
 
 def check_images(
-    images: NDArray[Any], name: str, expected_shape: tuple[int, int, int] | None = None
+    images: NDArray[Any],
+    name: str,
+    expected_shape: tuple[int, int, int] | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> NDArray[np.uint8]:
     """Check an array of images, and bring it to bytes, channels first.
 
     Arguments:
-        images: Integers in 0..255, or floating point in [0, 1] (then x = round(255 v)); (N, H, W), (N, C, H, W) or (N,
-            H, W, C).
+        images: Integers in 0..255, or floating point in [0, 1] (then x = round(255 v)), or numbers in the range that
+            the preprocessing states; (N, H, W), (N, C, H, W) or (N, H, W, C).
         name: What the images are, for the message.
-        expected_shape: The shape (C, H, W) that each must have, or None.
+        expected_shape: The shape (C, H, W) that each must have in the end, or None.
+        preprocessing: How they are brought to one size, one number of channels and 8 bits, or None.
 
     Returns:
         uint8, (N, C, H, W).
@@ -46,15 +52,13 @@ def check_images(
         vaebm.data.errors.DataError: images: values lie in [-0.2, -0.2]: expected floating point in [0, 1]: if they \
 lie in [-1, 1], use (images + 1) / 2
     """
-    if not isinstance(images, np.ndarray):
-        raise DataError(f"{name}: is a {type(images).__name__}: expected a numpy array of images")
-    ordered = _channels_first(images, name)
-    if expected_shape is not None and ordered.shape[1:] != tuple(expected_shape):
-        raise DataError(
-            f"{name}: images are {_product(ordered.shape[1:])}, expected {_product(expected_shape)} "
-            "(channels x height x width): give images of that shape"
-        )
-    return np.ascontiguousarray(_to_bytes(ordered, name))
+    ordered = channels_first(images, name)
+    if preprocessing is None or preprocessing == Preprocessing():
+        _check_shape(ordered, name, expected_shape)
+        return np.ascontiguousarray(_to_bytes(ordered, name))
+    processed = _processed(ordered, name, preprocessing)
+    _check_shape(processed, name, expected_shape)
+    return processed
 
 
 def check_labels(labels: NDArray[Any], num_images: int, name: str) -> NDArray[np.int64]:
@@ -85,7 +89,14 @@ def check_labels(labels: NDArray[Any], num_images: int, name: str) -> NDArray[np
     return labels.astype(np.int64)
 
 
-def _channels_first(images: NDArray[Any], name: str) -> NDArray[Any]:
+def channels_first(images: NDArray[Any], name: str) -> NDArray[Any]:
+    """Check the axes of an array of images, and return it as (N, C, H, W).
+
+    Raises:
+        DataError: If it is no array, or has other axes.
+    """
+    if not isinstance(images, np.ndarray):
+        raise DataError(f"{name}: is a {type(images).__name__}: expected a numpy array of images")
     shape = images.shape
     if images.ndim == 2 or (images.ndim == 3 and shape[2] in _CHANNELS):
         raise DataError(
@@ -108,34 +119,76 @@ def _channels_first(images: NDArray[Any], name: str) -> NDArray[Any]:
     )
 
 
+def _check_shape(images: NDArray[Any], name: str, expected_shape: tuple[int, int, int] | None) -> None:
+    if expected_shape is not None and images.shape[1:] != tuple(expected_shape):
+        raise DataError(
+            f"{name}: images are {_product(images.shape[1:])}, expected {_product(expected_shape)} "
+            "(channels x height x width), which is what the model takes: give images of that shape"
+        )
+
+
+def _processed(images: NDArray[Any], name: str, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    if preprocessing.value_range is not None:
+        _check_stated_range(images, name, preprocessing.value_range)
+    elif images.dtype.kind == "f":
+        _check_finite(images, name, "in [0, 1]")
+        _check_unit_range(images, name)
+        preprocessing = replace(preprocessing, value_range=(0.0, 1.0))
+    else:
+        images = _to_bytes(images, name)
+    # One after the other: floating point of all of them at once may be too much.
+    return np.stack([preprocessing.apply(image.transpose(1, 2, 0), name) for image in images])
+
+
+def _check_stated_range(images: NDArray[Any], name: str, stated: tuple[float, float]) -> None:
+    if images.dtype.kind not in "iuf":
+        raise DataError(f"{name}: holds {images.dtype}: expected integers or floating point")
+    low, high = stated
+    _check_finite(images, name, f"in [{low:g}, {high:g}]")
+    lowest, highest = images.min(), images.max()
+    if lowest < low or highest > high:
+        raise DataError(
+            f"{name}: values lie in [{lowest:g}, {highest:g}], outside of the stated value range [{low:g}, {high:g}]: "
+            f"state the range that holds them, --value-range={lowest:g},{highest:g}, or clip them before"
+        )
+
+
 def _to_bytes(images: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if images.dtype == np.uint8:
         return images
     if images.dtype.kind not in "iuf":
         raise DataError(f"{name}: holds {images.dtype}: expected integers in 0..255 or floating point in [0, 1]")
     if images.dtype.kind == "f":
-        num_bad = images.size - int(np.isfinite(images).sum())
-        if num_bad:
-            raise DataError(
-                f"{name}: {num_bad} of {images.size} values are NaN or infinite: expected numbers in [0, 1]"
-            )
+        _check_finite(images, name, "in [0, 1]")
         return _float_to_bytes(images, name)
     low, high = int(images.min()), int(images.max())
     if low < 0 or high > 255:
-        hint = ": if they have 16 bits, use images // 257" if low >= 0 and high <= 65535 else ""
+        hint = (
+            ": if they have 16 bits, use images // 257, or --value-range 0,65535" if low >= 0 and high <= 65535 else ""
+        )
         raise DataError(f"{name}: values lie in {low}..{high}: expected integers in 0..255{hint}")
     return images.astype(np.uint8)
 
 
-def _float_to_bytes(images: NDArray[Any], name: str) -> NDArray[np.uint8]:
+def _check_finite(images: NDArray[Any], name: str, expected: str) -> None:
+    num_bad = images.size - int(np.isfinite(images).sum())
+    if num_bad:
+        raise DataError(f"{name}: {num_bad} of {images.size} values are NaN or infinite: expected numbers {expected}")
+
+
+def _check_unit_range(images: NDArray[Any], name: str) -> None:
     low, high = float(images.min()), float(images.max())
     if low < -_FLOAT_SLACK or high > 1 + _FLOAT_SLACK:
         hint = ""
         if -1 <= low < 0 and high <= 1:
             hint = ": if they lie in [-1, 1], use (images + 1) / 2"
         elif low >= 0 and high <= 255:
-            hint = ": if they lie in 0..255, use images.round().astype('uint8')"
+            hint = ": if they lie in 0..255, use images.round().astype('uint8'), or --value-range 0,255"
         raise DataError(f"{name}: values lie in [{low:.6g}, {high:.6g}]: expected floating point in [0, 1]{hint}")
+
+
+def _float_to_bytes(images: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    _check_unit_range(images, name)
     # float16 has too few digits for 255 levels times the value.
     values = np.clip(images.astype(np.promote_types(images.dtype, np.float32)), 0, 1)
     levels: NDArray[np.uint8] = np.rint(values * 255).astype(np.uint8)

@@ -8,6 +8,7 @@ The two are inverse to each other on all 256 levels.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,19 @@ from torch import Tensor
 
 from vaebm.data.errors import DataError
 
-__all__ = ["ImageSet", "to_float", "to_uint8"]
+__all__ = ["ImageSet", "Skipped", "to_float", "to_uint8"]
+
+
+class Skipped(NamedTuple):
+    """A picture that was left out.
+
+    Arguments:
+        path: Its file, or file and row.
+        reason: Why it can't be read.
+    """
+
+    path: str
+    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +41,7 @@ class ImageSet:
         labels: int64, (N,), or None.
         name: What the images are, for messages and tables.
         paths: One path for each image, (N,), or None.
+        skipped: What was there too and could not be read.
 
     Raises:
         DataError: If the parts do not fit together.
@@ -42,6 +56,7 @@ class ImageSet:
     labels: NDArray[np.int64] | None
     name: str
     paths: tuple[str, ...] | None = None
+    skipped: tuple[Skipped, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
@@ -68,7 +83,7 @@ class ImageSet:
             name: A name for the new set; by default the old one.
 
         Returns:
-            A set of M images with their labels and paths.
+            A set of M images with their labels and paths; what was skipped belongs to the whole set only.
         """
         chosen = np.asarray(indices, dtype=np.int64)
         return ImageSet(

@@ -6,13 +6,14 @@ to version (that of `Generator.permutation` may change), so that a split is the 
 year.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaebm.data.errors import DataError
-from vaebm.data.images import ImageSet
+from vaebm.data.images import ImageSet, Skipped
 
 __all__ = ["Splits", "make_splits"]
 
@@ -31,6 +32,11 @@ class Splits(NamedTuple):
     selection: ImageSet
     calibration: ImageSet
     test: ImageSet
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """What the source held too and could not be read; it is kept with the training and the test images."""
+        return (*self.training.skipped, *self.test.skipped)
 
 
 def make_splits(
@@ -74,12 +80,14 @@ def make_splits(
     counts["test"] = num_test if test is None else len(test)
     if min(counts.values()) < 1:
         parts = ", ".join(f"{count} {part}" for part, count in counts.items())
-        raise DataError(f"{pool.name}: {len(pool)} images would be split into {parts}: expected at least 1 in each")
+        raise DataError(
+            f"{pool.name}: {len(pool)} images would be split into {parts}: expected at least 1 in each: give more"
+        )
     training, selection, calibration, rest = np.split(
         _permutation(len(pool), seed), np.cumsum([num_training, num_selection, num_calibration])
     )
     return Splits(
-        training=pool.take(training, f"{pool.name} training"),
+        training=replace(pool.take(training, f"{pool.name} training"), skipped=pool.skipped),
         selection=pool.take(selection, f"{pool.name} selection"),
         calibration=pool.take(calibration, f"{pool.name} calibration"),
         test=pool.take(rest, f"{pool.name} test") if test is None else test,
