@@ -11,6 +11,7 @@ from importlib import import_module
 from vaebm.cli.parsing import UsageError, nearest
 
 VERBS = {
+    "data": "tell what a folder of images holds: vaebm data FOLDER --sheet sheet.png",
     "train": "train a VAEBM on images: vaebm train mnist",
     "sample": "draw images, or a chain at work: vaebm sample mnist -n 64 --output grid.png",
     "evaluate": "measure a trained model on its test images: vaebm evaluate RUN",

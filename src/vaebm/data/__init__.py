@@ -4,6 +4,7 @@ Inside, images are float32 (N, C, H, W) in [-1, 1]; at the edges they are uint8.
 `DataError` of one line.
 """
 
+from vaebm.data.advice import advised_options, resizing, warnings_of
 from vaebm.data.batches import Batches
 from vaebm.data.checks import check_images, check_labels
 from vaebm.data.corruptions import averaged_pairs, gaussian_noise, grey_levels, outlier_sets, uniform_noise
@@ -11,6 +12,7 @@ from vaebm.data.defects import DEFECTS, blurs, defect_sets, holes, scratches, sh
 from vaebm.data.errors import DataError
 from vaebm.data.idx import read_idx
 from vaebm.data.images import ImageSet, Skipped, to_float, to_uint8
+from vaebm.data.inspection import Inspection, inspect_source
 from vaebm.data.preprocessing import Preprocessing
 from vaebm.data.sources import DATA_SETS, load_images, load_splits
 from vaebm.data.splits import Splits, make_splits
@@ -23,10 +25,12 @@ __all__ = [
     "Batches",
     "DataError",
     "ImageSet",
+    "Inspection",
     "PlanarDensity",
     "Preprocessing",
     "Skipped",
     "Splits",
+    "advised_options",
     "averaged_pairs",
     "blurs",
     "check_images",
@@ -35,16 +39,19 @@ __all__ = [
     "gaussian_noise",
     "grey_levels",
     "holes",
+    "inspect_source",
     "load_images",
     "load_splits",
     "make_splits",
     "outlier_sets",
     "planar_density",
     "read_idx",
+    "resizing",
     "scratches",
     "shifts",
     "smoothed",
     "to_float",
     "to_uint8",
     "uniform_noise",
+    "warnings_of",
 ]

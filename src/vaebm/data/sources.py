@@ -27,7 +27,7 @@ from vaebm.data.preprocessing import Preprocessing
 from vaebm.data.splits import Splits, make_splits
 from vaebm.data.tables import find_parquet_files, list_hub, list_parquet_file, list_parquet_files
 
-__all__ = ["DATA_SETS", "list_source", "load_images", "load_splits"]
+__all__ = ["DATA_SETS", "list_source", "load_images", "load_splits", "split_counts"]
 
 DATA_SETS = ("mnist", "digits")
 _MNIST = Path(__file__).parent / "bundled" / "mnist"
