@@ -63,15 +63,13 @@ def describe(found: Inspection) -> Iterator[str]:
         "sizes": f"{_listed(Counter({f'{h}x{w}': n for (h, w), n in found.sizes.items()}))} (height x width)",
         "kinds": _listed(found.modes),
         "channels": _listed(Counter({("grey" if c == 1 else "colour"): n for c, n in found.channels.items()})),
-        "bits": _listed(Counter({f"{bits} bits": count for bits, count in found.num_bits.items()})),
+        "bits": _listed(Counter({_plural(bits, "bit"): count for bits, count in found.num_bits.items()})),
     }
     for name, text in facts.items():
         yield _row(name, text)
     for kind, values in found.values.items():
         low, high = values.tails()
-        span = (
-            f"{values.lowest:.10g} to {values.highest:.10g}, all but 0.1 % at each end from {low:.10g} to {high:.10g}"
-        )
+        span = f"{values.lowest:.10g} to {values.highest:.10g}, without 0.1 % at each end {low:.10g} to {high:.10g}"
         clipped = found.preprocessing.value_range
         share = "" if clipped is None else f", {values.share_outside(*clipped):.2%} outside of the stated range"
         yield _row("values", f"{kind}: {span}{share}")
@@ -79,16 +77,18 @@ def describe(found: Inspection) -> Iterator[str]:
     yield _row("copies", _copies(found))
     yield _row("unreadable", f"{len(found.skipped):,}, left out" if found.skipped else "none")
     for path, reason in found.skipped[:MOST_NAMED]:
-        yield f"              {path}: {reason}"
+        yield f"              {_short(path, found)}: {reason}"
     if len(found.skipped) > MOST_NAMED:
         yield f"              and {len(found.skipped) - MOST_NAMED:,} more"
-    yield _row("split", _split(found))
+    parts, text = _split(found)
+    yield _row("split", text)
     size = found.preprocessing.image_size
     if size is not None:
         yield _row("resizing", f"to {size[0]}x{size[1]}: {resizing(found.sizes, size, found.preprocessing.fit)}")
     for warning in (*([found.problem] if found.problem else []), *warnings_of(found)):
         yield _row("note", warning)
-    yield f"train on them: {advised_options(found)}"
+    if parts is not None:
+        yield f"train on them: {advised_options(found)}"
 
 
 def draw(found: Inspection, file: Path) -> None:
@@ -135,21 +135,25 @@ def _listed(counts: Counter[str]) -> str:
     return ", ".join(named) + more
 
 
+def _short(path: str, found: Inspection) -> str:
+    return path.removeprefix(found.source).lstrip("/") or path
+
+
 def _copies(found: Inspection) -> str:
     if not found.num_repeated:
         return "none"
-    shown = "; ".join(f"{path} = {first}" for path, first in found.repeated[:EXAMPLES])
+    shown = "; ".join(" = ".join(_short(path, found) for path in pair) for pair in found.repeated[:EXAMPLES])
     across = f", {found.num_repeated_in_test:,} of them test pictures that are in the rest too"
     return f"{found.num_repeated:,}{across if found.num_repeated_in_test else ''}, such as {shown}"
 
 
-def _split(found: Inspection) -> str:
+def _split(found: Inspection) -> tuple[dict[str, int] | None, str]:
     from vaebm.data import DataError
 
     try:
         parts = found.split()
     except DataError as error:
-        return str(error).removeprefix(f"{found.source}: ")
+        return None, str(error).removeprefix(f"{found.source}: ")
     smallest = 1 / (parts["calibration"] + 1)
     counts = ", ".join(f"{count:,} {part}" for part, count in parts.items())
-    return f"{counts} (no p-value below {smallest:.2g})"
+    return parts, f"{counts} (no p-value below {smallest:.2g})"

@@ -57,6 +57,10 @@ def warnings_of(found: Inspection) -> Iterator[str]:
         low, high = advised
         why = "uses less than a quarter of its range" if names == ["uint16"] else "has no range of its own"
         yield f"{names[0]} {why}: state what is black and white, --value-range={low:.10g},{high:.10g}"
+    size = found.preprocessing.image_size or _advised_size(found.sizes)
+    if size is not None and found.preprocessing.image_size is None:
+        why = "sizes are mixed" if len(found.sizes) > 1 else f"sides are not from {_SIDES[0]} to {_MOST} pixels"
+        yield f"{why}: state the one that they are brought to, --image-size {_size(size)}"
     if found.num_grey_in_colour and found.num_grey_in_colour == found.channels[3]:
         yield "all colour pictures are grey, with three equal channels: --channels 1 is enough"
     elif len(found.channels) > 1 and found.preprocessing.channels is None:
@@ -64,7 +68,7 @@ def warnings_of(found: Inspection) -> Iterator[str]:
     if found.num_repeated:
         yield "the same pictures on both sides of a split make results look better than they are: take copies out"
     if found.num_pictures < _FEW:
-        yield f"{found.num_pictures} pictures are few: expect blurred samples and coarse p-values"
+        yield f"there are few pictures ({found.num_pictures}): expect blurred samples and coarse p-values"
     if 1 in found.labels.values():
         yield "a label has a single picture: sub-folders are taken for labels"
 

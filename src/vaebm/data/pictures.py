@@ -129,7 +129,9 @@ def _shape(image: Any, name: str) -> tuple[int, int, int]:
 
 def _decode(image: Any, name: str) -> Picture:
     tags = dict(getattr(image, "tag_v2", {}))
-    num_bits, mode, kind = _num_bits(image, tags), image.mode, image.format
+    num_bits, kind = _num_bits(image, tags), image.format
+    # Pillow has another mode for the same in PGM files.
+    mode = "I;16" if kind == "PPM" and image.mode == "I" else image.mode
     is_grey = _is_grey_in_colours(image)
     pixels = _values(ImageOps.exif_transpose(image), kind, tags)
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():

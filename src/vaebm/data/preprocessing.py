@@ -2,7 +2,7 @@
 
 In this order, in float32, with one rounding at the end:
 
-1. Palettes become colours, alpha is laid over white, other colour spaces become RGB (`vaebm.data.folders`).
+1. Palettes become colours, alpha is laid over white, other colour spaces become RGB (`vaebm.data.pictures`).
 2. Values are mapped from their range [low, high] to [0, 255] and clipped. The range is that of the type (0..255 with 8
    bits, 0..65535 with 16) unless another one is stated.
 3. Grey becomes colour by repetition, colour becomes grey by 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601).
@@ -105,10 +105,13 @@ class Preprocessing:
         whole = {np.dtype(np.uint8): (0, 255), np.dtype(np.uint16): (0, 65535)}
         known = self.value_range or whole.get(pixels.dtype)
         if known is None:
-            raise DataError(f"{name}: holds {pixels.dtype}, whose black and white aren't known: state the value range")
+            raise DataError(f"{name}: holds {pixels.dtype}, whose black and white aren't known: state them, as in --value-range 0,4095")
         low, high = known
-        # float64 first: float32 has too few digits for numbers beyond 2^24.
-        levels = (pixels.astype(np.float64) - low) * (255 / (high - low))
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+            raise DataError(f"{name}: holds values that are NaN or infinite: expected numbers")
+        # float32 has too few digits for numbers beyond 2^24, and is half as large.
+        digits = np.float32 if pixels.dtype in whole else np.float64
+        levels = (pixels.astype(digits) - digits(low)) * (255 / (high - low))
         return np.clip(levels, 0, 255).astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:

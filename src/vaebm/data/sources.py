@@ -147,7 +147,7 @@ def list_source(source: str) -> PoolAndTest:
     if source == "mnist":
         return read_idx_folder(_MNIST)
     if _is_hub_name(source):
-        return list_hub(source.removeprefix(_HUB))
+        return list_hub(source.removeprefix(_HUB), source.startswith(_HUB))
     path = _existing_path(source)
     return _list_folder(path) if path.is_dir() else _list_file(path)
 
@@ -214,7 +214,7 @@ def _nearest_path(path: Path) -> str:
         names = [entry.name for entry in folder.iterdir() if not entry.name.startswith(".")]
     except OSError:
         return ""
-    nearest = difflib.get_close_matches(missing.name, sorted(names), n=1)
+    nearest = difflib.get_close_matches(missing.name, sorted(names), n=1, cutoff=0.5)
     return f" (did you mean {folder / nearest[0]}?)" if nearest else ""
 
 

@@ -75,11 +75,12 @@ def list_parquet_files(folder: Path) -> PoolAndTest:
     return _pool_and_test(lists, str(folder))
 
 
-def list_hub(name: str) -> PoolAndTest:
+def list_hub(name: str, is_certain: bool = True) -> PoolAndTest:
     """List the pictures of a data set of the hub, which is fetched or taken from the cache.
 
     Arguments:
         name: owner/name, or owner/name/configuration.
+        is_certain: Whether a name of the hub was meant, and not perhaps a path.
 
     Returns:
         The part `train`, or the only one there is; and as test pictures the part `test`, or else `validation`.
@@ -88,26 +89,25 @@ def list_hub(name: str) -> PoolAndTest:
         DataError: If the extra isn't installed, the hub can't be reached, there is no such data set, or it has no
             column of pictures.
     """
-    hub, datasets = _import("huggingface_hub", name), _import("datasets", name)
+    no_path = "" if is_certain else "there is no such file or folder, and "
+    hub = _import("huggingface_hub", f"{name}: {no_path}names on the hub")
+    datasets = _import("datasets", f"{name}: {no_path}names on the hub")
     words = name.split("/")
     repository, configuration = "/".join(words[:2]), "/".join(words[2:]) or None
-    is_there = _look_for(hub, repository)
-    parts = _load(hub, datasets, repository, configuration, is_there)
+    is_there = _look_for(hub, repository, no_path)
+    parts = _load(hub, datasets, (repository, configuration), is_there, no_path)
     lists = {part: _list_rows(rows, name if part == "train" else f"{name} {part}") for part, rows in parts.items()}
     return _pool_and_test(lists, name)
 
 
-def _import(module: str, place: str) -> Any:
+def _import(module: str, what: str) -> Any:
     try:
         return import_module(module)
     except ImportError:
-        what = (
-            "parquet files" if module == "pyarrow.parquet" else "there is no such file or folder, and names on the hub"
-        )
-        raise DataError(f"{place}: {what} need the extra 'hub': pip install 'vaebm[hub]'") from None
+        raise DataError(f"{what} need the extra 'hub': pip install 'vaebm[hub]'") from None
 
 
-def _look_for(hub: Any, repository: str) -> bool:
+def _look_for(hub: Any, repository: str, no_path: str) -> bool:
     """Asks the hub for a data set once, without the repetitions of a download; False if it doesn't answer."""
     try:
         hub.HfApi().dataset_info(repository, timeout=_SECONDS)
@@ -115,10 +115,7 @@ def _look_for(hub: Any, repository: str) -> bool:
         return False
     except (hub.errors.GatedRepoError, hub.errors.RepositoryNotFoundError, hub.errors.HFValidationError) as error:
         kind = "asks for a permission" if isinstance(error, hub.errors.GatedRepoError) else "isn't there, or is private"
-        raise DataError(
-            f"{repository}: there is no such file or folder, and on the hub a data set of this name {kind}: check the "
-            "name"
-        ) from None
+        raise DataError(f"{repository}: {no_path}on the hub a data set of this name {kind}: check the name") from None
     except hub.errors.HfHubHTTPError as error:
         raise DataError(f"{repository}: the hub refuses it ({_first_line(error)}): try again later") from None
     # Whatever else fails on the way is the network: each of its layers has errors of its own.
@@ -127,7 +124,7 @@ def _look_for(hub: Any, repository: str) -> bool:
     return True
 
 
-def _load(hub: Any, datasets: Any, repository: str, configuration: str | None, is_there: bool) -> Any:
+def _load(hub: Any, datasets: Any, names: tuple[str, str | None], is_there: bool, no_path: str) -> Any:
     modes = [(hub.constants, "HF_HUB_OFFLINE"), (datasets.config, "HF_HUB_OFFLINE")]
     before = [getattr(module, mode) for module, mode in modes]
     datasets.disable_progress_bars()
@@ -136,14 +133,14 @@ def _load(hub: Any, datasets: Any, repository: str, configuration: str | None, i
             # Offline, the cache answers at once; else each of many requests would be repeated for half a minute.
             for module, mode in modes:
                 setattr(module, mode, True)
-        return datasets.load_dataset(repository, configuration)
+        return datasets.load_dataset(*names)
     except Exception as error:
         if not is_there:
             raise DataError(
-                f"{repository}: there is no such file or folder, and the hub can't be reached for a data set of this "
-                "name, which isn't in the cache either: check the path or the network"
+                f"{names[0]}: {no_path}the hub can't be reached for a data set of this name, which isn't in the cache "
+                f"either: check {'the path or ' if no_path else ''}the network"
             ) from None
-        raise DataError(f"{repository}: the data set can't be loaded ({_first_line(error)}): choose another") from None
+        raise DataError(f"{names[0]}: the data set can't be loaded ({_first_line(error)}): choose another") from None
     finally:
         for (module, mode), value in zip(modes, before, strict=True):
             setattr(module, mode, value)
@@ -166,7 +163,7 @@ def _pool_and_test(lists: dict[str, PictureList], place: str) -> PoolAndTest:
 
 
 def _list_files(files: Sequence[Path], name: str, place: str) -> PictureList:
-    parquet = _import("pyarrow.parquet", place)
+    parquet = _import("pyarrow.parquet", f"{place}: parquet files")
     columns = [_columns_of_schema(_guarded(file, partial(parquet.read_schema, file)), file) for file in files]
     if len({column[:2] for column in columns}) > 1:
         raise DataError(f"{place}: the files have columns of different names: expected the same ones in all")
