@@ -1,0 +1,96 @@
+"""``vaebm data``: told of a folder as people have them, by a process of its own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commandline import Cli, assert_user_error, in_process_of_its_own
+from PIL import Image
+
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Photographs of several sizes and kinds, a copy, a text and half a picture."""
+    place = tmp_path / "Fotos für morgen" / "日本"
+    for index in range(30):
+        (place / ("ant", "bee")[index % 2]).mkdir(parents=True, exist_ok=True)
+        height, width = (40, 60) if index % 3 else (50, 50)
+        pixels = RANDOM.integers(0, 256, (height // 10, width // 10, 3), dtype=np.uint8)
+        image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
+        image = image.convert(("RGB", "L", "P", "RGBA", "LA")[index % 5])
+        image.save(place / ("ant", "bee")[index % 2] / f"bild {index}.png")
+    copied = (place / "ant" / "bild 0.png").read_bytes()
+    (place / "bee" / "kopie.png").write_bytes(copied)
+    (place / "bee" / "text.png").write_text("no picture")
+    (place / "bee" / "halb.png").write_bytes(copied[: len(copied) // 2])
+    return place
+
+
+def test_a_folder_as_people_have_them(folder: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    words = ("--image-size", "24x32", "--channels", 3, "--fit", "crop", "--sheet", sheet)
+    outcome = in_process_of_its_own("data", folder, *words)
+    assert (outcome.code, outcome.errors) == (0, "")
+    for line in (
+        f"{folder}: 31 pictures\n",
+        "  sizes       40x60 (20), 50x50 (11) (height x width)\n",
+        "  labels      bee (16), ant (15)\n",
+        "  copies      1, such as bee/kopie.png = ant/bild 0.png\n",
+        "  unreadable  2, left out\n",
+        "              bee/text.png: is not an image",
+        "              bee/halb.png: cannot be read",
+        "  split       19 training, 2 selection, 5 calibration, 5 test (no p-value below 0.17)\n",
+        "  resizing    to 24x32: 31 shrink (1.67 times at most), 31 are cut to other proportions",
+        f"train on them: vaebm train --data '{folder}' --image-size 24x32 --channels 3 --fit crop\n",
+        f"{sheet}: 31 pictures as networks will see them\n",
+    ):
+        assert line in outcome.output
+    with Image.open(sheet) as drawn:
+        # Eight columns and four rows of pictures of 24x32, four times as large, with frames of two pixels.
+        assert drawn.size == (8 * (4 * 32 + 2) + 2, 4 * (4 * 24 + 2) + 2)
+        assert np.asarray(drawn.convert("L")).std() > 20
+
+
+def test_what_is_missing_is_noted(folder: Path, cli: Cli) -> None:
+    output = cli("data", folder).output
+    assert re.search(r"note +sizes are mixed: state the one that they are brought to, --image-size 32x48\n", output)
+    assert re.search(r"note +grey and colour are mixed", output)
+    assert output.endswith(" --image-size 32x48 --channels 3\n")
+
+
+def test_names_and_values_too_few(cli: Cli, tmp_path: Path) -> None:
+    output = cli("data", "digits").output
+    assert "digits: 1,797 pictures\n" in output
+    assert "split       1,097 training, 200 selection, 200 calibration, 300 test" in output
+    assert output.endswith("train on them: vaebm train --data digits\n")
+    np.save(tmp_path / "few.npy", np.zeros((5, 8, 8), np.uint8))
+    output = cli("data", tmp_path / "few.npy").output
+    assert "split       holds 5 images: expected a data set, of at least 12" in output
+    assert "train on them" not in output
+
+
+def test_bad_options_get_one_line(folder: Path, cli: Cli, tmp_path: Path) -> None:
+    for words, message in (
+        (("nowhere",), "unknown data set 'nowhere'"),
+        ((tmp_path / "nowhere",), "there is no such file or folder"),
+        ((folder, "--strict"), "halb.png: cannot be read"),
+        ((folder, "--image-size", "7"), "'7' is no size from 8 to 128"),
+        ((folder, "--image-size", "32x"), "is no size"),
+        ((folder, "--value-range", "5,5"), "is no range"),
+        ((folder, "--value-range", "0,nan"), "is no range"),
+        ((folder, "--value-range", "0"), "is no range"),
+        ((folder, "--channels", "2"), "invalid choice"),
+        ((folder, "--chanels", "1"), "did you mean --channels?"),
+        ((folder, "--sheet", tmp_path / "sheet.jpg"), "expected a .png file"),
+        ((folder, "--sheet", tmp_path / "nowhere" / "sheet.png"), "there is no folder"),
+    ):
+        assert_user_error(cli("data", *words), message)
+    outcome = cli("data", folder, "--sheet", tmp_path / "sheet.png")
+    assert outcome.code == 2
+    assert "no sheet: the pictures have several sizes or channels: state --image-size" in outcome.errors
+    assert not (tmp_path / "sheet.png").exists()
