@@ -71,6 +71,7 @@ def main() -> None:
         run("vaebm", "likelihood", first, "--num-draws", 200, "--num-chains", 10, "--temperatures", "3")
         run("vaebm", "evaluate", first, "-n", 200, "--output", folder / "evaluation.json")
         np.savez(images, images=load_images("mnist").images[:300])
+        run("vaebm", "data", images, "--sheet", folder / "sheet.png")
         run("vaebm", "score", first, images, "--output", folder / "scores.csv")
         run("vaebm", "export", first, "--onnx", folder / "scorer.onnx")
         for kind in ("mean", "converged", "groups", "bundled"):
@@ -83,6 +84,7 @@ def main() -> None:
             "chain.gif",
             "evaluation.json",
             "scores.csv",
+            "sheet.png",
             "mean/report.html",
             "vae.json",
             "gaussians.json",
