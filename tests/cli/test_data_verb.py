@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from commandline import Cli, assert_user_error, in_process_of_its_own
 from PIL import Image
+from small_hub import serve
 
 RANDOM = np.random.default_rng(0)
 
@@ -94,3 +96,33 @@ def test_bad_options_get_one_line(folder: Path, cli: Cli, tmp_path: Path) -> Non
     assert outcome.code == 2
     assert "no sheet: the pictures have several sizes or channels: state --image-size" in outcome.errors
     assert not (tmp_path / "sheet.png").exists()
+
+
+def test_a_data_set_of_the_hub_is_fetched_and_then_taken_from_the_cache(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    table = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    files = {"README.md": b"# shapes"}
+    for part, count in (("train", 40), ("test", 10)):
+        rows = []
+        for pixels in RANDOM.integers(0, 256, (count, 12, 12), dtype=np.uint8):
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, "PNG")
+            rows.append({"bytes": buffer.getvalue(), "path": None})
+        parquet.write_table(table.table({"image": rows, "label": [i % 2 for i in range(count)]}), tmp_path / part)
+        files[f"data/{part}-00000-of-00001.parquet"] = (tmp_path / part).read_bytes()
+    with serve("own/shapes", files) as address:
+        there = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache")}
+        outcome = in_process_of_its_own("data", "own/shapes", **there)
+        assert (outcome.code, outcome.errors) == (0, "")
+        assert "own/shapes: 50 pictures, 10 of them test pictures of its own\n" in outcome.output
+        assert "  labels      0 (25), 1 (25)\n" in outcome.output
+        assert "  split       31 training, 3 selection, 6 calibration, 10 test" in outcome.output
+        assert_user_error(
+            in_process_of_its_own("data", "own/nothing", **there),
+            "no such file or folder",
+            "isn't there, or is private",
+        )
+    # The hub is gone now.
+    assert in_process_of_its_own("data", "hub:own/shapes", **there).output.startswith("hub:own/shapes: 50 pictures")
+    assert_user_error(in_process_of_its_own("data", "hub:own/other", **there), "the hub can't be reached")

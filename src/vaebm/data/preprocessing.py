@@ -105,7 +105,9 @@ class Preprocessing:
         whole = {np.dtype(np.uint8): (0, 255), np.dtype(np.uint16): (0, 65535)}
         known = self.value_range or whole.get(pixels.dtype)
         if known is None:
-            raise DataError(f"{name}: holds {pixels.dtype}, whose black and white aren't known: state them, as in --value-range 0,4095")
+            raise DataError(
+                f"{name}: holds {pixels.dtype}, whose black and white aren't known: state them, --value-range 0,4095"
+            )
         low, high = known
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise DataError(f"{name}: holds values that are NaN or infinite: expected numbers")

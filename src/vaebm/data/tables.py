@@ -128,6 +128,9 @@ def _load(hub: Any, datasets: Any, names: tuple[str, str | None], is_there: bool
     modes = [(hub.constants, "HF_HUB_OFFLINE"), (datasets.config, "HF_HUB_OFFLINE")]
     before = [getattr(module, mode) for module, mode in modes]
     datasets.disable_progress_bars()
+    hub.utils.disable_progress_bars()
+    # What they warn of (a missing card, say) is none of the user's business here.
+    hub.logging.set_verbosity_error()
     try:
         if not is_there:
             # Offline, the cache answers at once; else each of many requests would be repeated for half a minute.
@@ -214,7 +217,11 @@ def _entries_of_rows(rows: Iterable[Any], place: str) -> Iterator[Entry]:
 def _described(feature: Any) -> tuple[str, tuple[str, ...]]:
     """The kind of a column of the hub's: picture, class or another, and the names of its classes."""
     kind = type(feature).__name__
-    if kind == "Image" or (kind == "Value" and feature.dtype in ("binary", "large_binary")):
+    if (
+        kind == "Image"
+        or (isinstance(feature, dict) and "bytes" in feature)
+        or (kind == "Value" and feature.dtype in ("binary", "large_binary"))
+    ):
         return "picture", ()
     if kind == "ClassLabel":
         return "class", tuple(feature.names)
