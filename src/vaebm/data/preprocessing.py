@@ -112,9 +112,10 @@ class Preprocessing:
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise DataError(f"{name}: holds values that are NaN or infinite: expected numbers")
         # float32 has too few digits for numbers beyond 2^24, and is half as large.
-        digits = np.float32 if pixels.dtype in whole else np.float64
-        levels = (pixels.astype(digits) - digits(low)) * (255 / (high - low))
-        return np.clip(levels, 0, 255).astype(np.float32)
+        values: NDArray[Any] = pixels.astype(np.float32 if pixels.dtype in whole else np.float64)
+        levels = (values - low) * (255 / (high - low))
+        clipped: NDArray[np.float32] = np.clip(levels, 0, 255).astype(np.float32)
+        return clipped
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, as they are stored with a model."""
