@@ -235,3 +235,28 @@ def test_paths_of_any_letters_in_folders_that_may_only_be_read(tmp_path: Path) -
         for path in (folder.parent, folder):
             os.chmod(path, 0o755)
     assert snapshot(tmp_path) == before
+
+
+def test_a_damaged_tiff_is_told_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for compression in ("tiff_lzw", "tiff_adobe_deflate"):
+        path = tmp_path / f"{compression}.tif"
+        Image.fromarray(COLOUR.reshape(96, 64, 3)).save(path, compression=compression)
+        content = bytearray(path.read_bytes())
+        content[1000:1300] = b"\x55" * 300
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"\.tif: cannot be read"):
+            load_images(str(path))
+    assert capfd.readouterr().err == ""
+
+
+def test_links_are_followed_once_and_lead_nowhere_aloud(tmp_path: Path) -> None:
+    pictures(tmp_path / "elsewhere", 3)
+    (tmp_path / "set" / "own").mkdir(parents=True)
+    (tmp_path / "set" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set" / "linked" / "round").symlink_to(tmp_path / "set")
+    (tmp_path / "set" / "own" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    images = load_images(str(tmp_path / "set"))
+    assert images.paths == tuple(str(tmp_path / "set" / "linked" / f"{index:02}.png") for index in range(3))
+    assert [(Path(skipped.path).name, skipped.reason[:21]) for skipped in images.skipped] == [
+        ("gone.png", "there is no such file")
+    ]

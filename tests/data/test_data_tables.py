@@ -55,6 +55,12 @@ def test_a_folder_of_parquet_files_with_a_test_part(tmp_path: Path) -> None:
     np.testing.assert_array_equal(splits.test.images[:, 0], GREY[24:])
 
 
+def test_a_stray_table_beside_pictures_is_left_out(tmp_path: Path) -> None:
+    data_set(range(12)).to_parquet(str(tmp_path / "stray.parquet"))
+    (tmp_path / "0.png").write_bytes(png(GREY[0]))
+    assert load_images(str(tmp_path)).paths == (str(tmp_path / "0.png"),)
+
+
 @pytest.mark.parametrize("words", [False, True])
 def test_plain_bytes_and_words_as_labels(tmp_path: Path, words: bool) -> None:
     labels = [("bee", "ant")[index % 2] if words else index % 2 for index in range(40)]

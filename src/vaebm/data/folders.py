@@ -15,7 +15,7 @@ from vaebm.data.errors import DataError
 from vaebm.data.gathering import Entry, PictureList, PoolAndTest
 from vaebm.data.pictures import IMAGE_SUFFIXES
 
-__all__ = ["list_files", "list_image_files", "list_image_folder"]
+__all__ = ["has_images", "list_files", "list_image_files", "list_image_folder"]
 
 
 def list_image_folder(folder: Path) -> PoolAndTest:
@@ -55,16 +55,34 @@ def list_image_files(folder: Path) -> list[Path]:
     Raises:
         DataError: If there is none.
     """
-    visible = [
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    visible = list(_visible_files(folder, set()))
     images = [path for path in visible if _is_image(path)]
     if not images:
         found = "is empty" if not visible else f"holds {len(visible)} files and no image among them"
         raise DataError(f"{folder}: {found}: expected files that end in {' '.join(IMAGE_SUFFIXES)}")
     return sorted(images, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def has_images(folder: Path) -> bool:
+    """Return whether there is an image file in a folder or its sub-folders."""
+    return any(map(_is_image, _visible_files(folder, set())))
+
+
+def _visible_files(folder: Path, seen: set[Path]) -> Iterator[Path]:
+    """Goes through a folder and its sub-folders, linked ones too, each once."""
+    if folder.resolve() in seen:
+        return
+    seen.add(folder.resolve())
+    try:
+        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except PermissionError:
+        raise DataError(f"{folder}: may not be read: expected a folder with permission to read") from None
+    for path in paths:
+        if path.is_dir():
+            yield from _visible_files(path, seen)
+        elif path.is_file() or path.is_symlink():
+            # A link that leads nowhere is a picture that can't be read, not none.
+            yield path
 
 
 def list_files(files: Sequence[Path], name: str, place: str) -> PictureList:

@@ -11,9 +11,11 @@ The size in the header is looked at before anything is decoded, so that a small 
 from __future__ import annotations
 
 import io
+import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -133,10 +135,31 @@ def _decode(image: Any, name: str) -> Picture:
     # Pillow has another mode for the same in PGM files.
     mode = "I;16" if kind == "PPM" and image.mode == "I" else image.mode
     is_grey = _is_grey_in_colours(image)
+    with _silence() if "libtiff" in str(getattr(image, "tile", "")) else nullcontext():
+        image.load()
     pixels = _values(ImageOps.exif_transpose(image), kind, tags)
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise DataError(f"{name}: holds values that are NaN or infinite: expected numbers")
     return Picture(pixels[:, :, 0] if is_grey else pixels, kind, "LA" if is_grey else mode, num_bits)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keeps libtiff, which knows no exceptions, from writing what is wrong to standard error itself."""
+    try:
+        kept = os.dup(2)
+    except OSError:
+        # There is no standard error at all.
+        yield
+        return
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(sink)
 
 
 def _is_grey_in_colours(image: Any) -> bool:

@@ -111,11 +111,14 @@ class Preprocessing:
         low, high = known
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise DataError(f"{name}: holds values that are NaN or infinite: expected numbers")
+        if pixels.dtype == np.uint8 and known == (0, 255):
+            return pixels.astype(np.float32)
         # float32 has too few digits for numbers beyond 2^24, and is half as large.
         values: NDArray[Any] = pixels.astype(np.float32 if pixels.dtype in whole else np.float64)
-        levels = (values - low) * (255 / (high - low))
-        clipped: NDArray[np.float32] = np.clip(levels, 0, 255).astype(np.float32)
-        return clipped
+        # In place, since photographs are large.
+        values -= low
+        values *= 255 / (high - low)
+        return np.clip(values, 0, 255, out=values).astype(np.float32, copy=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, as they are stored with a model."""

@@ -19,7 +19,7 @@ import numpy as np
 from vaebm.data.arrays import find_idx_files, list_array, read_array_file, read_idx_folder
 from vaebm.data.checks import check_images
 from vaebm.data.errors import DataError
-from vaebm.data.folders import list_files, list_image_files, list_image_folder
+from vaebm.data.folders import has_images, list_files, list_image_files, list_image_folder
 from vaebm.data.gathering import PictureList, PoolAndTest, gather
 from vaebm.data.images import ImageSet
 from vaebm.data.pictures import IMAGE_SUFFIXES
@@ -122,7 +122,7 @@ def load_images(
         check_images(images.images, source, expected_shape)
         return images
     path = None if _is_hub_name(source) else _existing_path(source)
-    if path is not None and path.is_dir() and not find_idx_files(path) and not find_parquet_files(path):
+    if path is not None and path.is_dir() and not find_idx_files(path) and not _is_of_tables(path):
         pictures = list_files(list_image_files(path), path.name, str(path))
     else:
         pool, test = list_source(source)
@@ -155,7 +155,11 @@ def list_source(source: str) -> PoolAndTest:
 def _list_folder(folder: Path) -> PoolAndTest:
     if find_idx_files(folder):
         return read_idx_folder(folder)
-    return list_parquet_files(folder) if find_parquet_files(folder) else list_image_folder(folder)
+    return list_parquet_files(folder) if _is_of_tables(folder) else list_image_folder(folder)
+
+
+def _is_of_tables(folder: Path) -> bool:
+    return not has_images(folder) and bool(find_parquet_files(folder))
 
 
 def _list_file(path: Path) -> PoolAndTest:
