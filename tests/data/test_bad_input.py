@@ -95,6 +95,19 @@ def gzip_bomb(path: Path) -> Path:
     return path / "images-idx3-ubyte.gz"
 
 
+def npz_bomb(path: Path) -> Path:
+    """An npz of 300 bytes whose directory promises 2^60 bytes."""
+    np.savez_compressed(path / "bomb.npz", x=np.zeros((20, 8, 8), np.uint8))
+    content = (path / "bomb.npz").read_bytes()
+    place, name = content.index(b"PK\x01\x02"), len(b"x.npy")
+    entry, end = content[place : place + 46 + name], content[content.index(b"PK\x05\x06") :]
+    large = struct.pack("<HHQ", 1, 8, 2**60)
+    entry = entry[:24] + b"\xff" * 4 + entry[28:30] + struct.pack("<H", len(large)) + entry[32:] + large
+    end = end[:12] + struct.pack("<I", len(entry)) + end[16:]
+    (path / "bomb.npz").write_bytes(content[:place] + entry + end)
+    return path / "bomb.npz"
+
+
 def truncated_parquet(path: Path) -> Path:
     (path / "rows.parquet").write_bytes(b"PAR1" + bytes(100))
     return path / "rows.parquet"
@@ -122,6 +135,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "too large for networks": (large, r"photo.jpg: is 300x400 RGB .* --image-size 32"),
     "bomb": (lambda path: bomb(path / "bomb.png"), "bomb.png: .*a decompression bomb"),
     "bomb in an idx file": (gzip_bomb, "is cut short: its header promises"),
+    "bomb in an npz file": (npz_bomb, r"bomb.npz: unpacks to \d+ GB, more than the memory of this machine"),
     "nan": (array(x=with_value(np.nan)), "'x': 1 of 6144 values are NaN or infinite"),
     "infinite": (array(x=with_value(np.inf)), "'x': 1 of 6144 values are NaN or infinite"),
     "rank": (array(x=GREY[0, 0]), r"'x': has shape \(16,\): expected \(N, H, W\)"),

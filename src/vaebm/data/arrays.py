@@ -5,6 +5,7 @@ Nothing is ever unpickled. An npz file holds `train_x` and `test_x` (with `train
 """
 
 import difflib
+import os
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -121,6 +122,7 @@ def _read_numpy(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
             content = np.load(file, allow_pickle=False)
             if isinstance(content, np.ndarray):
                 return content
+            _check_memory(sum(entry.file_size for entry in content.zip.infolist()), path)
             if list(content.keys()) == ["arr_0"]:
                 return {"images": content["arr_0"]}
             _check_keys(list(content.keys()), path)
@@ -131,6 +133,19 @@ def _read_numpy(path: Path) -> NDArray[Any] | dict[str, NDArray[Any]]:
     except Exception as error:
         reason = "it holds Python objects, which are never loaded" if "Object arrays" in str(error) else error
         raise DataError(f"{path}: cannot be read ({reason}): expected arrays of numbers, saved by numpy") from None
+
+
+def _check_memory(num_bytes: int, path: Path) -> None:
+    """A small file of zeros may unpack to more than there is room for."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        # Not told here: then the operating system refuses it, if anything does.
+        return
+    if num_bytes > memory:
+        raise DataError(
+            f"{path}: unpacks to {num_bytes / 1e9:.0f} GB, more than the memory of this machine: give fewer images"
+        )
 
 
 def _check_keys(keys: list[str], path: Path) -> None:
