@@ -28,7 +28,7 @@ def test_columns_and_values(finished: FinishedRun, cli: Cli) -> None:
     outcome = cli("score", finished.folder, "images.npz", "--output", "scores.csv")
     assert (outcome.code, outcome.errors) == (0, "")
     scored = rows()
-    assert list(scored[0]) == ["path", "energy", "elbo", "outlier_score", "p_value", "outlier"]
+    assert list(scored[0]) == ["path", "energy", "elbo", "joint", "outlier_score", "p_value", "outlier"]
     assert [row["path"] for row in scored] == [f"images.npz[{index}]" for index in range(40)]
     calibration = read_model(finished.folder).calibration
     assert calibration is not None
@@ -43,6 +43,7 @@ def test_columns_and_values(finished: FinishedRun, cli: Cli) -> None:
         assert float(row["energy"]) == pytest.approx(float(expected.energy[index]), abs=1e-4)
         assert float(row["elbo"]) == pytest.approx(float(expected.elbo[index]), abs=1e-4)
         assert float(row["outlier_score"]) == pytest.approx(float(row["energy"]) - float(row["elbo"]), abs=2e-4)
+        assert float(row["joint"]) == -float(row["outlier_score"])
         p_value = (1 + (scores >= float(expected.outlier_score[index])).sum()) / (len(scores) + 1)
         assert float(row["p_value"]) == pytest.approx(p_value, abs=1e-6)
         assert row["outlier"] == str(int(p_value <= 0.05))
@@ -104,3 +105,38 @@ def test_the_output_cannot_be_the_images(finished: FinishedRun, cli: Cli) -> Non
     before = Path("images.npz").read_bytes()
     assert_user_error(cli("score", finished.folder, "images.npz", "--output", "images.npz"), "images.npz", "csv")
     assert Path("images.npz").read_bytes() == before
+
+
+def test_scores_do_not_depend_on_company_or_order(finished: FinishedRun, cli: Cli) -> None:
+    test = load_splits("digits").test.images[:90]
+    order = np.random.default_rng(0).permutation(90)
+    for name, images in (("whole", test), ("mixed", test[order]), ("few", test[:7])):
+        np.savez(f"{name}.npz", images=images)
+        assert cli("score", finished.folder, f"{name}.npz", "--output", f"{name}.csv").code == 0
+    whole = [list(row.values())[1:] for row in rows("whole.csv")]
+    # To the last printed digit: networks run in float64.
+    assert [list(row.values())[1:] for row in rows("mixed.csv")] == [whole[index] for index in order]
+    assert [list(row.values())[1:] for row in rows("few.csv")] == whole[:7]
+
+
+def test_an_unreadable_file_is_left_out_and_told_or_refused(finished: FinishedRun, cli: Cli) -> None:
+    Path("photos").mkdir()
+    for index, image in enumerate(load_splits("digits").test.images[:3, 0]):
+        Image.fromarray(image).save(f"photos/{index}.png")
+    Path("photos/1.png").write_text("no picture")
+    outcome = cli("score", finished.folder, "photos")
+    assert outcome.code == 0
+    assert "left out" in outcome.output
+    assert "1.png" in outcome.output
+    assert [Path(row["path"]).name for row in rows()] == ["0.png", "2.png"]
+    Path("scores.csv").unlink()
+    assert_user_error(cli("score", finished.folder, "photos", "--strict"), "1.png")
+    assert not Path("scores.csv").exists()
+
+
+def test_a_page_or_table_that_can_not_be_written_is_refused_first(finished: FinishedRun, cli: Cli) -> None:
+    for words in (["--html", "page.png"], ["--html", "nowhere/page.html"], ["--output", "nowhere/scores.csv"]):
+        assert_user_error(cli("score", finished.folder, "digits", *words), words[1].split("/")[0])
+    assert_user_error(cli("score", finished.folder, "digits", "--reference", "digits"), "--html")
+    assert_user_error(cli("score", finished.folder, "digits", "--html", "page.html", "--reference", "gone.npz"), "gone")
+    assert not Path("page.html").exists()

@@ -1,23 +1,49 @@
-"""``vaebm score``: energy, ELBO, outlier score and p-value of images."""
+"""``vaebm score``: energy, ELBO, joint, outlier score and p-value of images, as csv and as a page."""
 
 from __future__ import annotations
 
 import csv
 import io
+import os
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vaebm.cli.parsing import Parser, UsageError, check_folder_of, check_suffix_of, share
 
-COLUMNS = ("path", "energy", "elbo", "outlier_score", "p_value", "outlier")
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vaebm.applications import OutlierScores
+    from vaebm.data import ImageSet
+    from vaebm.recipes import LoadedModel
+
+COLUMNS = ("path", "energy", "elbo", "joint", "outlier_score", "p_value", "outlier")
+MOST_NAMED = 5
 
 
 def _parser() -> Parser:
     parser = Parser("score", "Scores images: a low p-value means an outlier.")
     parser.add_argument("model", help="a bundled name (mnist), a run folder, a model folder or a hub id")
-    parser.add_argument("images", help="npz, npy, idx file, image or folder of images, as large as the model's")
+    parser.add_argument(
+        "images",
+        help="an image, a folder of images, or an npz, npy, idx or parquet file; brought to the model's form as in "
+        "training",
+    )
     parser.add_argument(
         "--output", type=Path, default=Path("scores.csv"), metavar="FILE", help="csv file (default scores.csv)"
+    )
+    parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="also write a page: pictures, heat maps, nearest normal images, other scores beside the model's",
+    )
+    parser.add_argument(
+        "--reference",
+        metavar="SOURCE",
+        help="normal images for the page, where the model's training images aren't to be found",
     )
     parser.add_argument(
         "--false-positive-rate",
@@ -26,22 +52,57 @@ def _parser() -> Parser:
         metavar="SHARE",
         help="share of normal images that may be taken for outliers (default 0.05)",
     )
+    parser.add_argument("--strict", action="store_true", help="refuse unreadable files instead of leaving them out")
     return parser
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb."""
     options = _parser().parse_args(arguments)
-    check_folder_of(options.output)
-    check_suffix_of(options.output, ".csv")
-    rate = options.false_positive_rate
+    _check_outputs(options)
 
-    from vaebm.checkpoint import CheckpointError, write_bytes
+    from vaebm.checkpoint import write_bytes
     from vaebm.cli.evaluation import p_values_of, scores_of
     from vaebm.data import load_images, to_float
+
+    loaded = _load(options)
+    channels, height, width = loaded.model.image_shape
+    images = load_images(options.images, (channels, height, width), loaded.preprocessing, options.strict)
+    assert loaded.calibration is not None
+    scores = scores_of(loaded.model, to_float(images.images), loaded.calibration)
+    p_values = p_values_of(scores, loaded.calibration)
+    paths = list(images.paths or [f"{options.images}[{index}]" for index in range(len(images))])
+    write_bytes(options.output, _table(paths, scores, p_values, options.false_positive_rate))
+    _tell(options, loaded, images, int((p_values <= options.false_positive_rate).sum()))
+    if options.html is not None:
+        from vaebm.cli.scoring import ScoredSet, write_page
+
+        scored = ScoredSet(options.images, images.images, paths, scores, p_values)
+        write_page(options.html, loaded, scored, options.false_positive_rate, options.reference)
+        print(f"page: {options.html}")
+    return 0
+
+
+def _check_outputs(options: Namespace) -> None:
+    """Checks what can be checked of the files to write before there is any work."""
+    check_folder_of(options.output)
+    check_suffix_of(options.output, ".csv")
+    if options.html is not None:
+        check_folder_of(options.html)
+        if options.html.suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"--html {options.html}: expected a .html file")
+    elif options.reference is not None:
+        raise UsageError("--reference has no effect without a page: add --html FILE")
+    for path in (options.output, options.html):
+        if path is not None and not os.access(path.parent, os.W_OK):
+            raise UsageError(f"{path.parent} can't be written to: choose another folder")
+
+
+def _load(options: Namespace) -> LoadedModel:
+    from vaebm.checkpoint import CheckpointError
     from vaebm.recipes import read_model
 
-    loaded = read_model(options.model)
+    loaded, rate = read_model(options.model), options.false_positive_rate
     if loaded.model.image_shape[0] not in (1, 3):
         raise UsageError(f"{loaded.folder} is a model of points: it scores no images")
     if loaded.calibration is None:
@@ -51,21 +112,29 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError(
             f"--false-positive-rate {rate}: this model's calibration resolves no rate below {smallest:.2g}"
         )
-    channels, height, width = loaded.model.image_shape
-    images = load_images(options.images, (channels, height, width))
-    scores = scores_of(loaded.model, to_float(images.images), loaded.calibration)
-    p_values = p_values_of(scores, loaded.calibration)
-    flagged = p_values <= rate
+    return loaded
+
+
+def _table(paths: Sequence[str], scores: OutlierScores, p_values: Tensor, rate: float) -> bytes:
+    from vaebm.applications import round_scores
+
+    rounded = round_scores(scores.outlier_score)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
-    columns = (scores.energy, scores.elbo, scores.outlier_score)
-    for index, path in enumerate(images.paths or [f"{options.images}[{index}]" for index in range(len(images))]):
-        figures = [f"{float(column[index]):.4f}" for column in columns]
-        writer.writerow([path, *figures, f"{float(p_values[index]):.6f}", int(flagged[index])])
-    write_bytes(options.output, buffer.getvalue().encode())
-    outliers = f"{int(flagged.sum())} outliers at a false-positive rate of {rate}"
+    for path, *terms, p_value in zip(paths, scores.energy, scores.elbo, -rounded, rounded, p_values, strict=True):
+        figures = [f"{float(term):.4f}" for term in terms]
+        writer.writerow([path, *figures, f"{float(p_value):.6f}", int(p_value <= rate)])
+    return buffer.getvalue().encode()
+
+
+def _tell(options: Namespace, loaded: LoadedModel, images: ImageSet, num_outliers: int) -> None:
     if loaded.model.image_fields.chain_image == "mean":
         print("the energy is one on the decoder's mean: the outlier score is a heuristic, not a bound on a density")
-    print(f"{options.output}: {len(images)} images, {outliers}")
-    return 0
+    for path, reason in images.skipped[:MOST_NAMED]:
+        print(f"left out {path}: {reason}")
+    more = len(images.skipped) - MOST_NAMED
+    if more > 0:
+        print(f"left out {more} more files that can't be read")
+    rate = options.false_positive_rate
+    print(f"{options.output}: {len(images)} images, {num_outliers} outliers at a false-positive rate of {rate}")

@@ -1,4 +1,4 @@
-"""Densities of the plane as coloured maps."""
+"""Densities of the plane, and heat over images, as coloured maps."""
 
 from __future__ import annotations
 
@@ -32,3 +32,26 @@ def heat_map(density: FloatArray, highest: float, size: int = 400) -> UInt8Array
     scale = max(1, -(-size // len(shown)))
     colours: UInt8Array = colormaps["magma"](shown, bytes=True)[..., :3]
     return colours.repeat(scale, 0).repeat(scale, 1)
+
+
+def heat_picture(heat: FloatArray, highest: float) -> UInt8Array:
+    """Colours the heat of an image, pixel by pixel; brighter is more.
+
+    Arguments:
+        heat: The heat, not negative, (H, W).
+        highest: The heat that gets the brightest colour.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        ValueError: If there are other than two axes, or the highest heat isn't positive.
+
+    Example:
+        >>> heat_picture(np.eye(4), 1.0).shape
+        (4, 4, 3)
+    """
+    if heat.ndim != 2 or not highest > 0:
+        raise ValueError(f"heat of shape {heat.shape} and highest value {highest}: expected (H, W) and above 0")
+    colours: UInt8Array = colormaps["magma"](np.clip(heat / highest, 0, 1), bytes=True)[..., :3]
+    return colours
