@@ -79,11 +79,7 @@ def write_page(path: Path, loaded: LoadedModel, scored: ScoredSet, rate: float, 
         tell(f"baselines: {len(normal.reference)} normal images{', ImageNet features' if extractor else ''}")
     baselines = None if normal.reference is None else fit_baselines(normal.reference, extractor)
     values = _all_scores(loaded, baselines, shown)
-    p_values: dict[str, Tensor] = {}
-    if normal.calibration is not None:
-        of_normal = _all_scores(loaded, baselines, normal.calibration)
-        p_values = {name: conformal_p_values(of_normal[name], values[name]) for name in values}
-    p_values["joint"] = scored.p_values[order]
+    p_values = {**_chances(loaded, baselines, normal.calibration, values), "joint": scored.p_values[order]}
     comparison = _compare(loaded, baselines, normal.held_out, notes, tell)
     tell(f"heat maps and nearest normal images of {len(shown)} images")
     heat, level = _heat(loaded, shown, normal.held_out)
@@ -177,6 +173,16 @@ def _all_scores(loaded: LoadedModel, baselines: Baselines | None, images: Tensor
     scores = scores_of(loaded.model, to_float(images), loaded.calibration)
     ours = {"joint": scores.outlier_score, "energy": scores.energy, "ELBO": -scores.elbo}
     return {**ours, **(baseline_scores(baselines, images) if baselines is not None else {})}
+
+
+def _chances(
+    loaded: LoadedModel, baselines: Baselines | None, calibration: Tensor | None, values: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Returns the p-values of every score, by the calibration images; none without these."""
+    if calibration is None:
+        return {}
+    of_normal = _all_scores(loaded, baselines, calibration)
+    return {name: conformal_p_values(of_normal[name], column) for name, column in values.items()}
 
 
 def _compare(

@@ -104,10 +104,11 @@ def recommendation(comparison: Comparison) -> str:
         The sentence.
     """
     best = comparison.auroc[comparison.best]["mean"]
-    kinds = len(comparison.auroc[comparison.best]) - 1
+    num_kinds = len(comparison.auroc[comparison.best]) - 1
+    kinds = f"{num_kinds} kind{'s' if num_kinds > 1 else ''} of defects"
     said = (
-        f"Trust {comparison.best}: over {kinds} kind{'s' if kinds > 1 else ''} of defects of {comparison.num_images} normal images its mean "
-        f"AUROC is {best.value:.3f} [{best.low:.3f}, {best.high:.3f}]"
+        f"Trust {comparison.best}: over {kinds} of {comparison.num_images} normal images its mean AUROC is "
+        f"{best.value:.3f} [{best.low:.3f}, {best.high:.3f}]"
     )
     if comparison.runner_up:
         second = comparison.auroc[comparison.runner_up]["mean"].value
