@@ -50,10 +50,12 @@ def benchmarks(folder: Path) -> None:
     little = ("--num-samples", 100, "--num-draws", 500, "--steps", 5, "--temperatures", 3)
     run(ROOT / "density.py", *little, "--results", folder / "density.json")
     run(ROOT / "export.py", "--num-images", 20, "--results", folder / "export.json")
-    for document in ("README.md", "docs/training.md", "docs/density.md"):
+    run(ROOT / "defects.py", "run", "--short", "--results", folder / "defects.json")
+    for document in ("README.md", "docs/training.md", "docs/density.md", "docs/scores.md"):
         shutil.copy(ROOT.parent / document, folder)
     run(ROOT / "mnist.py", "table", "--readme", folder / "README.md")
     run(ROOT / "vae.py", "--table", folder / "training.md")
+    run(ROOT / "defects.py", "table", "--document", folder / "scores.md")
     for script in ("gaussians.py", "density.py"):
         run(ROOT / script, "--table", folder / "density.md")
 
@@ -72,7 +74,7 @@ def main() -> None:
         run("vaebm", "evaluate", first, "-n", 200, "--output", folder / "evaluation.json")
         np.savez(images, images=load_images("mnist").images[:300])
         run("vaebm", "data", images, "--sheet", folder / "sheet.png")
-        run("vaebm", "score", first, images, "--output", folder / "scores.csv")
+        run("vaebm", "score", first, images, "--output", folder / "scores.csv", "--html", folder / "scores.html")
         run("vaebm", "export", first, "--onnx", folder / "scorer.onnx")
         for kind in ("mean", "converged", "groups", "bundled"):
             chosen = ("--data.source", images, "--config", ROOT / f"{kind}.yaml", "--output", folder / kind)
@@ -84,6 +86,8 @@ def main() -> None:
             "chain.gif",
             "evaluation.json",
             "scores.csv",
+            "scores.html",
+            "defects.json",
             "sheet.png",
             "mean/report.html",
             "vae.json",
