@@ -135,8 +135,13 @@ def test_an_unreadable_file_is_left_out_and_told_or_refused(finished: FinishedRu
 
 
 def test_a_page_or_table_that_can_not_be_written_is_refused_first(finished: FinishedRun, cli: Cli) -> None:
-    for words in (["--html", "page.png"], ["--html", "nowhere/page.html"], ["--output", "nowhere/scores.csv"]):
-        assert_user_error(cli("score", finished.folder, "digits", *words), words[1].split("/")[0])
+    for words in (
+        ["--html", "page.png"],
+        ["--html", "nowhere/page.html"],
+        ["--html", "/proc/page.html"],
+        ["--output", "nowhere/scores.csv"],
+    ):
+        assert_user_error(cli("score", finished.folder, "digits", *words), words[1].rsplit("/", 1)[0])
     assert_user_error(cli("score", finished.folder, "digits", "--reference", "digits"), "--html")
     assert_user_error(cli("score", finished.folder, "digits", "--html", "page.html", "--reference", "gone.npz"), "gone")
     assert not Path("page.html").exists()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import os
+import tempfile
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,8 +94,17 @@ def _check_outputs(options: Namespace) -> None:
     elif options.reference is not None:
         raise UsageError("--reference has no effect without a page: add --html FILE")
     for path in (options.output, options.html):
-        if path is not None and not os.access(path.parent, os.W_OK):
-            raise UsageError(f"{path.parent} can't be written to: choose another folder")
+        if path is not None:
+            _check_writable(path.parent)
+
+
+def _check_writable(folder: Path) -> None:
+    # Asking for rights isn't enough: disks are read-only or full, and root has every right.
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"{folder} can't be written to ({error.strerror}): choose another folder") from error
 
 
 def _load(options: Namespace) -> LoadedModel:
