@@ -17,6 +17,7 @@ import vaebm
 from vaebm.applications import OutlierScores
 from vaebm.checkpoint import RunFolder
 from vaebm.cli.main import VERBS
+from vaebm.cli.own_images import take_options
 from vaebm.cli.request import recipe_word
 from vaebm.models import VAEBM, ConvVAE, EnergyNetwork
 from vaebm.recipes import PLANAR_RECIPES, RECIPES, to_dict
@@ -90,6 +91,11 @@ def test_commands_parse(document: str, words: list[str]) -> None:
     module = import_module(f"vaebm.cli.{verb}")
     if verb == "train" and recipe_word(arguments) in PLANAR_RECIPES:
         module = import_module("vaebm.cli.planar")
+    if "--data" in arguments:
+        # The images would be read, and the machine measured: tests/cli/test_own_images.py does that.
+        own, rest = take_options(arguments)
+        assert own.data
+        arguments = ["mnist", *rest]
     parsed = module.parse(arguments) if verb == "train" else module._parser().parse_args(arguments)
     assert parsed is not None
 

@@ -106,7 +106,7 @@ def test_files_that_are_wrong_get_one_line(cli: Cli, text: str, words: list[str]
     [
         ("", ["which recipe?", "mnist"]),
         ("mnsit", ["unknown recipe 'mnsit'", "did you mean mnist?"]),
-        (".", ["--data.source ."]),
+        (".", ["vaebm train --data ."]),
         ("mnist digits", ["unexpected digits"]),
         ("mnist --energy.num_step 3", ["did you mean --energy.num_steps?"]),
         ("mnist --num_steps 3", ["--energy.num_steps or --sampling.num_steps"]),

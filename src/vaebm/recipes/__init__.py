@@ -18,6 +18,7 @@ from vaebm.recipes.errors import ConfigError, ExtraError
 from vaebm.recipes.images import images
 from vaebm.recipes.mnist import mnist
 from vaebm.recipes.planar import PLANAR_RECIPES, PlanarConfig
+from vaebm.recipes.quick import quick
 
 RECIPES: dict[str, Callable[[], Config]] = {"digits": digits, "mnist": mnist}
 
@@ -36,6 +37,7 @@ __all__ = [
     "load",
     "load_extractor",
     "load_judges",
+    "quick",
     "read_model",
     "save",
     "to_dict",

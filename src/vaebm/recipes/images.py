@@ -1,8 +1,19 @@
-"""Images that have no recipe of their own: settings derived from their size and number, and from the time there is."""
+"""Images that have no recipe of their own: settings derived from their size and number, and from the time there is.
+
+Networks follow from the size: each level of a VAE and of an energy network halves the resolution, until a map is at
+most 8 pixels wide, and the levels of large images are narrower, so that an image of any size costs about as much. How
+often both are trained follows from what an iteration costs on this machine, which is measured, and from the budget:
+
+    budget = VAE + energy network + what measures the model in the end.
+
+The VAE learns for at most so many passes through the images, and the one whose held-out ELBO is best is kept: few
+images are soon learned by heart. The energy network gets the rest.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 
 from vaebm.models import ImageFields
 from vaebm.recipes.config import (
@@ -14,30 +25,77 @@ from vaebm.recipes.config import (
     SelectionConfig,
     VAENetworkConfig,
 )
+from vaebm.recipes.errors import ConfigError
 from vaebm.training import EnergySettings, VAESettings
 
+NUM_LOOKS, PATIENCE, MOST_PASSES = 20, 6, 60
+VAE_SHARE, EVALUATION_SHARE, RESERVE = 0.25, 0.3, 0.05
+FEWEST_ITERATIONS, MOST_ITERATIONS = 100, 20_000
+_OUTLIER_SETS = 5
 
-def images(image_shape: tuple[int, int, int], num_training: int) -> Config:
-    """Returns a complete configuration for images of a kind that has no recipe of its own.
+
+@dataclass(frozen=True)
+class Costs:
+    """What work costs on this machine, in seconds.
+
+    Arguments:
+        vae_iteration: One iteration of the VAE's stage.
+        energy_iteration: One iteration of the energy network's stage, chains included.
+        chain_step: One Langevin step of one image.
+        scored_image: The scores of one image.
+        judged_image: What a judge sees in one image; 0 without a judge.
+    """
+
+    vae_iteration: float
+    energy_iteration: float
+    chain_step: float
+    scored_image: float
+    judged_image: float
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The number of images of each split."""
+
+    training: int
+    selection: int
+    calibration: int
+    test: int
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A complete configuration, and why it is so, in sentences."""
+
+    config: Config
+    reasons: tuple[str, ...]
+
+
+def images(image_shape: tuple[int, int, int], data: DataConfig | None = None) -> Config:
+    """Returns the configuration for images of a kind that has no recipe of its own, but for how long is trained.
 
     Arguments:
         image_shape: The shape (C, H, W) of one image.
-        num_training: The number of training images.
+        data: Where the images come from, and how they are brought to that shape.
     """
-    num_values = math.prod(image_shape)
+    num_levels = levels(image_shape)
     return Config(
-        data=DataConfig(source=""),
+        data=data or DataConfig(source=""),
         vae_network=VAENetworkConfig(
-            latent_groups=(64 if num_values > 1000 else 32,),
-            widths=(512, 256),
+            latent_groups=(64,),
+            body="convolutional",
+            widths=tuple(max(8, 64 >> (num_levels - 1 - level)) for level in range(num_levels)),
             scale_kind="pixel",
-            scale=0.1,
+            scale=0.05,
             normalization="layer",
         ),
-        vae=VAESettings(num_iterations=4000, batch_size=128, learning_rate=4e-3, kl_weight=1.0, betas=(0.9, 0.99)),
-        energy_network=EnergyNetworkConfig(widths=(64, 128), stem_kernel_size=3, input_pooling=2),
+        vae=VAESettings(batch_size=128, learning_rate=2e-3, kl_weight=1.0, betas=(0.9, 0.99)),
+        energy_network=EnergyNetworkConfig(
+            widths=tuple(max(32, 128 >> (num_levels - 1 - level)) for level in range(num_levels)),
+            stem_kernel_size=3,
+            input_pooling=2 if min(image_shape[1:]) >= 24 else 1,
+        ),
         energy=EnergySettings(
-            num_iterations=2000,
             batch_size=64,
             learning_rate=7e-4,
             num_steps=8,
@@ -45,13 +103,126 @@ def images(image_shape: tuple[int, int, int], num_training: int) -> Config:
             replay_probability=0.85,
             buffer_size=2000,
             l2=0.002,
-            ema_decay=0.998,
+            ema_decay=0.99,
             initial_spread=1.0,
         ),
         images=ImageFields("sampled", "sampled", "mean"),
         sampling=SamplingConfig(num_steps=60, step_size=0.1),
-        selection=SelectionConfig(num_candidates=3, after=0.6, num_samples=min(1000, num_training)),
-        evaluation=EvaluationConfig(num_samples=min(5000, num_training), steps_curve=(0, 15, 30, 60, 120)),
-        sample_every=1000,
-        checkpoint_every=500,
+        selection=SelectionConfig(num_candidates=3, after=0.5),
+    )
+
+
+def levels(image_shape: tuple[int, int, int]) -> int:
+    """Returns how often the resolution is halved until a map is at most 8 pixels wide: once at least.
+
+    Example:
+        >>> [levels((1, size, size)) for size in (8, 28, 32, 64, 128)]
+        [1, 2, 2, 3, 4]
+    """
+    return max(1, math.ceil(math.log2(max(image_shape[1:]) / 8)))
+
+
+def within(config: Config, costs: Costs, counts: Counts, seconds: float) -> Planned:
+    """Completes a configuration so that its run takes about as long as there is time.
+
+    Arguments:
+        config: What ``images`` returned.
+        costs: What work costs.
+        counts: How many images there are.
+        seconds: The budget.
+
+    Returns:
+        The complete configuration, and what was chosen and why.
+
+    Raises:
+        ConfigError: If the budget isn't enough for a hundred iterations of each network.
+    """
+    measured = _measured(config, costs, counts, EVALUATION_SHARE * seconds)
+    left = (1 - RESERVE) * seconds - evaluation_seconds(measured, costs, counts)
+    passes = MOST_PASSES * counts.training / config.vae.batch_size
+    num_vae = int(min(VAE_SHARE * seconds / costs.vae_iteration, max(passes, 3 * FEWEST_ITERATIONS), MOST_ITERATIONS))
+    num_energy = int(min((left - num_vae * costs.vae_iteration) / costs.energy_iteration, MOST_ITERATIONS))
+    if min(num_vae, num_energy) < FEWEST_ITERATIONS:
+        needed = FEWEST_ITERATIONS * max(
+            costs.vae_iteration / VAE_SHARE, costs.energy_iteration / (1 - VAE_SHARE - EVALUATION_SHARE - RESERVE)
+        )
+        raise ConfigError(
+            f"a budget of {duration(seconds)} is not enough for such images on this machine: "
+            f"expected {duration(60 * math.ceil(needed / 60))} or more, or a smaller image size"
+        )
+    complete = replace(
+        measured,
+        vae=replace(config.vae, num_iterations=num_vae),
+        energy=replace(config.energy, num_iterations=num_energy),
+        selection=replace(measured.selection, vae_every=max(1, num_vae // NUM_LOOKS), vae_patience=PATIENCE),
+        sample_every=max(1, num_energy // 4),
+        checkpoint_every=max(1, min(200, num_energy // 10)),
+    )
+    return Planned(complete, _reasons(complete, costs, counts, seconds))
+
+
+def _measured(config: Config, costs: Costs, counts: Counts, seconds: float) -> Config:
+    """Returns how much is measured: less and less, until it fits."""
+    most = max(10, min(counts.training, counts.test, 2000))
+    selected = max(10, min(counts.training, counts.selection, 500)) if costs.judged_image else 0
+    for curve, posterior, count in (
+        ((0, 15, 30, 60, 120), 8, most),
+        ((0, 30, 60), 8, min(most, 1000)),
+        ((0, 60), 4, min(most, 500)),
+        ((0, 60), 2, min(most, 250)),
+        ((0, 60), 2, min(most, 100)),
+    ):
+        config = replace(
+            config,
+            selection=replace(config.selection, num_samples=min(selected, count)),
+            evaluation=EvaluationConfig(num_samples=count, steps_curve=curve, num_posterior_samples=posterior),
+        )
+        if evaluation_seconds(config, costs, counts) <= seconds:
+            break
+    return config
+
+
+def evaluation_seconds(config: Config, costs: Costs, counts: Counts) -> float:
+    """Returns about how long it takes to choose among candidates and to measure the model."""
+    measured, selected = config.evaluation, config.selection
+    samples = max(measured.steps_curve) * measured.num_samples + 64 * (config.sampling.num_steps + 60)
+    chains = samples + selected.num_candidates * selected.num_samples * config.sampling.num_steps
+    looks = len(measured.steps_curve) + 1
+    judged = looks * measured.num_samples + counts.test + (selected.num_candidates + 1) * selected.num_samples
+    scored = (counts.calibration + (1 + _OUTLIER_SETS) * counts.test) * measured.num_posterior_samples / 8
+    return chains * costs.chain_step + judged * costs.judged_image + scored * costs.scored_image
+
+
+def duration(seconds: float) -> str:
+    """Returns a time in words.
+
+    Example:
+        >>> duration(45), duration(600), duration(5400)
+        ('45 s', '10 min', '1 h 30 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return " ".join([f"{hours} h"] * bool(hours) + [f"{minutes} min"] * bool(minutes or not hours))
+
+
+def _reasons(config: Config, costs: Costs, counts: Counts, seconds: float) -> tuple[str, ...]:
+    network, energy, measured = config.vae_network, config.energy_network, config.evaluation
+    passes = config.vae.num_iterations * config.vae.batch_size / counts.training
+    vae_time, energy_time = (
+        duration(config.vae.num_iterations * costs.vae_iteration),
+        duration(config.energy.num_iterations * costs.energy_iteration),
+    )
+    pooled = f" of squares of {energy.input_pooling}×{energy.input_pooling} pixels" * (energy.input_pooling > 1)
+    return (
+        f"split: {counts.training:,} training, {counts.selection:,} selection, {counts.calibration:,} calibration, "
+        f"{counts.test:,} test images",
+        f"VAE: convolutions of widths {list(network.widths)}, so that the smallest map is at most 8 wide; "
+        f"{sum(network.latent_groups)} latents; a scale for each pixel, at least {network.scale:g}",
+        f"energy network: convolutions of widths {list(energy.widths)}{pooled}",
+        f"VAE: at most {config.vae.num_iterations:,} iterations, {passes:.0f} passes, {vae_time}; the best of looks "
+        f"every {config.selection.vae_every} is kept, and after {PATIENCE} without a better one the stage ends",
+        f"energy network: {config.energy.num_iterations:,} iterations, {energy_time}",
+        f"measured on {measured.num_samples:,} samples, about "
+        f"{duration(evaluation_seconds(config, costs, counts))} of the budget of {duration(seconds)}",
     )

@@ -32,7 +32,7 @@ from vaebm.data import DataError, to_float
 from vaebm.distributed import make_engine
 from vaebm.metrics import conformal_p_values
 from vaebm.models import VAEBM, ConvVAE, EnergyNetwork, ImageFields
-from vaebm.recipes import Config, ConfigError, images
+from vaebm.recipes import Config, ConfigError, quick
 from vaebm.sklearn.learning import learn
 from vaebm.sklearn.pictures import arrange, is_positive, row_layout, to_levels
 
@@ -53,7 +53,7 @@ class VAEBMDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             and at most 0.5.
         value_range: The values (black, white) of a pixel; None: [0, 1] for floating point, 0..255 for uint8, 0..65535
             for uint16. Values outside are refused.
-        num_vae_iterations: The number of iterations that train the VAE; None: what ``vaebm.recipes.images`` says.
+        num_vae_iterations: The number of iterations that train the VAE; None: what ``vaebm.recipes.quick`` says.
         num_energy_iterations: The number of iterations that train the energy network; None: the same.
         vae_learning_rate: The peak of the VAE's learning rate; None: the same.
         energy_learning_rate: The initial learning rate of the energy network; None: the same.
@@ -252,7 +252,7 @@ class VAEBMDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _config(self, shape: tuple[int, int, int], num_training: int) -> Config:
         # What is derived for ten pictures holds for fewer.
-        config = images(shape, max(num_training, 10))
+        config = quick(shape, max(num_training, 10))
         vae = {"num_iterations": self.num_vae_iterations, "learning_rate": self.vae_learning_rate}
         energy = {"num_iterations": self.num_energy_iterations, "learning_rate": self.energy_learning_rate}
         # float32: what a seed gives should not hang on which hardware has bfloat16.

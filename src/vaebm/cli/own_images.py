@@ -1,0 +1,130 @@
+"""``vaebm train --data SOURCE``: images of one's own, whose configuration is derived from them."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from vaebm.cli.costs import measure_costs
+from vaebm.cli.evaluation import judges_for
+from vaebm.cli.parsing import Parser, UsageError, budget, image_size, value_range
+from vaebm.data import DataError, Splits, advised_range, inspect_source, load_splits
+from vaebm.distributed import make_engine
+from vaebm.recipes import Config, images
+from vaebm.recipes.config import DataConfig
+from vaebm.recipes.images import Counts, within
+
+SIDES = range(8, 129)
+DEFAULT_BUDGET = 1800.0
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A configuration, the images it was derived from, and why it is so, in sentences."""
+
+    config: Config
+    splits: Splits
+    reasons: tuple[str, ...]
+
+
+def image_parser() -> Parser:
+    """Returns the parser of what describes images of one's own."""
+    parser = Parser("train", "Trains a VAEBM on images of your own; their size and number choose the configuration.")
+    parser.usage = "vaebm train --data SOURCE [--image-size N] [--budget TIME] …"
+    parser.add_argument("--data", metavar="SOURCE", help="a folder of images, an npz, npy, idx or parquet file, a name")
+    parser.add_argument(
+        "--image-size", type=image_size, metavar="N|HxW", help="the size that images are brought to, from 8 to 128"
+    )
+    parser.add_argument("--channels", type=int, choices=(1, 3), help="grey or colour; needed where both occur")
+    parser.add_argument("--fit", choices=("stretch", "crop"), help="how images get the size (default stretch)")
+    parser.add_argument(
+        "--value-range", type=value_range, metavar="LOW,HIGH", help="what becomes black and white (default: the type's)"
+    )
+    parser.add_argument("--strict", action="store_true", help="refuse unreadable files instead of leaving them out")
+    parser.add_argument(
+        "--budget", type=budget, metavar="TIME", help="about how long the run may take: 10m, 1h (default 30m)"
+    )
+    return parser
+
+
+def take_options(words: Sequence[str]) -> tuple[Namespace, list[str]]:
+    """Takes what describes images of one's own out of a command line.
+
+    Arguments:
+        words: What stands behind ``vaebm train``.
+
+    Returns:
+        Its values, and the words that are left.
+
+    Raises:
+        UsageError: If a value can't be used, or images are described though there are none.
+    """
+    options, rest = image_parser().parse_known_args(list(words))
+    if options.data is None:
+        named = [name for name, value in vars(options).items() if value not in (None, False)]
+        if named:
+            option = f"--{named[0].replace('_', '-')}"
+            raise UsageError(f"{option} goes with --data SOURCE: see vaebm train --help for the settings of a recipe")
+    return options, list(rest)
+
+
+def derive(options: Namespace, seed: int, tell: Callable[[str], None]) -> Derived:
+    """Reads images and derives a configuration from them.
+
+    Arguments:
+        options: What ``take_options`` returned.
+        seed: The seed of the run.
+        tell: Is told what goes on.
+
+    Returns:
+        The configuration, the images and the reasons.
+
+    Raises:
+        DataError: If the images can't be used.
+        ConfigError: If the budget isn't enough.
+        UsageError: If there are several processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            "--data measures this machine in one process: expected a --config of such a run for several processes"
+        )
+    data = DataConfig(
+        source=options.data,
+        image_size=options.image_size or (0, 0),
+        channels=options.channels or 0,
+        fit=options.fit or "stretch",
+        value_range=options.value_range or (0.0, 0.0),
+        strict=options.strict,
+    )
+    tell(f"reading {data.source}")
+    notes = []
+    if not any(data.value_range) and (advised := _range_of(data)) is not None:
+        data = replace(data, value_range=advised)
+        notes.append(
+            f"value range: black is {advised[0]:.10g} and white {advised[1]:.10g}, which is what the values use"
+        )
+    splits = load_splits(data.source, data.split_seed, data.preprocessing, data.strict)
+    shape = splits.training.shape
+    if any(side not in SIDES for side in shape[1:]):
+        raise DataError(
+            f"{data.source}: images are {shape[1]}x{shape[2]}: expected 8 to 128 pixels a side, bring them to a size "
+            "with --image-size 64"
+        )
+    counts = Counts(*(len(part) for part in (splits.training, splits.selection, splits.calibration, splits.test)))
+    base = replace(images(shape, data), seed=seed)
+    judges = judges_for(data.source, shape, lambda text: None)
+    tell("measuring what an iteration costs here")
+    pixels = torch.from_numpy(splits.training.images)
+    costs = measure_costs(base, pixels, judges[0] if judges else None, make_engine(base.precision, base.device))
+    planned = within(base, costs, counts, options.budget or DEFAULT_BUDGET)
+    return Derived(planned.config, splits, (*notes, *planned.reasons))
+
+
+def _range_of(data: DataConfig) -> tuple[float, float] | None:
+    """Returns the values to take for black and white where the range of the type won't do."""
+    found = inspect_source(data.source, data.preprocessing, data.strict, num_drawn=0)
+    return advised_range(found)
