@@ -8,7 +8,7 @@
 * ``cifar10``: 5,000 images of CIFAR-10 (the first of its training images), png, 32×32, colour, a sub-folder a class;
 * ``photographs``: each photograph of a folder brought to a width of 1,280 pixels, and cut into patches of 64×64, png;
 * ``elevations``: the elevations around the Jacksboro fault that matplotlib brings as an example, in metres, cut into
-  patches of 32×32 every 8 pixels, 16-bit grey png. Neighbours overlap, and so do training and test images.
+  patches of 32×32 every 4 pixels, 16-bit grey png. Neighbours overlap, and so do training and test images.
 
 ``run`` trains on each as a user would and writes what the runs measured to ``benchmarks/results/images.json``, the
 reports beside it and the table into ``docs/images.md``. The photographs measured there are those of the folder
@@ -78,7 +78,7 @@ def elevations(folder: Path) -> None:
 
     with np.load(Path(matplotlib.get_data_path()) / "sample_data" / "jacksboro_fault_dem.npz") as arrays:
         metres = arrays["elevation"].astype(np.uint16)
-    for index, patch in enumerate(patches(metres, 32, 8)):
+    for index, patch in enumerate(patches(metres, 32, 4)):
         save(patch, folder, f"{index:04d}")
 
 

@@ -97,7 +97,7 @@ def test_the_model_is_the_best_candidate(finished: FinishedRun) -> None:
     details = json.loads((finished.folder / "model" / "config.json").read_text())["details"]
     # 50 samples are fewer than the judge's 128 features.
     best = min(rows_of(finished, "selection"), key=lambda row: row["kernel"])
-    assert details["selection"] == {"kernel": best["kernel"], "iteration": best["iteration"]}
+    assert details["selection"] == {"kernel": best["kernel"], "iteration": best["iteration"], "num_steps": 10}
 
 
 def test_sample_grids_are_pictures_of_64_images(finished: FinishedRun) -> None:
@@ -324,6 +324,21 @@ def test_too_few_calibration_images_are_told(cli: Cli) -> None:
     outcome = cli("train", "digits", "--output", "few", *short, "--data.source", "few.npz")
     assert outcome.code == 0
     assert "6 calibration images: no p-value will be below 0.14" in outcome.output
+
+
+def test_the_best_number_of_steps_becomes_the_models_and_stays_with_a_run_that_goes_on(cli: Cli) -> None:
+    options = ["--selection.num_steps", "[1,12]", "--energy.num_iterations", "40"]
+    assert cli("train", "digits", "--output", "run", *tiny(), *options).code == 0
+    rows = [row for row in RunFolder(Path("run")).read_metrics() if row["stage"] == "selection"]
+    assert {row["num_steps"] for row in rows} == {1, 12}
+    best = min(rows, key=lambda row: row["kernel"])["num_steps"]
+    assert vaebm.load("run").sampling["num_steps"] == best
+    assert json.loads(Path("run/evaluation.json").read_text())["num_steps"] == best
+    for name in ("report.html", "evaluation.json"):
+        Path("run", name).unlink()
+    assert cli("train", "--resume", "run").code == 0
+    assert json.loads(Path("run/evaluation.json").read_text())["num_steps"] == best
+    assert vaebm.load("run").sampling["num_steps"] == best
 
 
 def test_the_best_vae_is_kept_and_the_stage_ends_when_patience_does(cli: Cli) -> None:

@@ -34,6 +34,11 @@ def test_a_larger_image_costs_less_than_its_number_of_pixels() -> None:
     assert parameters(128) < 3 * parameters(32)
 
 
+@pytest.mark.parametrize(("size", "pooling"), [(8, 1), (16, 1), (28, 2), (32, 2), (64, 4), (128, 8)])
+def test_an_energy_sees_about_16_squares_of_pixels_a_side(size: int, pooling: int) -> None:
+    assert images((1, size, size)).energy_network.input_pooling == pooling
+
+
 @pytest.mark.parametrize("minutes", [10, 30, 60])
 def test_a_run_takes_about_as_long_as_there_is_time(minutes: int) -> None:
     planned = within(images((3, 32, 32)), COSTS, CIFAR, 60.0 * minutes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Any, cast
 
 import numpy as np
@@ -37,6 +38,8 @@ def finish(run: Run) -> None:
         return
     origin = time.monotonic() - run.seconds.get("evaluation", 0.0)
     model = run.model.eval().requires_grad_(False)
+    # A run that goes on here has read its weights, but not the number of steps that was chosen.
+    model.sampling = asdict(run.sampling)
     try:
         with run.stop.leaving_at_once(), run.console.busy("measuring"):
             calibration = calibrate(model, run.splits.calibration, run.config.evaluation.num_posterior_samples)
@@ -65,7 +68,7 @@ def _evaluation(run: Run, calibration: Mapping[str, Any]) -> Evaluation:
     config = run.config
     against = Against(run.splits, run.judges)
     evaluation = evaluate_model(
-        run.model, against, calibration, config.sampling, config.evaluation, run.engine, run.console.tell
+        run.model, against, calibration, run.sampling, config.evaluation, run.engine, run.console.tell
     )
     if config.energy.objective == "contrastive":
         evaluation["trained_steps"] = config.energy.num_steps
@@ -85,7 +88,9 @@ def _save(run: Run, calibration: dict[str, Any], evaluation: Evaluation) -> None
     selection = {name: value for name, value in run.best.items() if name != "energy"}
     details = {"config": to_dict(run.config), "selection": selection}
     name, provenance = run.folder.path.resolve().name, run.folder.read_provenance()
-    card = write_card(name, run.model, run.config, provenance, evaluation, len(run.splits.training))
+    card = write_card(
+        name, run.model, replace(run.config, sampling=run.sampling), provenance, evaluation, len(run.splits.training)
+    )
     preprocessing = run.config.data.preprocessing
     save(run.model, run.folder.model, calibration=calibration, card=card, details=details, preprocessing=preprocessing)
 
@@ -93,12 +98,12 @@ def _save(run: Run, calibration: dict[str, Any], evaluation: Evaluation) -> None
 def _content(run: Run, evaluation: Evaluation) -> ReportContent:
     config, model = run.config, run.model
     generator = torch.Generator().manual_seed(config.evaluation.seed + 1)
-    steps, kernel = config.sampling.num_steps, Langevin(config.sampling.step_size)
+    steps, kernel = run.sampling.num_steps, Langevin(run.sampling.step_size)
     with run.engine.autocast():
         start = start_noise(model, NUM_SHOWN, generator)
         vae, vaebm = snapshots(model, start, (0, steps), kernel=kernel, generator=generator)
         every = max(1, steps // 30)
-        record = record_chain(model, NUM_CHAINS, steps, config.sampling.step_size, generator, every)
+        record = record_chain(model, NUM_CHAINS, steps, run.sampling.step_size, generator, every)
     return ReportContent(
         title=f"VAEBM on {config.data.source}",
         summary=training_summary(config, run.folder.read_provenance(), len(run.splits.training)),

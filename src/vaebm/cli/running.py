@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from vaebm.distributed import Engine
 from vaebm.evaluation import Judge
 from vaebm.models import VAEBM
 from vaebm.recipes import Config
+from vaebm.recipes.config import SamplingConfig
 
 CHECKPOINT = "last"
 PURPOSES = (
@@ -46,8 +47,8 @@ class Run:
         console: What a person sees.
         stop: Whether a signal asked to stop.
         seconds: The wall time of each stage so far.
-        best: The best candidate on the selection split so far: frechet or kernel, iteration, energy (its tensors); or
-            empty.
+        best: The best candidate on the selection split so far: frechet or kernel, iteration, num_steps, energy (its
+            tensors); or empty.
         best_vae: The best VAE on the selection split so far: elbo, iteration, vae (its tensors), and num_since, the
             number of looks since; or empty.
         num_rows: The number of rows in the metrics.
@@ -67,6 +68,12 @@ class Run:
     best_vae: dict[str, Any] = field(default_factory=dict)
     num_rows: int = 0
     stored: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """How images are generated: as configured, with the number of steps that was chosen."""
+        steps = self.best.get("num_steps", self.config.sampling.num_steps)
+        return replace(self.config.sampling, num_steps=steps)
 
     def generator(self, purpose: str) -> torch.Generator:
         """Returns a generator for one of ``PURPOSES``, seeded by the run's seed."""

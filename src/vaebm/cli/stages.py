@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -135,6 +135,7 @@ def _train_energy(run: Run, images: Tensor, stored: Mapping[str, Any]) -> None:
     look = _candidates(run)
     state = _drive(run, _Stage("energy", step, start, batches, settings.num_iterations, look), stored)
     run.model.energy.load_state_dict(run.best.get("energy", state.average))
+    run.model.sampling = asdict(run.sampling)
 
 
 def _is_due(iteration: int, every: int, num_iterations: int) -> bool:
@@ -207,20 +208,28 @@ def _candidates(run: Run) -> Callable[[Any], bool]:
         if is_candidate or is_shown:
             averaged.energy.load_state_dict(state.average)
         if judge is not None and is_candidate:
-            figure = judge.distance(averaged)
-            first, count = run.judges[0], run.config.selection.num_samples
-            told = {"judge": first.name, "judge_sha256": first.sha256, "n": count, "seed": run.config.seed}
-            run.record({"stage": "selection", "iteration": iteration, judge.measure: figure, **told})
-            name = {"frechet": "Fréchet", "kernel": "kernel"}[judge.measure]
-            run.console.tell(f"selection split, iteration {iteration}: {name} distance {figure:.4g}")
-            if figure < run.best.get(judge.measure, float("inf")):
-                energy = {name: value.clone() for name, value in state.average.items()}
-                run.best = {judge.measure: figure, "iteration": iteration, "energy": energy}
+            _compare(run, judge, averaged, iteration)
         if is_shown:
             _grid(run, averaged, noise, config.sampling.num_steps, f"energy_{iteration:06d}")
         return False
 
     return look
+
+
+def _compare(run: Run, judge: _SelectionJudge, averaged: VAEBM, iteration: int) -> None:
+    """Measures a candidate, and keeps it with its best number of steps if it is the best so far."""
+    first, count = run.judges[0], run.config.selection.num_samples
+    told = {"judge": first.name, "judge_sha256": first.sha256, "n": count, "seed": run.config.seed}
+    figures = judge.distances(averaged)
+    for steps, figure in figures.items():
+        run.record({"stage": "selection", "iteration": iteration, "num_steps": steps, judge.measure: figure, **told})
+    name = {"frechet": "Fréchet", "kernel": "kernel"}[judge.measure]
+    words = ", ".join(f"{figure:.4g} after {steps} steps" for steps, figure in figures.items())
+    run.console.tell(f"selection split, iteration {iteration}: {name} distance {words}")
+    best = min(figures, key=figures.__getitem__)
+    if figures[best] < run.best.get(judge.measure, float("inf")):
+        energy = {name: value.clone() for name, value in averaged.energy.state_dict().items()}
+        run.best = {judge.measure: figures[best], "iteration": iteration, "num_steps": best, "energy": energy}
 
 
 def _grid(run: Run, model: VAEBM, noise: Tensor, num_steps: int, name: str) -> None:
@@ -239,7 +248,7 @@ class _SelectionJudge:
     """What a candidate is chosen by: ``frechet``, or ``kernel`` where images are fewer than features."""
 
     measure: str
-    distance: Callable[[VAEBM], float]
+    distances: Callable[[VAEBM], dict[int, float]]
 
 
 def _selection_judge(run: Run) -> _SelectionJudge | None:
@@ -255,12 +264,14 @@ def _selection_judge(run: Run) -> _SelectionJudge | None:
     kernel = Langevin(run.config.sampling.step_size)
     is_kernel = FEWEST_FOR_INTERVAL <= fewest < run.judges[0].classifier.num_features
 
-    def distance(model: VAEBM) -> float:
+    measure = kernel_to_reference if is_kernel else frechet_to_reference
+    steps = tuple(sorted(set(run.config.selection.num_steps))) or (run.config.sampling.num_steps,)
+
+    def distances(model: VAEBM) -> dict[int, float]:
         generator = run.generator("selection samples")
         noise = start_noise(model, run.config.selection.num_samples, generator)
         with run.engine.autocast():
-            (seen,) = snapshots(model, noise, (run.config.sampling.num_steps,), kernel=kernel, generator=generator)
-        samples = seen.images.cpu()
-        return kernel_to_reference(samples, reference) if is_kernel else frechet_to_reference(samples, reference)
+            seen = snapshots(model, noise, steps, kernel=kernel, generator=generator)
+        return {look.step: measure(look.images.cpu(), reference) for look in seen}
 
-    return _SelectionJudge("kernel" if is_kernel else "frechet", distance)
+    return _SelectionJudge("kernel" if is_kernel else "frechet", distances)

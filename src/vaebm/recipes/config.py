@@ -134,6 +134,8 @@ class SelectionConfig:
         num_candidates: How many energy networks are compared, evenly spaced up to the last iteration.
         after: The share of training before the first candidate.
         num_samples: The number of samples for each, 0 to take the last one.
+        num_steps: The numbers of Langevin steps that are compared with each energy network; the best becomes the
+            model's. [] for sampling.num_steps alone.
         vae_every: The number of iterations between looks at the held-out ELBO; the VAE of the best look is kept. 0
             keeps the last one.
         vae_patience: The number of looks without a better ELBO that end the stage of the VAE, 0 for none.
@@ -142,6 +144,7 @@ class SelectionConfig:
     num_candidates: int = 4
     after: float = 0.5
     num_samples: int = 1000
+    num_steps: tuple[int, ...] = ()
     vae_every: int = 0
     vae_patience: int = 0
 
@@ -374,7 +377,9 @@ def _converted(path: str, default: Any, value: Any) -> Any:
     if isinstance(default, tuple):
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{path} is {value!r}: expected a list")
-        return tuple(_converted(path, default[0], entry) for entry in value)
+        # A list that is empty by default is one of whole numbers.
+        prototype = default[0] if default else 0
+        return tuple(_converted(path, prototype, entry) for entry in value)
     if isinstance(default, float) and not isinstance(value, bool):
         # YAML takes 1e-4, without a point, for text.
         with suppress(TypeError, ValueError, OverflowError):

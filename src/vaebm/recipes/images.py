@@ -1,8 +1,9 @@
 """Images that have no recipe of their own: settings derived from their size and number, and from the time there is.
 
-Networks follow from the size: each level of a VAE and of an energy network halves the resolution, until a map is at
-most 8 pixels wide, and the levels of large images are narrower, so that an image of any size costs about as much. How
-often both are trained follows from what an iteration costs on this machine, which is measured, and from the budget:
+Networks follow from the size: each level of a VAE halves the resolution, until a map is at most 8 pixels wide, and the
+levels of large images are narrower, so that they cost less than their number of pixels. The energy network sees
+squares of pixels, about 16×16 of them: what is finer is the blur that no decoder can undo, and an energy that sees it
+runs away from its chains. How often both are trained follows from what an iteration costs on this machine, which is measured, and from the budget:
 
     budget = VAE + energy network + what measures the model in the end.
 
@@ -29,6 +30,7 @@ from vaebm.recipes.errors import ConfigError
 from vaebm.training import EnergySettings, VAESettings
 
 NUM_LOOKS, PATIENCE, MOST_PASSES = 20, 6, 60
+LARGEST_SEEN = 16
 VAE_SHARE, EVALUATION_SHARE, RESERVE = 0.25, 0.3, 0.05
 FEWEST_ITERATIONS, MOST_ITERATIONS = 100, 20_000
 _OUTLIER_SETS = 5
@@ -91,9 +93,9 @@ def images(image_shape: tuple[int, int, int], data: DataConfig | None = None) ->
         ),
         vae=VAESettings(batch_size=128, learning_rate=2e-3, kl_weight=1.0, betas=(0.9, 0.99)),
         energy_network=EnergyNetworkConfig(
-            widths=tuple(max(32, 128 >> (num_levels - 1 - level)) for level in range(num_levels)),
+            widths=(64, 128),
             stem_kernel_size=3,
-            input_pooling=2 if min(image_shape[1:]) >= 24 else 1,
+            input_pooling=max(1, round(min(image_shape[1:]) / LARGEST_SEEN)),
         ),
         energy=EnergySettings(
             batch_size=64,
@@ -108,7 +110,7 @@ def images(image_shape: tuple[int, int, int], data: DataConfig | None = None) ->
         ),
         images=ImageFields("sampled", "sampled", "mean"),
         sampling=SamplingConfig(num_steps=60, step_size=0.1),
-        selection=SelectionConfig(num_candidates=3, after=0.5),
+        selection=SelectionConfig(num_candidates=3, after=0.5, num_steps=(15, 30, 60)),
     )
 
 
@@ -188,7 +190,8 @@ def evaluation_seconds(config: Config, costs: Costs, counts: Counts) -> float:
     samples = max(measured.steps_curve) * measured.num_samples + 64 * (config.sampling.num_steps + 60)
     chains = samples + selected.num_candidates * selected.num_samples * config.sampling.num_steps
     looks = len(measured.steps_curve) + 1
-    judged = looks * measured.num_samples + counts.test + (selected.num_candidates + 1) * selected.num_samples
+    chosen = selected.num_candidates * max(1, len(selected.num_steps)) + 1
+    judged = looks * measured.num_samples + counts.test + chosen * selected.num_samples
     scored = (counts.calibration + (1 + _OUTLIER_SETS) * counts.test) * measured.num_posterior_samples / 8
     return chains * costs.chain_step + judged * costs.judged_image + scored * costs.scored_image
 
