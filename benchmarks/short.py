@@ -51,8 +51,25 @@ def benchmarks(folder: Path) -> None:
     run(ROOT / "density.py", *little, "--results", folder / "density.json")
     run(ROOT / "export.py", "--num-images", 20, "--results", folder / "export.json")
     run(ROOT / "defects.py", "run", "--short", "--results", folder / "defects.json")
-    for document in ("README.md", "docs/training.md", "docs/density.md", "docs/scores.md"):
+    for document in ("README.md", "docs/training.md", "docs/density.md", "docs/scores.md", "docs/images.md"):
         shutil.copy(ROOT.parent / document, folder)
+    own = folder / "own"
+    run(ROOT / "images.py", "folders", "--output", own)
+    few = ("--data", own, "--runs", folder / "own_runs", "--results", folder / "images.json")
+    run(
+        ROOT / "images.py",
+        "run",
+        "--only",
+        "elevations",
+        *few,
+        "--budget",
+        "1h",
+        "--",
+        *SMALL,
+        "--selection.num_steps",
+        "[5]",
+    )
+    run(ROOT / "images.py", "table", "--results", folder / "images.json", "--document", folder / "images.md")
     run(ROOT / "mnist.py", "table", "--readme", folder / "README.md")
     run(ROOT / "vae.py", "--table", folder / "training.md")
     run(ROOT / "defects.py", "table", "--document", folder / "scores.md")
