@@ -3,7 +3,8 @@
 Networks follow from the size: each level of a VAE halves the resolution, until a map is at most 8 pixels wide, and the
 levels of large images are narrower, so that they cost less than their number of pixels. The energy network sees
 squares of pixels, about 16×16 of them: what is finer is the blur that no decoder can undo, and an energy that sees it
-runs away from its chains. How often both are trained follows from what an iteration costs on this machine, which is measured, and from the budget:
+runs away from its chains. How often both are trained follows from what an iteration costs on this machine, which is
+measured, and from the budget:
 
     budget = VAE + energy network + what measures the model in the end.
 
