@@ -55,7 +55,7 @@ def benchmarks(folder: Path) -> None:
         shutil.copy(ROOT.parent / document, folder)
     own = folder / "own"
     run(ROOT / "images.py", "folders", "--output", own)
-    few = ("--data", own, "--runs", folder / "own_runs", "--results", folder / "images.json")
+    folders = ("--data", own, "--runs", folder / "own_runs", "--results", folder / "images.json")
     run(
         ROOT / "images.py",
         "run",
