@@ -56,19 +56,8 @@ def benchmarks(folder: Path) -> None:
     own = folder / "own"
     run(ROOT / "images.py", "folders", "--output", own)
     folders = ("--data", own, "--runs", folder / "own_runs", "--results", folder / "images.json")
-    run(
-        ROOT / "images.py",
-        "run",
-        "--only",
-        "elevations",
-        *few,
-        "--budget",
-        "1h",
-        "--",
-        *SMALL,
-        "--selection.num_steps",
-        "[5]",
-    )
+    brief = ("--budget", "1h", "--", *SMALL, "--selection.num_steps", "[5]")
+    run(ROOT / "images.py", "run", "--only", "elevations", *folders, *brief)
     run(ROOT / "images.py", "table", "--results", folder / "images.json", "--document", folder / "images.md")
     run(ROOT / "mnist.py", "table", "--readme", folder / "README.md")
     run(ROOT / "vae.py", "--table", folder / "training.md")
