@@ -14,7 +14,7 @@ from short_fits import SHORTEST, Digits
 from vaebm.data import Batches
 from vaebm.distributed import make_engine
 from vaebm.models import VAEBM
-from vaebm.recipes import Config, ConfigError, build_model, images
+from vaebm.recipes import Config, ConfigError, build_model, quick
 from vaebm.sklearn import VAEBMDetector
 from vaebm.sklearn.learning import learn
 from vaebm.training import energy_step, fit, start_energy, start_vae, vae_step
@@ -26,7 +26,7 @@ def quiet(line: str) -> None:
 
 @pytest.fixture
 def short() -> Config:
-    config = images((1, 8, 8), 100)
+    config = quick((1, 8, 8), 100)
     vae, energy = replace(config.vae, num_iterations=3, ema_decay=0.5), replace(config.energy, num_iterations=3)
     return replace(config, vae=vae, energy=energy, device="cpu", precision="fp32")
 
