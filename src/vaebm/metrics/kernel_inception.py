@@ -127,30 +127,42 @@ def kernel_interval(features_a: Tensor, features_b: Tensor, *, generator: torch.
     x, y = _pair(features_a, features_b)
     if min(len(x), len(y)) < _FEWEST:
         raise ValueError(f"{len(x)} and {len(y)} images are too few for an interval, expected at least {_FEWEST}")
-    own, other, between = (x @ x.T).pow(3), (y @ y.T).pow(3), (x @ y.T).pow(3)
     rows, columns = _groups(len(x), generator), _groups(len(y), generator)
-    whole = _unbiased(own, other, between)
-    left = torch.stack(
-        [
-            _unbiased(own[keep][:, keep], other[held][:, held], between[keep][:, held])
-            for keep, held in zip(rows, columns, strict=True)
-        ]
+    own, other, between = (
+        _block_sums(x, x, rows, rows),
+        _block_sums(y, y, columns, columns),
+        _block_sums(x, y, rows, columns),
     )
+    # The first row keeps everything, each of the others leaves one group out.
+    kept = torch.cat([torch.ones(1, _NUM_GROUPS), 1 - torch.eye(_NUM_GROUPS)]).to(x)
+    own_counts, other_counts = (kept @ groups.bincount(minlength=_NUM_GROUPS).to(x) for groups in (rows, columns))
+
+    def within(sums: Tensor, selves: Tensor, counts: Tensor) -> Tensor:
+        return (((kept @ sums) * kept).sum(1) - kept @ selves) / (counts * (counts - 1))
+
+    across = ((kept @ between) * kept).sum(1) / (own_counts * other_counts)
+    values = within(own, _selves(x, rows), own_counts) + within(other, _selves(y, columns), other_counts) - 2 * across
+    whole, left = values[0], values[1:]
     error = ((_NUM_GROUPS - 1) / _NUM_GROUPS * (left - left.mean()).square().sum()).sqrt()
     margin = _QUANTILE * float(error)
     return Interval(float(whole), float(whole) - margin, float(whole) + margin)
 
 
-def _groups(size: int, generator: torch.Generator) -> list[Tensor]:
-    """Returns, for each random group, the indices of what is not in it."""
+def _groups(size: int, generator: torch.Generator) -> Tensor:
+    """Returns the random group of each row."""
     order = torch.randperm(size, generator=generator, device=generator.device).cpu()
-    return [order[torch.arange(size) % _NUM_GROUPS != group] for group in range(_NUM_GROUPS)]
+    return order % _NUM_GROUPS
 
 
-def _unbiased(own: Tensor, other: Tensor, between: Tensor) -> Tensor:
-    """Returns MMD² from the three matrices of kernel values."""
-    within = sum((z.sum() - z.trace()) / (len(z) * (len(z) - 1)) for z in (own, other))
-    return within - 2 * between.mean()
+def _block_sums(x: Tensor, y: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Returns the sum of the kernel between each group of x and each group of y, (G, G)."""
+    by_group = torch.nn.functional.one_hot(columns, _NUM_GROUPS).to(y)
+    return torch.stack([((x[rows == group] @ y.T).pow(3) @ by_group).sum(0) for group in range(_NUM_GROUPS)])
+
+
+def _selves(x: Tensor, groups: Tensor) -> Tensor:
+    """Returns the sum of k(xᵢ, xᵢ) in each group, (G,)."""
+    return torch.zeros(_NUM_GROUPS, dtype=x.dtype).index_add(0, groups, x.square().sum(1).pow(3))
 
 
 def _pair(features_a: Tensor, features_b: Tensor) -> tuple[Tensor, Tensor]:
