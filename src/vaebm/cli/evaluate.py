@@ -73,8 +73,7 @@ def run(arguments: Sequence[str]) -> int:
     if "density" in loaded.details["config"]:
         return _planar(loaded, options)
     config: Config = from_dict(Config, loaded.details["config"])
-    settings = _settings(config, options)
-    extra = _outliers(options.outliers, loaded)
+    settings, extra = _settings(config, options), _outliers(options.outliers, loaded)
     splits = load_splits_of(config)
     judges = _judges(options.judges, config.data.source, splits.training.shape)
     calibration = loaded.calibration or calibrate(loaded.model, splits.calibration, settings.num_posterior_samples)
