@@ -8,8 +8,10 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commandline import Cli, FinishedRun, command, environment, tiny
@@ -60,6 +62,42 @@ def test_a_run_stopped_after_every_iteration_ends_as_one_that_is_not(cli: Cli) -
     assert Path("parts/metrics.jsonl").read_bytes() == Path("whole/metrics.jsonl").read_bytes()
     for name in ("evaluation.json", "model/calibration.json", "samples/energy_000004.png", "samples/vae_000002.png"):
         assert (Path("parts") / name).read_bytes() == (Path("whole") / name).read_bytes()
+
+
+@pytest.mark.parametrize("is_asked", [True, False], ids=["before the look that ends it", "killed in the next stage"])
+def test_a_stage_that_ended_early_stays_ended(cli: Cli, is_asked: bool) -> None:
+    # Far too high a rate: the ELBO falls at once, and the stage ends long before its last iteration.
+    short = [
+        *tiny(vae__num_iterations="400", energy__num_iterations="3", report_every="1", evaluation__num_samples="10"),
+        "--vae.learning_rate", "0.1", "--selection.vae_every", "5", "--selection.vae_patience", "2",
+    ]  # fmt: skip
+    assert cli("train", "digits", "--output", "whole", *short).code == 0
+    ended = [row for row in RunFolder(Path("whole")).read_metrics() if row["stage"] == "vae"][-1]["iteration"]
+    assert ended < 400
+    arguments = ["digits", "--output", "parts", *short]
+    request = parse(arguments)
+    assert request is not None
+    stop = StopRequest()
+    run = begin(request, stop, arguments)
+    record = run.record
+
+    def record_and_stop(row: Mapping[str, Any]) -> None:
+        record(row)
+        if is_asked and row["stage"] == "vae" and row["iteration"] == ended:
+            stop.name = "SIGTERM"
+        if row["stage"] == "energy":
+            raise KeyboardInterrupt
+
+    run.record = record_and_stop  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        train_stages(run)
+    checkpoint = RunFolder(Path("parts")).load_checkpoint(CHECKPOINT)
+    assert checkpoint is not None
+    assert (checkpoint["stage"], checkpoint["state"]["iteration"]) == ("vae", ended)
+    assert checkpoint["is_look_due" if is_asked else "is_ended"]
+    assert cli("train", "--resume", "parts").code == 0
+    assert weights(Path("parts")) == weights(Path("whole"))
+    assert Path("parts/metrics.jsonl").read_bytes() == Path("whole/metrics.jsonl").read_bytes()
 
 
 class RingingNetwork:

@@ -45,14 +45,19 @@ def run(arguments: Sequence[str]) -> int:
     _check_target(target)
     _check_extra()
 
-    from vaebm.applications import draw_scoring_noise
+    import torch
+
+    from vaebm.applications import Scorer, draw_scoring_noise
     from vaebm.applications.onnx_graph import to_onnx
     from vaebm.checkpoint.json_text import to_text
-    from vaebm.recipes import read_model
+    from vaebm.cli.decision import read_decider
 
-    loaded = read_model(options.model)
-    scorer = _scorer(loaded, options.false_positive_rate)
-    noise = draw_scoring_noise(scorer.model, *_settings(loaded))
+    decider = read_decider(options.model, options.false_positive_rate)
+    loaded, calibration = decider.loaded, decider.calibration
+    scores = torch.tensor(calibration["outlier_scores"], dtype=torch.float64)
+    scorer = Scorer(loaded.model, scores, decider.rate)
+    generator = torch.Generator().manual_seed(calibration["seed"])
+    noise = draw_scoring_noise(scorer.model, calibration["num_posterior_samples"], generator)
     text = to_text(_describe(options.model, loaded, scorer), indent=2)
     try:
         graph = to_onnx(scorer, noise, text)
@@ -85,34 +90,6 @@ def _check_extra() -> None:
 
     if any(find_spec(package) is None for package in ("onnx", "onnxruntime")):
         raise ExtraError("export", "ONNX graphs")
-
-
-def _settings(loaded: LoadedModel) -> tuple[int, Any]:
-    import torch
-
-    calibration = loaded.calibration or {}
-    return calibration["num_posterior_samples"], torch.Generator().manual_seed(calibration["seed"])
-
-
-def _scorer(loaded: LoadedModel, rate: float | None) -> Scorer:
-    import torch
-
-    from vaebm.applications import Scorer
-    from vaebm.checkpoint import CheckpointError
-    from vaebm.cli.evaluation import FALSE_POSITIVE_RATE
-
-    if loaded.model.image_shape[0] not in (1, 3):
-        raise UsageError(f"{loaded.folder} is a model of points: it scores no images")
-    if loaded.calibration is None:
-        raise CheckpointError(f"{loaded.folder} has no calibration.json: p-values need one, train with `vaebm train`")
-    scores = torch.tensor(loaded.calibration["outlier_scores"], dtype=torch.float64)
-    smallest = 1 / (len(scores) + 1)
-    used = rate or loaded.calibration.get("false_positive_rate", max(FALSE_POSITIVE_RATE, smallest))
-    if used < smallest:
-        raise UsageError(
-            f"--false-positive-rate {used}: this model's calibration resolves no rate below {smallest:.2g}"
-        )
-    return Scorer(loaded.model, scores, used)
 
 
 def _check_graph(graph: bytes, scorer: Scorer, noise: ScoringNoise) -> float:

@@ -20,8 +20,8 @@ from vaebm.distributed import Engine, hardware_facts
 PACKAGES = ("vaebm", "torch", "numpy", "accelerate", "scikit-learn", "torchmetrics", "pillow")
 
 
-def describe_origin(seed: int, arguments: Sequence[str], engine: Engine) -> dict[str, Any]:
-    """Returns what is needed to tell why two runs differ."""
+def describe_origin(seed: int, arguments: Sequence[str], engine: Engine, reasons: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns what is needed to tell why two runs differ, and why the settings are what they are, where they say so."""
     return {
         "command": ["vaebm", "train", *arguments],
         "started": _now(),
@@ -31,6 +31,7 @@ def describe_origin(seed: int, arguments: Sequence[str], engine: Engine) -> dict
         **numerics(engine),
         "hardware": hardware_facts(engine.device),
         "seconds": {},
+        **({"reasons": list(reasons)} if reasons else {}),
     }
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vaebm.applications import OutlierScores
+    from vaebm.cli.decision import Decider
     from vaebm.data import ImageSet
-    from vaebm.recipes import LoadedModel
 
 COLUMNS = ("path", "energy", "elbo", "joint", "outlier_score", "p_value", "outlier")
 MOST_NAMED = 5
@@ -48,9 +48,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "--false-positive-rate",
         type=share,
-        default=0.05,
         metavar="SHARE",
-        help="share of normal images that may be taken for outliers (default 0.05)",
+        help="share of normal images that may be taken for outliers (default: that of the model, 0.05 by vaebm train)",
     )
     parser.add_argument("--strict", action="store_true", help="refuse unreadable files instead of leaving them out")
     return parser
@@ -62,23 +61,29 @@ def run(arguments: Sequence[str]) -> int:
     _check_outputs(options)
 
     from vaebm.checkpoint import write_bytes
+    from vaebm.cli.decision import read_decider
     from vaebm.cli.evaluation import p_values_of, scores_of
     from vaebm.data import load_images, to_float
 
-    loaded = _load(options)
+    decider = read_decider(options.model, options.false_positive_rate)
+    loaded, rate = decider.loaded, decider.rate
     channels, height, width = loaded.model.image_shape
     images = load_images(options.images, (channels, height, width), loaded.preprocessing, options.strict)
-    assert loaded.calibration is not None
-    scores = scores_of(loaded.model, to_float(images.images), loaded.calibration)
-    p_values = p_values_of(scores, loaded.calibration)
+    given = None
+    if options.reference is not None:
+        from vaebm.cli.scoring import read_reference
+
+        given = read_reference(loaded, options.reference)
+    scores = scores_of(loaded.model, to_float(images.images), decider.calibration)
+    p_values = p_values_of(scores, decider.calibration)
     paths = list(images.paths or [f"{options.images}[{index}]" for index in range(len(images))])
-    write_bytes(options.output, _table(paths, scores, p_values, options.false_positive_rate))
-    _tell(options, loaded, images, int((p_values <= options.false_positive_rate).sum()))
+    write_bytes(options.output, _table(paths, scores, p_values, rate))
+    _tell(options.output, decider, images, int((p_values <= rate).sum()))
     if options.html is not None:
         from vaebm.cli.scoring import ScoredSet, write_page
 
         scored = ScoredSet(options.images, images.images, paths, scores, p_values)
-        write_page(options.html, loaded, scored, options.false_positive_rate, options.reference)
+        write_page(options.html, decider, scored, given)
         print(f"page: {options.html}")
     return 0
 
@@ -107,23 +112,6 @@ def _check_writable(folder: Path) -> None:
         raise UsageError(f"{folder} can't be written to ({error.strerror}): choose another folder") from error
 
 
-def _load(options: Namespace) -> LoadedModel:
-    from vaebm.checkpoint import CheckpointError
-    from vaebm.recipes import read_model
-
-    loaded, rate = read_model(options.model), options.false_positive_rate
-    if loaded.model.image_shape[0] not in (1, 3):
-        raise UsageError(f"{loaded.folder} is a model of points: it scores no images")
-    if loaded.calibration is None:
-        raise CheckpointError(f"{loaded.folder} has no calibration.json: p-values need one, train with `vaebm train`")
-    smallest = 1 / (len(loaded.calibration["outlier_scores"]) + 1)
-    if rate < smallest:
-        raise UsageError(
-            f"--false-positive-rate {rate}: this model's calibration resolves no rate below {smallest:.2g}"
-        )
-    return loaded
-
-
 def _table(paths: Sequence[str], scores: OutlierScores, p_values: Tensor, rate: float) -> bytes:
     from vaebm.applications import round_scores
 
@@ -137,13 +125,12 @@ def _table(paths: Sequence[str], scores: OutlierScores, p_values: Tensor, rate: 
     return buffer.getvalue().encode()
 
 
-def _tell(options: Namespace, loaded: LoadedModel, images: ImageSet, num_outliers: int) -> None:
-    if loaded.model.image_fields.chain_image == "mean":
+def _tell(output: Path, decider: Decider, images: ImageSet, num_outliers: int) -> None:
+    if decider.loaded.model.image_fields.chain_image == "mean":
         print("the energy is one on the decoder's mean: the outlier score is a heuristic, not a bound on a density")
     for path, reason in images.skipped[:MOST_NAMED]:
         print(f"left out {path}: {reason}")
     more = len(images.skipped) - MOST_NAMED
     if more > 0:
         print(f"left out {more} more files that can't be read")
-    rate = options.false_positive_rate
-    print(f"{options.output}: {len(images)} images, {num_outliers} outliers at a false-positive rate of {rate}")
+    print(f"{output}: {len(images)} images, {num_outliers} outliers at a false-positive rate of {decider.rate:.4g}")

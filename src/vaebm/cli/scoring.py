@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vaebm.applications import OutlierScores, heat_maps, nearest_normal
 from vaebm.checkpoint import write_bytes
+from vaebm.cli.decision import Decider
 from vaebm.cli.evaluation import scores_of
 from vaebm.cli.progress import Console
 from vaebm.data import DataError, defect_sets, load_images, load_splits, to_float, to_uint8
@@ -54,21 +55,17 @@ class NormalImages(NamedTuple):
     notes: list[str]
 
 
-def write_page(path: Path, loaded: LoadedModel, scored: ScoredSet, rate: float, reference: str | None) -> None:
+def write_page(path: Path, decider: Decider, scored: ScoredSet, given: NormalImages | None = None) -> None:
     """Measures what the page of scored images shows, and writes it.
 
     Arguments:
         path: Where to; written whole or not at all.
-        loaded: The model, with its calibration.
+        decider: The model, and the rate to decide at.
         scored: The images and their scores.
-        rate: The false-positive rate.
-        reference: Normal images to use in place of the model's own, or None.
-
-    Raises:
-        DataError: If the reference can't be read or holds too few images.
+        given: Normal images to use in place of the model's own, if any.
     """
-    tell = Console().tell
-    normal = find_normal_images(loaded, scored, rate, reference)
+    tell, loaded, rate = Console().tell, decider.loaded, decider.rate
+    normal = given or find_normal_images(loaded, scored, rate)
     order = sorted(
         range(len(scored.paths)), key=lambda i: (float(scored.p_values[i]), -float(scored.scores.outlier_score[i]))
     )[:MOST_SHOWN]
@@ -102,10 +99,8 @@ def write_page(path: Path, loaded: LoadedModel, scored: ScoredSet, rate: float, 
     write_bytes(path, render_scores(page).encode())
 
 
-def find_normal_images(loaded: LoadedModel, scored: ScoredSet, rate: float, reference: str | None) -> NormalImages:
-    """Finds normal images: those that are given, else those that the model was trained on, else the scored ones."""
-    if reference is not None:
-        return _given(loaded, reference)
+def find_normal_images(loaded: LoadedModel, scored: ScoredSet, rate: float) -> NormalImages:
+    """Finds normal images: those that the model was trained on, else the scored ones that aren't flagged."""
     try:
         config: Config = from_dict(Config, loaded.details["config"])
         data = config.data
@@ -125,7 +120,12 @@ def find_normal_images(loaded: LoadedModel, scored: ScoredSet, rate: float, refe
     return NormalImages(parts[0], parts[1], parts[2], [note])
 
 
-def _given(loaded: LoadedModel, reference: str) -> NormalImages:
+def read_reference(loaded: LoadedModel, reference: str) -> NormalImages:
+    """Reads normal images to use in place of the model's own.
+
+    Raises:
+        DataError: If they can't be read, or are too few.
+    """
     channels, height, width = loaded.model.image_shape
     images = load_images(reference, (channels, height, width), loaded.preprocessing).images
     least = FEWEST_REFERENCE + FEWEST_CALIBRATION + FEWEST_SPOILT

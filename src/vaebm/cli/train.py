@@ -40,14 +40,14 @@ class Request:
         folder: The run folder.
         resumed: Whether the run has begun before.
         splits: The images, if they are read already.
-        notes: What is to be said of the configuration.
+        reasons: Why a derived configuration is what it is, in sentences.
     """
 
     config: Config
     folder: RunFolder
     resumed: bool
     splits: Splits | None = None
-    notes: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
 
 
 def parse(arguments: Sequence[str]) -> Request | None:
@@ -186,7 +186,7 @@ def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Run:
     torch.manual_seed(config.seed)
     model = build_model(config, splits.training.shape).to(engine.device)
     console = Console(folder.log if engine.is_main else None, is_quiet=not engine.is_main)
-    told: list[str] = [*request.notes]
+    told: list[str] = [*request.reasons]
     judges = judges_for(config.data.source, splits.training.shape, told.append)
     run = Run(folder, config, engine, splits, model, judges, console, stop)
     if request.resumed:
@@ -195,7 +195,8 @@ def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Run:
         folder.keep_metrics(run.num_rows)
         folder.write_provenance(describe_resumption(folder.read_provenance(), engine))
     elif engine.is_main:
-        folder.create(yaml.safe_dump(to_dict(config), sort_keys=False), describe_origin(config.seed, arguments, engine))
+        origin = describe_origin(config.seed, arguments, engine, request.reasons)
+        folder.create(yaml.safe_dump(to_dict(config), sort_keys=False), origin)
     engine.wait()
     _introduce(run, told)
     return run

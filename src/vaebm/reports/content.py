@@ -142,7 +142,8 @@ class ReportContent:
         title: the heading.
         summary: one or two sentences on what was trained, on what, and for how long.
         config: the complete configuration, nested.
-        provenance: versions, commit, seed, hardware, times, nested.
+        provenance: versions, commit, seed, hardware, times, nested; `reasons` are sentences on why the configuration
+            is what it is.
         vae_samples: uint8 (N, C, H, W), the VAE's images.
         vaebm_samples: uint8 (N, C, H, W), where the chains that start at the same noise end; same order.
         real_images: uint8 (M, C, H, W).

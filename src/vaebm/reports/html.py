@@ -96,7 +96,7 @@ def _diagnostics_rows(nested: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 
 def _details_section(content: ReportContent) -> str:
-    parts = []
+    parts = [bullets(content.provenance.get("reasons", ()))]
     diagnostics = _diagnostics_rows(content.evaluation.get("diagnostics", {}))
     if diagnostics:
         table = f'<div class="scroll"><table><tbody>{"".join(diagnostics)}</tbody></table></div>'

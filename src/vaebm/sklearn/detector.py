@@ -27,7 +27,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from vaebm.applications import OutlierScores, outlier_scores
+from vaebm.applications import OutlierScores, outlier_scores, round_scores
 from vaebm.data import DataError, to_float
 from vaebm.distributed import make_engine
 from vaebm.metrics import conformal_p_values
@@ -36,7 +36,6 @@ from vaebm.recipes import Config, ConfigError, quick
 from vaebm.sklearn.learning import learn
 from vaebm.sklearn.pictures import arrange, is_positive, row_layout, to_levels
 
-SCORE_DECIMALS = 6
 _LARGEST_SEED = 2**31 - 64
 
 
@@ -247,8 +246,7 @@ class VAEBMDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             batch_size=self.batch_size,
         )
         # Else the calibration picture on the edge of the decision would fall to either side with the size of its batch.
-        energy, elbo = (part.cpu().round(decimals=SCORE_DECIMALS) for part in (parts.energy, parts.elbo))
-        return OutlierScores(energy, elbo, elbo - energy)
+        return OutlierScores(*(round_scores(part.cpu()) for part in (parts.energy, parts.elbo, parts.joint)))
 
     def _config(self, shape: tuple[int, int, int], num_training: int) -> Config:
         # What is derived for ten pictures holds for fewer.
