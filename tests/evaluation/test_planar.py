@@ -56,7 +56,7 @@ def test_both_densities_and_log_z_are_the_closed_forms(generator: torch.Generato
     for values, expected in ((exact.vae, variance * squared), (exact.vaebm, narrowed * squared)):
         assert torch.allclose(values, normal(exact.grid.points, expected), atol=1e-5)
     # The official potential claims another scale of x given z.
-    claimed = SLOPE**2 + math.exp(-4)
+    claimed = SLOPE**2 + (math.exp(-2) + 0.01) ** 2
     assert torch.allclose(
         exact.official, normal(exact.grid.points, claimed / (1 + STRENGTH * claimed) * squared), atol=1e-5
     )

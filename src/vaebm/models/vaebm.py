@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from vaebm.distributions import NoiseLayout, standard_normal_log_prob
 
 IMAGES = ("sampled", "mean")
-OFFICIAL_LEAST_SCALE = math.exp(-2)
+OFFICIAL_LEAST_SCALE = math.exp(-2) + 0.01
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,10 @@ class VAEBM(nn.Module):
     def official_log_density(self, noise: Tensor) -> Tensor:
         """Returns what the official release samples instead of ``log_density``, shape (B,), in nats, float64.
 
-        It is −E(x) + log p(z) + log p(x|z) at z(noise), x(noise), without the Jacobian of the change of variables; and
-        its p(x|z) has another scale than the one that x is drawn with, never below exp(−2):
+        It is −E(x) + log p(z) + log p(x|z) at z(noise), x(noise), without the Jacobian of the change of variables; its
+        p(x|z) has another scale s' than the scale s that x is drawn with; and x is clamped to [−1, 1] first:
 
-            −E − ½|noise_z|² − Σ log σ_l − ½|noise_x · s/s'|² − Σ log s',    s' = max(s, exp(−2)).
+            −E − ½|noise_z|² − Σ log σ_l − ½|(x − mean)/s'|² − Σ log s',    s' = max(s, exp(−2) + 0.01).
 
         For comparison only: its chains follow another density than p(x) · exp(−E(x)).
 
@@ -144,7 +144,7 @@ class VAEBM(nn.Module):
         image_noise = self.noise_layout.split(noise)[-1]
         image = decoded.mean + decoded.scale * image_noise
         claimed = decoded.scale.clamp(min=OFFICIAL_LEAST_SCALE)
-        quadratic = (image_noise * decoded.scale / claimed).double().square().flatten(1).sum(1)
+        quadratic = ((image.clamp(-1, 1) - decoded.mean) / claimed).double().square().flatten(1).sum(1)
         latent = noise[:, : self.noise_layout.latent_size].double().square().sum(1)
         jacobian = claimed.double().log().flatten(1).sum(1)
         if decoded.log_prior_scale is not None:
