@@ -94,11 +94,11 @@ def test_initialisation_reaches_every_weight_normalised_layer(blocks: str, pooli
     initialize_from_data(energy, images)
     seen.clear()
     energies = energy(images)
-    stem = blocks == "residual"
-    assert len(seen) == stem + 2 * depth * (2 if stem else 1) + 2
+    # Two widths: with residual blocks a stem, two convolutions a block and two skips; a hidden layer and the scalar.
+    assert len(seen) == (1 + 4 * depth + 2 if blocks == "residual" else 2 * depth) + 2
     for name, output in seen.items():
         axes = [axis for axis in range(output.ndim) if axis != 1]
-        assert float(output.mean(axes).abs().max()) < 1e-9, name
+        assert name.endswith("skip") or float(output.mean(axes).abs().max()) < 1e-9, name
         assert torch.allclose(output.std(axes), torch.tensor(0.2, dtype=DOUBLE), rtol=1e-3), name
     assert float(energies.mean().detach()) == pytest.approx(0, abs=1e-9)
 
@@ -193,3 +193,40 @@ def test_arguments_out_of_range_are_refused(wrong: dict[str, Any], message: str)
     with pytest.raises(ValueError, match="expected") as caught:
         build(**wrong)
     assert str(caught.value).startswith(message)
+
+
+def test_each_block_says_whether_it_halves() -> None:
+    given = EnergyNetwork(
+        (1, 16, 16), "residual", (4, 4, 8, 8, 8), num_hidden=0, halvings=(True, False, True, False, False)
+    )
+    assert [block.down for block in given.body[2:]] == [True, False, True, False, False]
+    assert [block.skip is not None for block in given.body[2:]] == [True, False, True, False, False]
+    assert given.body(draw((1, 16, 16))).shape[2:] == (4, 4)
+    implied = EnergyNetwork((1, 16, 16), "residual", (4, 8), depth=2, num_hidden=0)
+    same = EnergyNetwork((1, 16, 16), "residual", (4, 4, 8, 8), num_hidden=0, halvings=(True, False, True, False))
+    same.load_state_dict(implied.state_dict())
+    images = draw((1, 16, 16))
+    assert torch.equal(same(images), implied(images))
+    with pytest.raises(ValueError, match="halvings has 2 entries at depth 2"):
+        EnergyNetwork((1, 16, 16), widths=(4, 8), depth=2, halvings=(True, False))
+
+
+@pytest.mark.parametrize(
+    ("widths", "halvings", "size", "millions", "num_convolutions"),
+    [
+        ((128, 128, 256, 256, 256, 256), "101010", 32, 5.14, 16),
+        ((64, 64, 128, 128, 128, 256, 256, 256), "10101010", 64, 4.34, 22),
+        ((64, 64, 128, 128, 128, 128, 256, 256, 256, 256), "1010010010", 64, 5.81, 26),
+        ((64, 64, 128, 128, 128, 128, 256, 256, 256, 256, 512, 512), "101010101010", 256, 14.2, 31),
+        ((64, 64, 128, 128), "1010", 32, 0.68, 11),
+    ],
+    ids=["cifar10", "celeba64", "lsun_church64", "celebahq256", "mnist"],
+)
+def test_the_networks_of_the_paper(
+    widths: tuple[int, ...], halvings: str, size: int, millions: float, num_convolutions: int
+) -> None:
+    is_halved = [digit == "1" for digit in halvings]
+    with torch.device("meta"):
+        network = EnergyNetwork((3, size, size), "residual", widths, 1, 3, 0, "sum", "weight", halvings=is_halved)
+    assert sum(isinstance(module, torch.nn.Conv2d) for module in network.modules()) == num_convolutions
+    assert sum(parameter.numel() for parameter in network.parameters()) / 1e6 == pytest.approx(millions, rel=0.005)

@@ -10,11 +10,15 @@ from vaebm.checkpoint.files import file_sha256, tensors_sha256
 from vaebm.checkpoint.foreign import read_torch_file
 from vaebm.checkpoint.json_text import read_json
 from vaebm.checkpoint.model_folder import StoredModel, find_model_folder, load_model_folder, save_model_folder
+from vaebm.checkpoint.published import Published
+from vaebm.checkpoint.published_energy import read_published_energy
+from vaebm.checkpoint.published_vae import read_published_vae
 from vaebm.checkpoint.resolve import bundled_models, model_folders, resolve_model
 from vaebm.checkpoint.run_folder import RunFolder
 
 __all__ = [
     "CheckpointError",
+    "Published",
     "RunFolder",
     "StoredModel",
     "bundled_models",
@@ -23,6 +27,8 @@ __all__ = [
     "load_model_folder",
     "model_folders",
     "read_json",
+    "read_published_energy",
+    "read_published_vae",
     "read_torch_file",
     "replace_file",
     "resolve_model",

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from keyword import iskeyword
 
 from vaebm.cli.parsing import UsageError, nearest
 
@@ -17,6 +18,7 @@ VERBS = {
     "evaluate": "measure a trained model on its test images: vaebm evaluate RUN",
     "likelihood": "estimate log Z, and the likelihood that it makes: vaebm likelihood mnist",
     "score": "tell outliers among images: vaebm score RUN images.npz --output scores.csv",
+    "import": "turn a published NVAE checkpoint into a model folder: vaebm import checkpoint.pt --output FOLDER",
     "export": "write a scorer that runs without torch: vaebm export RUN --onnx scorer.onnx",
 }
 HELP = """usage: vaebm VERB …
@@ -100,7 +102,8 @@ def _dispatch(arguments: Sequence[str]) -> int:
     if verb not in VERBS:
         kind = "option" if verb.startswith("-") else "verb"
         raise UsageError(f"unknown {kind} {verb!r}{nearest(verb, VERBS)}: expected one of {', '.join(VERBS)}")
-    command: Callable[[Sequence[str]], int] = import_module(f"vaebm.cli.{verb}").run
+    module = f"{verb}_" if iskeyword(verb) else verb
+    command: Callable[[Sequence[str]], int] = import_module(f"vaebm.cli.{module}").run
     return command(arguments[1:])
 
 

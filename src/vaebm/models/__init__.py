@@ -4,10 +4,12 @@ from vaebm.models.classifier import Classifier
 from vaebm.models.conv_vae import ConvVAE
 from vaebm.models.dense_energy import DenseEnergy
 from vaebm.models.energy import EnergyFn, EnergyNetwork
+from vaebm.models.nvae import NVAE
 from vaebm.models.vae import VAE, Decoded, ElboTerms
 from vaebm.models.vaebm import VAEBM, ImageFields, Transported
 
 __all__ = [
+    "NVAE",
     "VAE",
     "VAEBM",
     "Classifier",

@@ -54,6 +54,8 @@ class EnergyNetwork(nn.Module):
             learned output gain, without which the energy is too flat) or ``none``.
         input_pooling: The size of the squares of pixels that are averaged first: an energy of coarser images sees
             shapes better than pixel noise and blur, and costs less.
+        halvings: Whether each block halves the resolution, one entry for each of the widths, with depth 1; empty: the
+            first block of each width does.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -75,6 +77,7 @@ class EnergyNetwork(nn.Module):
         pooling: str = "flatten",
         normalization: str = "weight",
         input_pooling: int = 1,
+        halvings: Sequence[bool] = (),
     ) -> None:
         super().__init__()
         self.arguments: dict[str, Any] = {
@@ -87,13 +90,16 @@ class EnergyNetwork(nn.Module):
             "pooling": pooling,
             "normalization": normalization,
             "input_pooling": input_pooling,
+            "halvings": list(halvings),
         }
         _check(self.arguments)
         channels, height, width = image_shape
         self.input_pooling = input_pooling
         height, width = -(-height // input_pooling), -(-width // input_pooling)
-        self.body = nn.Sequential(*_body(channels, blocks, widths, depth, stem_kernel_size, normalization))
-        for _ in widths:
+        places = [(size, level == 0) for size in widths for level in range(depth)]
+        places = list(zip(widths, halvings, strict=True)) if halvings else places
+        self.body = nn.Sequential(*_body(channels, blocks, places, stem_kernel_size, normalization))
+        for _ in range(sum(is_halved for _, is_halved in places)):
             height, width = (height + 1) // 2, (width + 1) // 2
         num_features = widths[-1] * (height * width if pooling == "flatten" else 1)
         self.pool: nn.Module = nn.Flatten() if pooling == "flatten" else _SumOverSpace()
@@ -121,23 +127,23 @@ class EnergyNetwork(nn.Module):
 
 
 def _body(
-    channels: int, blocks: str, widths: Sequence[int], depth: int, stem_kernel_size: int, normalization: str
+    channels: int, blocks: str, places: Sequence[tuple[int, bool]], stem_kernel_size: int, normalization: str
 ) -> list[nn.Module]:
+    """Returns the layers before the pooling; places are the channels of each block and whether it halves."""
     layers: list[nn.Module] = []
     incoming = channels
     if blocks == "residual":
-        stem = nn.Conv2d(incoming, widths[0], stem_kernel_size, padding=stem_kernel_size // 2)
+        incoming = places[0][0]
+        stem = nn.Conv2d(channels, incoming, stem_kernel_size, padding=stem_kernel_size // 2)
         layers += [normalized(stem, normalization), _Swish()]
-        incoming = widths[0]
-    for index, width in enumerate(widths):
-        for level in range(depth):
-            if blocks == "residual":
-                layers.append(ResidualBlock(incoming, width, level == 0, normalization))
-            else:
-                size = stem_kernel_size if index == level == 0 else 3
-                convolution = nn.Conv2d(incoming, width, size, 2 if level == 0 else 1, size // 2)
-                layers += [normalized(convolution, normalization), _Swish()]
-            incoming = width
+    for index, (width, is_halved) in enumerate(places):
+        if blocks == "residual":
+            layers.append(ResidualBlock(incoming, width, is_halved, normalization))
+        else:
+            size = stem_kernel_size if index == 0 else 3
+            convolution = nn.Conv2d(incoming, width, size, 2 if is_halved else 1, size // 2)
+            layers += [normalized(convolution, normalization), _Swish()]
+        incoming = width
     return layers
 
 
@@ -150,6 +156,12 @@ def _check(arguments: Mapping[str, Any]) -> None:
         raise ValueError(f"image_shape is {tuple(image_shape)}: expected three positive numbers (C, H, W)")
     if not widths or any(width < 1 for width in widths) or depth < 1:
         raise ValueError(f"widths {tuple(widths)} and depth {depth}: expected positive numbers, at least one width")
+    halvings = arguments["halvings"]
+    if halvings and (depth != 1 or len(halvings) != len(widths)):
+        raise ValueError(
+            f"halvings has {len(halvings)} entries at depth {depth}: expected depth 1 and one for each of the "
+            f"{len(widths)} widths"
+        )
     if arguments["stem_kernel_size"] % 2 == 0 or arguments["stem_kernel_size"] < 1:
         raise ValueError(f"stem_kernel_size is {arguments['stem_kernel_size']}: expected an odd positive number")
     if not 1 <= arguments["input_pooling"] <= min(image_shape[1:]):

@@ -94,6 +94,8 @@ def frozen(network: nn.Module) -> Iterator[None]:
 def initialize_from_data(network: nn.Module, images: Tensor, standard_deviation: float = 0.2) -> None:
     """Sets scale and bias of every weight-normalised layer so that its outputs start centred with a given spread.
 
+    A layer without a bias gets the spread and keeps its mean.
+
     One forward pass initialises the layers in the order in which they run, each on the already initialised ones before
     it. Layers that aren't weight-normalised keep their values. Call it once, before training, never after loading.
 
@@ -121,7 +123,9 @@ def initialize_from_data(network: nn.Module, images: Tensor, standard_deviation:
         factor = standard_deviation / (spread + 1e-6)
         scale = layer.parametrizations.weight.original0
         scale.mul_(factor.view(-1, *[1] * (scale.ndim - 1)))
-        layer.bias.copy_((layer.bias - mean) * factor)
+        mean = mean if layer.bias is not None else torch.zeros_like(mean)
+        if layer.bias is not None:
+            layer.bias.copy_((layer.bias - mean) * factor)
         shape = [1, -1] + [1] * (output.ndim - 2)
         return (output - mean.view(shape)) * factor.view(shape)
 

@@ -12,12 +12,6 @@ from torch.nn import functional
 from vaebm.nn.convolution import normalized, swish_1lipschitz
 
 
-def _skip(in_channels: int, out_channels: int, normalization: str) -> nn.Module:
-    # Data-dependent initialisation belongs to the branch; but one unbounded skip would undo a bound on the slope.
-    layer = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-    return normalized(layer, "spectral" if normalization == "spectral" else "none")
-
-
 class ResidualBlock(nn.Module):
     """Two 3×3 convolutions and a skip, with average pooling where the block halves the resolution.
 
@@ -25,8 +19,7 @@ class ResidualBlock(nn.Module):
         in_channels: The channels of the input.
         out_channels: The channels of the output.
         down: Whether the resolution is halved (rounded up).
-        normalization: The reparameterisation of the weights, see ``vaebm.nn.normalized``; of the skip only where it is
-            ``spectral``.
+        normalization: The reparameterisation of all weights, see ``vaebm.nn.normalized``.
 
     Example:
         >>> import torch
@@ -38,7 +31,8 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = normalized(nn.Conv2d(in_channels, out_channels, 3, padding=1), normalization)
         self.second = normalized(nn.Conv2d(out_channels, out_channels, 3, padding=1), normalization)
-        self.skip = _skip(in_channels, out_channels, normalization) if down or in_channels != out_channels else None
+        skip = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.skip = normalized(skip, normalization) if down or in_channels != out_channels else None
         self.down = down
 
     def forward(self, hidden: Tensor) -> Tensor:

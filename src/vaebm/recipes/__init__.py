@@ -18,6 +18,7 @@ from vaebm.recipes.errors import ConfigError, ExtraError
 from vaebm.recipes.images import images
 from vaebm.recipes.mnist import mnist
 from vaebm.recipes.planar import PLANAR_RECIPES, PlanarConfig
+from vaebm.recipes.published import Imported, import_published
 from vaebm.recipes.quick import quick
 
 RECIPES: dict[str, Callable[[], Config]] = {"digits": digits, "mnist": mnist}
@@ -28,12 +29,14 @@ __all__ = [
     "Config",
     "ConfigError",
     "ExtraError",
+    "Imported",
     "LoadedModel",
     "PlanarConfig",
     "build_model",
     "build_planar_model",
     "from_dict",
     "images",
+    "import_published",
     "load",
     "load_extractor",
     "load_judges",

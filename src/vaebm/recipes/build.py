@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,12 @@ from vaebm.checkpoint import (
 from vaebm.data import Preprocessing
 from vaebm.evaluation import EfficientNetFeatures, Judge
 from vaebm.metrics.calibration import threshold
-from vaebm.models import VAEBM, Classifier, ConvVAE, DenseEnergy, EnergyNetwork, ImageFields
+from vaebm.models import NVAE, VAEBM, Classifier, ConvVAE, DenseEnergy, EnergyNetwork, ImageFields
 from vaebm.recipes.config import Config
 from vaebm.recipes.errors import ConfigError, ExtraError
 from vaebm.recipes.planar import PlanarConfig
 
+VAES = {"ConvVAE": ConvVAE, "NVAE": NVAE}
 ENERGIES = {"EnergyNetwork": EnergyNetwork, "DenseEnergy": DenseEnergy}
 
 
@@ -161,10 +162,8 @@ def read_model(name: str | Path) -> LoadedModel:
     if stored.config.get("kind") != "vaebm":
         raise CheckpointError(f"{folder} holds a {stored.config.get('kind')!r}, not a vaebm: name another model")
     try:
-        vae = ConvVAE(**_arguments(stored.config["vae"], ("ConvVAE",), folder))
-        named = stored.config["energy"]
-        arguments = _arguments(named, tuple(ENERGIES), folder)
-        energy = ENERGIES[named["class"]](**arguments)
+        vae = _network(stored.config["vae"], VAES, folder)
+        energy = _network(stored.config["energy"], ENERGIES, folder)
         model = VAEBM(vae, energy, ImageFields(**stored.config["images"]), stored.config["sampling"])
         # Models of before pictures were resized took them as they were.
         preprocessing = Preprocessing.from_dict(stored.config.get("preprocessing", {}))
@@ -267,20 +266,20 @@ def _check_decision(calibration: dict[str, Any], folder: Path) -> None:
 
 
 def _entry(network: Any) -> dict[str, Any]:
-    if type(network) not in (ConvVAE, *ENERGIES.values()):
-        name = type(network).__name__
+    if type(network) not in (*VAES.values(), *ENERGIES.values()):
+        name, known = type(network).__name__, ", ".join([*VAES, *ENERGIES])
         raise CheckpointError(
-            f"a {name} can't be stored in a model folder: expected a ConvVAE and an EnergyNetwork; keep its state_dict"
+            f"a {name} can't be stored in a model folder: expected one of {known}; keep its state_dict"
         )
     return {"class": type(network).__name__, **network.arguments}
 
 
-def _arguments(entry: dict[str, Any], expected: tuple[str, ...], folder: Path) -> dict[str, Any]:
+def _network(entry: dict[str, Any], classes: Mapping[str, Any], folder: Path) -> Any:
     found = entry.get("class")
-    if found not in expected:
-        names = " or ".join(expected)
+    if found not in classes:
+        names = " or ".join(classes)
         raise CheckpointError(f"{folder}/config.json names {found!r}: expected {names}; was vaebm newer there?")
-    return {name: value for name, value in entry.items() if name != "class"}
+    return classes[found](**{name: value for name, value in entry.items() if name != "class"})
 
 
 def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:

@@ -101,6 +101,8 @@ class EnergyNetworkConfig:
         pooling: flatten, or sum over space.
         normalization: weight, spectral or none.
         input_pooling: The size of the squares of pixels that are averaged first.
+        halvings: Whether each block halves the resolution, one entry for each width at depth 1; empty: the first block
+            of each width does.
     """
 
     blocks: str = "plain"
@@ -111,6 +113,7 @@ class EnergyNetworkConfig:
     pooling: str = "flatten"
     normalization: str = "weight"
     input_pooling: int = 1
+    halvings: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
