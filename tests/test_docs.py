@@ -16,7 +16,7 @@ import yaml
 import vaebm
 from vaebm.applications import OutlierScores
 from vaebm.checkpoint import RunFolder
-from vaebm.cli.main import VERBS
+from vaebm.cli.main import VERBS, module_of
 from vaebm.cli.own_images import take_options
 from vaebm.cli.request import recipe_word
 from vaebm.models import VAEBM, ConvVAE, EnergyNetwork
@@ -88,7 +88,7 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
 def test_commands_parse(document: str, words: list[str]) -> None:
     verb, *arguments = words
     assert verb in VERBS, f"{document} shows the unknown verb {verb}"
-    module = import_module(f"vaebm.cli.{verb}")
+    module = import_module(module_of(verb))
     if verb == "train" and recipe_word(arguments) in PLANAR_RECIPES:
         module = import_module("vaebm.cli.planar")
     if "--data" in arguments:

@@ -125,7 +125,7 @@ RESEALED = [
     ("config.json", {"preprocessing": {"image_size": [7, 7]}}, "image size 7x7"),
     ("config.json", {"preprocessing": {"sharpen": True}}, "unknown key 'sharpen'"),
     ("config.json", {"preprocessing": [3]}, "config.json"),
-    ("config.json", {"vae": {"class": "NVAE"}}, "'NVAE'"),
+    ("config.json", {"vae": {"class": "DeepVAE"}}, "'DeepVAE'"),
 ]
 
 

@@ -40,6 +40,11 @@ def _user_errors() -> tuple[type[Exception], ...]:
     return (UsageError, DataError, CheckpointError, ConfigError, EngineError)
 
 
+def module_of(verb: str) -> str:
+    """Returns the name of a verb's module."""
+    return f"vaebm.cli.{verb}{'_' * iskeyword(verb)}"
+
+
 MEMORY = ("can't allocate memory", "Storage size calculation overflowed", "not enough memory", "out of memory")
 
 
@@ -102,8 +107,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
     if verb not in VERBS:
         kind = "option" if verb.startswith("-") else "verb"
         raise UsageError(f"unknown {kind} {verb!r}{nearest(verb, VERBS)}: expected one of {', '.join(VERBS)}")
-    module = f"{verb}_" if iskeyword(verb) else verb
-    command: Callable[[Sequence[str]], int] = import_module(f"vaebm.cli.{module}").run
+    command: Callable[[Sequence[str]], int] = import_module(module_of(verb)).run
     return command(arguments[1:])
 
 

@@ -275,7 +275,7 @@ def _entry(network: Any) -> dict[str, Any]:
 
 
 def _network(entry: dict[str, Any], classes: Mapping[str, Any], folder: Path) -> Any:
-    found = entry.get("class")
+    found = str(entry.get("class"))
     if found not in classes:
         names = " or ".join(classes)
         raise CheckpointError(f"{folder}/config.json names {found!r}: expected {names}; was vaebm newer there?")
