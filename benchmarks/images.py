@@ -10,9 +10,9 @@
 * ``elevations``: the elevations around the Jacksboro fault that matplotlib brings as an example, in metres, cut into
   patches of 32×32 every 4 pixels, 16-bit grey png. Neighbours overlap, and so do training and test images.
 
-``run`` trains on each as a user would and writes what the runs measured to ``benchmarks/results/images.json``, the
-reports beside it and the table into ``docs/images.md``. The photographs measured there are those of the folder
-``nature`` of Debian's package mate-backgrounds 1.26.0.
+``run`` trains on each as a user would, unless the folder of runs has a finished run of it, and writes what the runs
+measured to ``benchmarks/results/images.json``, the reports beside it and the table into ``docs/images.md``. The
+photographs measured there are those of the folder ``nature`` of Debian's package mate-backgrounds 1.26.0.
 """
 
 from __future__ import annotations
@@ -82,19 +82,22 @@ def elevations(folder: Path) -> None:
         save(patch, folder, f"{index:04d}")
 
 
-def train(name: str, data: Path, runs: Path, budget: str, options: Sequence[str]) -> dict[str, Any]:
-    """Trains on one folder, and returns what the run measured."""
+def train(name: str, data: Path, runs: Path, budget: str, options: Sequence[str]) -> None:
+    """Trains on one folder, as a user would."""
     folder = runs / name
     words = ["train", "--data", str(data / name), "--image-size", str(SIZES[name]), "--budget", budget]
     words += ["--output", str(folder), *options]
     print("$ vaebm", *words, flush=True)
     subprocess.run([sys.executable, "-m", "vaebm", *words], check=True)
+
+
+def measured(name: str, folder: Path) -> dict[str, Any]:
+    """Returns what a finished run measured."""
     evaluation = json.loads((folder / "evaluation.json").read_text())
     provenance = json.loads((folder / "provenance.json").read_text())
-    kept = ("seconds", "commit", "versions", "threads", "precision", "hardware")
+    kept = ("command", "seconds", "commit", "versions", "threads", "precision", "hardware")
     return {
         "name": name,
-        "command": ["vaebm", *words],
         "config": yaml.safe_load((folder / "config.yaml").read_text()),
         **{key: provenance[key] for key in kept},
         **{key: evaluation[key] for key in ("n", "seed", "num_steps", "quality", "steps_curve", "p_values", "outliers")
@@ -147,19 +150,30 @@ def num_training(data: Path, name: str) -> int:
     return len(load_splits(str(data / name), 0, Preprocessing(image_size=(size, size))).training)
 
 
+def record(name: str, row: dict[str, Any], options: argparse.Namespace) -> None:
+    """Writes one row into the results, and the report of its run beside them; the folders become data and runs."""
+
+    def plain(text: str) -> str:
+        return text.replace(str(options.data), "data").replace(str(options.runs), "runs")
+
+    known = json.loads(options.results.read_text()) if options.results.exists() else []
+    rows = {entry["name"]: entry for entry in known} | {name: json.loads(plain(json.dumps(row)))}
+    ordered = [rows[key] for key in SIZES if key in rows]
+    options.results.write_text(json.dumps(ordered, indent=1) + "\n")
+    if options.results == RESULTS:
+        report = (options.runs / name / "report.html").read_text(encoding="utf-8")
+        (RESULTS.parent / f"images_{name}.html").write_text(plain(report), encoding="utf-8")
+        table(RESULTS, DOCS)
+
+
 def run(options: argparse.Namespace) -> None:
     """Trains on the folders and writes results; a folder that is not trained anew keeps its row."""
-    known = json.loads(options.results.read_text()) if options.results.exists() else []
-    rows = {row["name"]: row for row in known}
     for name in options.only or list(SIZES):
-        row = train(name, options.data, options.runs, options.budget, options.options)
-        rows[name] = {**row, "num_training": num_training(options.data, name)}
-        ordered = [rows[key] for key in SIZES if key in rows]
-        options.results.write_text(json.dumps(ordered, indent=1) + "\n")
-        if options.results == RESULTS:
-            report = RESULTS.parent / f"images_{name}.html"
-            report.write_bytes((options.runs / name / "report.html").read_bytes())
-            table(RESULTS, DOCS)
+        folder = options.runs / name
+        if not (folder / "report.html").is_file():
+            train(name, options.data, options.runs, options.budget, options.options)
+        row = {**measured(name, folder), "num_training": num_training(options.data, name)}
+        record(name, row, options)
 
 
 def main() -> None:
