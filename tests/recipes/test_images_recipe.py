@@ -71,11 +71,23 @@ def test_without_a_judge_no_candidate_is_chosen() -> None:
     assert config.selection.num_samples == 0
 
 
-def test_a_budget_that_is_not_enough_is_refused_with_one_that_is() -> None:
-    with pytest.raises(ConfigError, match=r"a budget of 1 min is not enough .* expected 2 min or more") as caught:
-        within(images((3, 32, 32)), COSTS, CIFAR, 60.0)
+@pytest.mark.parametrize("counts", [CIFAR, Counts(50_000, 5000, 5000, 10_000), Counts(20, 3, 5, 5)])
+@pytest.mark.parametrize("factor", [1.0, 10.0])
+def test_a_budget_that_is_not_enough_is_refused_with_one_that_is(counts: Counts, factor: float) -> None:
+    costs = Costs(*(factor * value for value in vars(COSTS).values()))
+    with pytest.raises(ConfigError, match=r"a budget of 20 s is not enough .* expected \d+ min or more") as caught:
+        within(images((3, 32, 32)), costs, counts, 20.0)
     assert "\n" not in str(caught.value)
-    assert within(images((3, 32, 32)), COSTS, CIFAR, 180.0).config.energy.num_iterations >= 100
+    told = int(str(caught.value).split("expected ")[1].split(" min")[0])
+    assert within(images((3, 32, 32)), costs, counts, 60.0 * told).config.energy.num_iterations >= 100
+
+
+def test_a_large_test_set_is_not_measured_whole_in_a_short_time() -> None:
+    large = Counts(training=50_000, selection=5000, calibration=5000, test=10_000)
+    config = within(images((3, 32, 32)), COSTS, large, 600.0).config
+    assert 250 <= config.evaluation.num_test <= 2000
+    assert evaluation_seconds(config, COSTS, large) <= 0.3 * 600
+    assert within(images((3, 32, 32)), COSTS, large, 36_000.0).config.evaluation.num_test == 0
 
 
 def test_the_reasons_name_what_was_chosen() -> None:

@@ -182,6 +182,7 @@ def evaluate_model(
     Returns:
         The figures.
     """
+    against = replace(against, splits=_fewer(against.splits, settings.num_test))
     count = min(settings.num_samples, len(against.splits.training))
     if count < settings.num_samples:
         tell(f"{count} samples instead of {settings.num_samples}: there are no more training images for the floor")
@@ -213,6 +214,14 @@ def evaluate_model(
     result["outliers"] = _rank(model, against, normal, calibration, settings.seed)
     result["p_values"] = _p_value_rows(p_values_of(normal, calibration), calibration)
     return result
+
+
+def _fewer(splits: Splits, num_test: int) -> Splits:
+    """Returns splits with at most so many test images, all of them for 0."""
+    if not 0 < num_test < len(splits.test):
+        return splits
+    chosen = np.linspace(0, len(splits.test) - 1, num_test).round().astype(np.int64)
+    return splits._replace(test=splits.test.take(chosen))
 
 
 @dataclass(frozen=True)

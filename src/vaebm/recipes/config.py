@@ -172,12 +172,14 @@ class EvaluationConfig:
         steps_curve: The numbers of Langevin steps at which quality is measured.
         num_posterior_samples: The number of posterior samples of an ELBO, and of noisy copies of an energy.
         seed: The seed of everything that is drawn to measure: chains, floors, outliers, bootstrap resamples.
+        num_test: At most so many test images take part, evenly spaced; 0 for all of them.
     """
 
     num_samples: int = 5000
     steps_curve: tuple[int, ...] = (0, 5, 15, 45, 150)
     num_posterior_samples: int = 8
     seed: int = 2023
+    num_test: int = 0
 
 
 @dataclass(frozen=True)

@@ -146,8 +146,12 @@ def within(config: Config, costs: Costs, counts: Counts, seconds: float) -> Plan
     num_vae = int(min(VAE_SHARE * seconds / costs.vae_iteration, max(passes, 3 * FEWEST_ITERATIONS), MOST_ITERATIONS))
     num_energy = int(min((left - num_vae * costs.vae_iteration) / costs.energy_iteration, MOST_ITERATIONS))
     if min(num_vae, num_energy) < FEWEST_ITERATIONS:
-        needed = FEWEST_ITERATIONS * max(
-            costs.vae_iteration / VAE_SHARE, costs.energy_iteration / (1 - VAE_SHARE - EVALUATION_SHARE - RESERVE)
+        least = evaluation_seconds(_measured(config, costs, counts, 0), costs, counts)
+        rest, fewest = 1 - RESERVE - VAE_SHARE, FEWEST_ITERATIONS * costs.energy_iteration
+        needed = max(
+            FEWEST_ITERATIONS * costs.vae_iteration / VAE_SHARE,
+            fewest / (rest - EVALUATION_SHARE),
+            (least + fewest) / rest,
         )
         raise ConfigError(
             f"a budget of {duration(seconds)} is not enough for such images on this machine: "
@@ -168,17 +172,23 @@ def _measured(config: Config, costs: Costs, counts: Counts, seconds: float) -> C
     """Returns how much is measured: less and less, until it fits."""
     most = max(10, min(counts.training, counts.test, 2000))
     selected = max(10, min(counts.training, counts.selection, 500)) if costs.judged_image else 0
-    for curve, posterior, count in (
-        ((0, 15, 30, 60, 120), 8, most),
-        ((0, 30, 60), 8, min(most, 1000)),
-        ((0, 60), 4, min(most, 500)),
-        ((0, 60), 2, min(most, 250)),
-        ((0, 60), 2, min(most, 100)),
+    for curve, posterior, count, num_test in (
+        ((0, 15, 30, 60, 120), 8, most, 0),
+        ((0, 15, 30, 60, 120), 8, most, 2000),
+        ((0, 30, 60), 8, min(most, 1000), 2000),
+        ((0, 60), 4, min(most, 500), 1000),
+        ((0, 60), 2, min(most, 250), 500),
+        ((0, 60), 2, min(most, 100), 250),
     ):
         config = replace(
             config,
             selection=replace(config.selection, num_samples=min(selected, count)),
-            evaluation=EvaluationConfig(num_samples=count, steps_curve=curve, num_posterior_samples=posterior),
+            evaluation=EvaluationConfig(
+                num_samples=count,
+                steps_curve=curve,
+                num_posterior_samples=posterior,
+                num_test=num_test if num_test < counts.test else 0,
+            ),
         )
         if evaluation_seconds(config, costs, counts) <= seconds:
             break
@@ -192,8 +202,9 @@ def evaluation_seconds(config: Config, costs: Costs, counts: Counts) -> float:
     chains = samples + selected.num_candidates * selected.num_samples * config.sampling.num_steps
     looks = len(measured.steps_curve) + 1
     chosen = selected.num_candidates * max(1, len(selected.num_steps)) + 1
-    judged = looks * measured.num_samples + counts.test + chosen * selected.num_samples
-    scored = (counts.calibration + (1 + _OUTLIER_SETS) * counts.test) * measured.num_posterior_samples / 8
+    num_test = measured.num_test or counts.test
+    judged = looks * measured.num_samples + num_test + chosen * selected.num_samples
+    scored = (counts.calibration + (1 + _OUTLIER_SETS) * num_test) * measured.num_posterior_samples / 8
     return chains * costs.chain_step + judged * costs.judged_image + scored * costs.scored_image
 
 
@@ -227,6 +238,6 @@ def _reasons(config: Config, costs: Costs, counts: Counts, seconds: float) -> tu
         f"VAE: at most {config.vae.num_iterations:,} iterations, {passes:.0f} passes, {vae_time}; the best of looks "
         f"every {config.selection.vae_every} is kept, and after {PATIENCE} without a better one the stage ends",
         f"energy network: {config.energy.num_iterations:,} iterations, {energy_time}",
-        f"measured on {measured.num_samples:,} samples, about "
+        f"measured on {measured.num_samples:,} samples and {measured.num_test or counts.test:,} test images, about "
         f"{duration(evaluation_seconds(config, costs, counts))} of the budget of {duration(seconds)}",
     )
