@@ -4,6 +4,7 @@ from vaebm.models.classifier import Classifier
 from vaebm.models.conv_vae import ConvVAE
 from vaebm.models.dense_energy import DenseEnergy
 from vaebm.models.energy import EnergyFn, EnergyNetwork
+from vaebm.models.folded import folded
 from vaebm.models.nvae import NVAE
 from vaebm.models.vae import VAE, Decoded, ElboTerms
 from vaebm.models.vaebm import VAEBM, ImageFields, Transported
@@ -21,4 +22,5 @@ __all__ = [
     "EnergyNetwork",
     "ImageFields",
     "Transported",
+    "folded",
 ]

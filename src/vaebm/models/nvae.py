@@ -155,7 +155,7 @@ class NVAE(nn.Module):
 
     def _likelihood(self, hidden: Tensor) -> Normal:
         parameters = at_least_float32(self.pixels(functional.elu(self.outward(hidden))))
-        return _gaussian(*parameters.chunk(2, 1))
+        return gaussian(*parameters.chunk(2, 1))
 
     def decode(self, latent_noise: Tensor) -> Decoded:
         """Transports latent noise (B, latent_size) to latents and on to the pixel likelihood."""
@@ -252,7 +252,7 @@ class _Group(nn.Module):
             mean, log_scale = torch.zeros_like(like), torch.zeros_like(like)
         else:
             mean, log_scale = at_least_float32(self.prior_map(functional.elu(hidden))).chunk(2, 1)
-        return _Prior(_gaussian(mean, log_scale), mean, log_scale)
+        return _Prior(gaussian(mean, log_scale), mean, log_scale)
 
     def posterior(self, feature: Tensor, hidden: Tensor, prior: _Prior, noise: Tensor, is_residual: bool) -> _Posterior:
         """Returns a sample of the posterior and its divergence from the prior."""
@@ -261,7 +261,7 @@ class _Group(nn.Module):
         shift, log_ratio = at_least_float32(self.posterior_map(feature)).chunk(2, 1)
         if is_residual:
             shift, log_ratio = prior.mean + shift, prior.log_scale + log_ratio
-        found = _gaussian(shift, log_ratio)
+        found = gaussian(shift, log_ratio)
         latent = found.transport(noise)
         if not self.flows:
             return _Posterior(latent, found.kl(prior.distribution))
@@ -281,7 +281,8 @@ def soft_clamp(values: Tensor, limit: float = CLAMP) -> Tensor:
     return limit * torch.tanh(values / limit)
 
 
-def _gaussian(mean: Tensor, log_scale: Tensor) -> Normal:
+def gaussian(mean: Tensor, log_scale: Tensor) -> Normal:
+    """Returns NVAE's Gaussian of raw parameters: both softly clamped, the scale at least 0.01."""
     return Normal(soft_clamp(mean), soft_clamp(log_scale).exp() + LEAST_SCALE)
 
 

@@ -1,0 +1,164 @@
+r"""Cells of NVAE's decoder in the form in which chains run them: frozen, folded, with a backward pass of their own.
+
+In evaluation mode a batch norm is an affine map of each channel, so that it folds into the convolution beside it;
+weight normalisation folds into the weights. A decoder cell is then
+
+    u = A s + a,    v = D silu(u) + d,    w = P silu(v) + p,    out = skip(s) + w · gate(mean w),
+
+with 1×1 convolutions A and P, a depthwise convolution D, and the factor 0.1 of the branch within P and p. Maps that
+don't mix pixels commute with nearest up-sampling, so an up cell computes silu(A s + a) at the lower resolution.
+
+Backwards only s has a gradient. With transposed 1×1 and flipped depthwise kernels it takes the same convolutions as
+forwards, and of all maps only u, v and w are kept.
+
+References:
+    NVAE: A Deep Hierarchical Variational Autoencoder, https://arxiv.org/abs/2007.03898
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vaebm.nn.cells import BRANCH_SCALE, DecoderCell
+
+__all__ = ["Convolution", "FoldedCell", "plain_convolution"]
+
+
+CONSTANTS = ("expand", "expand_bias", "depthwise", "depthwise_bias", "project", "project_bias")
+
+
+class Affine(NamedTuple):
+    """The map x ↦ x · scale + shift of each channel, both (C,)."""
+
+    scale: Tensor
+    shift: Tensor
+
+
+def affine_of(norm: nn.BatchNorm2d) -> Affine:
+    """Returns what a batch norm does in evaluation mode."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    return Affine(scale, norm.bias - norm.running_mean * scale)
+
+
+class Convolution(nn.Module):
+    """A convolution of stride one that keeps the size, as a constant.
+
+    Arguments:
+        weight: (out_channels, in_channels, k, k), k odd.
+        bias: (out_channels,), or None.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight.detach().clone())
+        self.register_buffer("bias", None if bias is None else bias.detach().clone())
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Maps (B, in_channels, H, W) to (B, out_channels, H, W)."""
+        return functional.conv2d(hidden, self.weight, self.bias, padding=self.weight.shape[2] // 2)
+
+
+def plain_convolution(layer: Any, factor: float = 1.0) -> Convolution:
+    """Returns a convolution, whose weights may be reparameterised, as a constant; its weights are multiplied."""
+    return Convolution(layer.weight * factor, layer.bias)
+
+
+class FoldedCell(nn.Module):
+    """A ``DecoderCell`` in evaluation mode, as a constant: same output, same gradient by its input, less work.
+
+    Arguments:
+        cell: The cell; its tensors are copied.
+
+    Example:
+        >>> cell = DecoderCell(8, 4, up=True).eval()
+        >>> images = torch.rand(2, 8, 4, 4)
+        >>> torch.allclose(FoldedCell(cell)(images), cell(images), atol=1e-5)
+        True
+    """
+
+    def __init__(self, cell: DecoderCell) -> None:
+        super().__init__()
+        layers: list[Any] = [layer for layer in cell.branch if isinstance(layer, nn.BatchNorm2d | nn.Conv2d)]
+        before, expand, inner, depthwise, outer, project, after = layers
+        self.is_up = isinstance(cell.branch[0], nn.UpsamplingNearest2d)
+        with torch.no_grad():
+            entering, opened = affine_of(before), affine_of(inner)
+            spread, leaving = affine_of(outer), affine_of(after)
+            weight = expand.weight.flatten(1)
+            folded = (
+                (weight * entering.scale * opened.scale[:, None])[:, :, None, None],
+                (weight @ entering.shift) * opened.scale + opened.shift,
+                depthwise.weight * spread.scale[:, None, None, None],
+                spread.shift,
+                project.weight * (leaving.scale * BRANCH_SCALE)[:, None, None, None],
+                leaving.shift * BRANCH_SCALE,
+            )
+        for name, value in zip(CONSTANTS, folded, strict=True):
+            self.register_buffer(name, value.detach().clone())
+        self.gate = _Gate(cell.excitation) if not isinstance(cell.excitation, nn.Identity) else None
+        self.skip = plain_convolution(cell.skip.convolution) if self.is_up else None
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Maps (B, in_channels, H, W) to (B, out_channels, H, W), or to twice the resolution."""
+        constants = (getattr(self, name) for name in CONSTANTS)
+        branch: Tensor = _Branch.apply(hidden, self.is_up, *constants)  # type: ignore[no-untyped-call]
+        skip = hidden
+        if self.skip is not None:
+            # The 1×1 convolution first, where there are fewer pixels: it commutes with resizing.
+            skip = functional.interpolate(self.skip(hidden), scale_factor=2, mode="bilinear", align_corners=True)
+        if self.gate is None:
+            return skip + branch
+        return torch.addcmul(skip, branch, self.gate(branch))
+
+
+class _Gate(nn.Module):
+    """Squeeze-excitation of a branch that carries the factor 0.1 already."""
+
+    def __init__(self, excitation: Any) -> None:
+        super().__init__()
+        self.squeeze, self.excite = copy.deepcopy(excitation.squeeze), copy.deepcopy(excitation.excite)
+        with torch.no_grad():
+            self.squeeze.weight.div_(BRANCH_SCALE)
+
+    def forward(self, branch: Tensor) -> Tensor:
+        gate = torch.sigmoid(self.excite(functional.relu(self.squeeze(branch.mean((2, 3))))))
+        return gate[:, :, None, None]
+
+
+class _Branch(torch.autograd.Function):
+    """P silu(D silu(A s + a) + d) + p, with a gradient by s alone."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, is_up: bool, *constants: Tensor) -> Tensor:
+        expand, expand_bias, depthwise, depthwise_bias, project, project_bias = constants
+        groups, padding = len(depthwise), depthwise.shape[2] // 2
+        opened = functional.conv2d(hidden, expand, expand_bias)
+        active = functional.silu(opened)
+        if is_up:
+            active = functional.interpolate(active, scale_factor=2, mode="nearest")
+        spread = functional.conv2d(active, depthwise, depthwise_bias, padding=padding, groups=groups)
+        ctx.save_for_backward(opened, spread, expand, depthwise, project)
+        ctx.is_up = is_up
+        return functional.conv2d(functional.silu(spread), project, project_bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        opened, spread, expand, depthwise, project = ctx.saved_tensors
+        groups, padding = len(depthwise), depthwise.shape[2] // 2
+        gradient = functional.conv2d(gradients[0], project.transpose(0, 1))
+        gradient = torch.ops.aten.silu_backward(gradient, spread)
+        gradient = functional.conv2d(gradient, depthwise.flip(2, 3), padding=padding, groups=groups)
+        if ctx.is_up:
+            gradient = functional.avg_pool2d(gradient, 2, divisor_override=1)
+        gradient = torch.ops.aten.silu_backward(gradient, opened)
+        return functional.conv2d(gradient, expand.transpose(0, 1)), *[None] * 7

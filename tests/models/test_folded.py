@@ -1,0 +1,102 @@
+"""A folded model does what the model does, in values and in gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vaebm.models import NVAE, VAEBM, ConvVAE, EnergyNetwork, folded
+from vaebm.nn.cells import DecoderCell
+from vaebm.nn.folding import FoldedCell
+
+LAYOUTS: list[dict[str, Any]] = [
+    {"groups": (3,)},
+    {"groups": (1, 2), "outer_blocks": 2, "outer_cells": 1},
+    {"groups": (2,), "has_excitation": False, "outer_blocks": 0, "decoder_cells": 1},
+]
+
+
+def trained(module: nn.Module) -> None:
+    """Gives every batch norm statistics and an affine map of its own, as after training."""
+    for layer in module.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.3)
+            layer.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(layer.weight, 0.5, 2)
+            nn.init.normal_(layer.bias)
+
+
+@pytest.fixture(params=LAYOUTS, ids=str)
+def model(request: pytest.FixtureRequest) -> VAEBM:
+    torch.manual_seed(0)
+    vae = NVAE((3, 16, 8), latents=2, encoder_width=8, decoder_width=8, **request.param)
+    energy = EnergyNetwork((3, 16, 8), "residual", (8, 12), 2, 3, 0, "sum", input_pooling=1)
+    trained(vae)
+    return VAEBM(vae, energy).eval().requires_grad_(False)
+
+
+def evaluate(model: VAEBM, noise: Tensor) -> list[Tensor]:
+    """Returns mean, scale, energies and the gradient of the log-density."""
+    noise = noise.clone().requires_grad_()
+    carried = model.transport(noise)
+    energies = model.energy(20 * carried.image)
+    (gradient,) = torch.autograd.grad(energies.sum(), noise)
+    return [part.detach() for part in (carried.mean, carried.scale, *carried.latents, energies, gradient)]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 1e-5)])
+def test_values_and_gradients_are_those_of_the_model(model: VAEBM, dtype: torch.dtype, tolerance: float) -> None:
+    model = model.to(dtype)
+    noise = torch.randn(3, model.noise_layout.size, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    for found, expected in zip(evaluate(folded(model, dtype), noise), evaluate(model, noise), strict=True):
+        assert found.dtype == expected.dtype
+        assert float((found - expected).abs().max()) <= tolerance * float(expected.abs().max())
+
+
+def test_densities_and_their_constants_are_those_of_the_model(model: VAEBM) -> None:
+    model = model.double()
+    noise = torch.randn(3, model.noise_layout.size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    fast = folded(model, torch.float64)
+    assert torch.allclose(fast.log_density(noise), model.log_density(noise), rtol=1e-12)
+    assert torch.allclose(fast.official_log_density(noise), model.official_log_density(noise), rtol=1e-10)
+
+
+def test_bfloat16_is_near(model: VAEBM) -> None:
+    noise = torch.randn(3, model.noise_layout.size, generator=torch.Generator().manual_seed(1))
+    found, expected = folded(model, torch.bfloat16).transport(noise), model.transport(noise)
+    assert found.mean.dtype == torch.float32
+    assert float((found.mean - expected.mean).abs().max()) < 0.05 * float(expected.mean.abs().max())
+
+
+@pytest.mark.parametrize("is_up", [False, True])
+@pytest.mark.parametrize("has_excitation", [False, True])
+def test_a_folded_cell_passes_the_numerical_check_of_its_gradient(is_up: bool, has_excitation: bool) -> None:
+    torch.manual_seed(0)
+    cell = DecoderCell(4, 2 if is_up else 4, up=is_up, expansion=2, has_excitation=has_excitation)
+    trained(cell)
+    fast = FoldedCell(cell.double().eval())
+    images = torch.randn(2, 4, 4, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(fast, (images,))
+    assert torch.allclose(fast(images), cell(images), rtol=1e-10)
+
+
+def test_later_changes_of_the_model_are_not_seen(model: VAEBM) -> None:
+    noise = torch.randn(1, model.noise_layout.size, generator=torch.Generator().manual_seed(1))
+    fast = folded(model)
+    before = fast.log_density(noise)
+    for parameter in model.parameters():
+        parameter.add_(0.1)
+    assert torch.equal(fast.log_density(noise), before)
+
+
+def test_other_models_are_refused(model: VAEBM) -> None:
+    plain = VAEBM(ConvVAE((1, 8, 8), (2,), widths=(8,)), EnergyNetwork((1, 8, 8), widths=(4,)))
+    with pytest.raises(TypeError, match="ConvVAE and EnergyNetwork can't be folded: expected NVAE"):
+        folded(plain)
+    with pytest.raises(TypeError, match="plain convolutions can't be folded"):
+        folded(VAEBM(model.vae, EnergyNetwork((3, 16, 8), widths=(4,))))
+    with pytest.raises(TypeError, match="has no encoder"):
+        folded(model).vae.elbo_terms(torch.zeros(1, 3, 16, 8), torch.zeros(1, model.vae.noise_layout.latent_size))
