@@ -1,7 +1,7 @@
 r"""A frozen NVAE and energy network in the form in which chains run them.
 
 Everything that is constant along a chain is computed once: batch norms and weight normalisations are folded into the
-convolutions, the factor 1/1.1 of the energy network's swish into the weights behind it, and no parameter has a gradient.
+convolutions, the factor 1/1.1 of the energy network's swish into the weights behind it; no parameter has a gradient.
 Feature maps lie channels last. In float32 images, energies and gradients are those of the model but for rounding; in
 bfloat16 they are those of a model whose weights are rounded.
 
