@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vaebm.data import Batches
 from vaebm.distributed import Engine
-from vaebm.models import ConvVAE
+from vaebm.models import NVAE, ConvVAE
 from vaebm.training import Progress, VAESettings, VAEState, fit, start_vae, vae_step
 
 SETTINGS = VAESettings(num_iterations=12, batch_size=16, ema_decay=0.5, kl_weight=2.0)
@@ -21,7 +21,7 @@ SETTINGS = VAESettings(num_iterations=12, batch_size=16, ema_decay=0.5, kl_weigh
 class Stage:
     """A VAE in training, with all that a checkpoint holds."""
 
-    vae: ConvVAE
+    vae: ConvVAE | NVAE
     batches: Batches
     state: VAEState
 
@@ -128,3 +128,47 @@ def test_a_large_gradient_is_clipped(digits: Tensor, engine: Engine) -> None:
     assert figures["grad_norm"] > 1e-3
     norm = sum(float(parameter.grad.square().sum()) for parameter in stage.vae.parameters()) ** 0.5
     assert norm == pytest.approx(1e-3, rel=1e-3)
+
+
+HIERARCHICAL = VAESettings(
+    num_iterations=20, batch_size=16, learning_rate=1e-2, ema_decay=0.0, kl_warmup=0.3, objective="balanced",
+    optimizer="adamax", weight_decay=3e-4, schedule="warm_cosine", rate_warmup=0.1, penalty=0.1, initial_penalty=10.0,
+)  # fmt: skip
+
+
+def begin_hierarchy(digits: Tensor, seed: int = 0) -> Stage:
+    torch.manual_seed(seed)
+    vae = NVAE((1, 8, 8), groups=(1, 1), latents=2, encoder_width=4, decoder_width=4)
+    batches = Batches(digits, 16, torch.Generator().manual_seed(seed))
+    return Stage(vae, batches, start_vae(vae, HIERARCHICAL, torch.Generator().manual_seed(seed + 1)))
+
+
+def test_the_objective_of_nvae_learns_and_resumes_to_the_bit(
+    digits: Tensor, engine: Engine, through_a_file: Any
+) -> None:
+    whole, stopped, resumed = begin_hierarchy(digits), begin_hierarchy(digits), begin_hierarchy(digits, seed=9)
+    progress = whole.go(engine, 20, HIERARCHICAL)
+    stopped.go(engine, 4, HIERARCHICAL)
+    resumed.restore(through_a_file(stopped.stored()))
+    resumed.go(engine, 20, HIERARCHICAL)
+    assert equal(resumed.vae.state_dict(), whole.vae.state_dict())
+    figures = [step.figures for step in progress]
+    assert figures[-1]["elbo"] > figures[0]["elbo"]
+    assert figures[0]["kl_weight"] == 1e-4
+    assert figures[-1]["kl_weight"] == 1
+    assert figures[0]["learning_rate"] == pytest.approx(0.005)
+    # λ falls from 10 to 0.1 while the divergence is warmed up.
+    assert figures[0]["penalty"] > 50 * figures[-1]["penalty"] > 0
+
+
+def test_balancing_and_penalty_change_the_step(digits: Tensor, engine: Engine) -> None:
+    """Without them the same first step gives other weights; the figures of the ELBO are the same."""
+    stage = begin_hierarchy(digits)
+    (first,) = stage.go(engine, 1, HIERARCHICAL)
+    for change in ({"objective": "elbo", "kl_weight": 1e-4, "kl_warmup": 0.0}, {"penalty": 0.0}):
+        other = begin_hierarchy(digits)
+        settings = replace(HIERARCHICAL, **change)
+        other.state = replace(other.state, vectors={}) if "penalty" in change else other.state
+        (found,) = other.go(engine, 1, settings)
+        assert found.figures["elbo"] == first.figures["elbo"]
+        assert not equal(other.vae.state_dict(), stage.vae.state_dict())

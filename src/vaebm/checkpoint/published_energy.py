@@ -55,10 +55,17 @@ def read_published_energy(path: str | Path, image_shape: Sequence[int]) -> Publi
         raise CheckpointError(f"{path} takes images of {stem[1]} channels: expected {image_shape[0]}, as its NVAE's")
     widths, halvings = _energy_layout(source, stem[0])
     arguments = {
-        "image_shape": list(image_shape), "blocks": "residual", "widths": list(widths), "halvings": list(halvings),
-        "depth": 1, "stem_kernel_size": stem[2], "num_hidden": 0, "pooling": "sum", "normalization": "weight",
+        "image_shape": list(image_shape),
+        "blocks": "residual",
+        "widths": list(widths),
+        "halvings": [int(is_halved) for is_halved in halvings],
+        "depth": 1,
+        "stem_kernel_size": stem[2],
+        "num_hidden": 0,
+        "pooling": "sum",
+        "normalization": "weight",
         "input_pooling": 1,
-    }  # fmt: skip
+    }
     layers = {"body.0": "conv1"}
     for index in range(len(widths)):
         own, name = f"body.{index + 2}", f"blocks.{index}"

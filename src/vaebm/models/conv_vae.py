@@ -183,6 +183,7 @@ class ConvVAE(nn.Module):
         _check(self.arguments)
         self.image_shape = tuple(image_shape)
         self.noise_layout = NoiseLayout(tuple((size,) for size in latent_groups))
+        self.num_groups = (len(latent_groups),)
         self.scale_kind, self.scale = scale_kind, scale
         num_latents = sum(latent_groups)
         out_channels = image_shape[0] * (2 if scale_kind == "pixel" else 1)

@@ -54,7 +54,7 @@ class EnergyNetwork(nn.Module):
             learned output gain, without which the energy is too flat) or ``none``.
         input_pooling: The size of the squares of pixels that are averaged first: an energy of coarser images sees
             shapes better than pixel noise and blur, and costs less.
-        halvings: Whether each block halves the resolution, one entry for each of the widths, with depth 1; empty: the
+        halvings: For each of the widths, with depth 1, 1 if its block halves the resolution and 0 if not; empty: the
             first block of each width does.
 
     Raises:
@@ -77,7 +77,7 @@ class EnergyNetwork(nn.Module):
         pooling: str = "flatten",
         normalization: str = "weight",
         input_pooling: int = 1,
-        halvings: Sequence[bool] = (),
+        halvings: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.arguments: dict[str, Any] = {
@@ -90,14 +90,15 @@ class EnergyNetwork(nn.Module):
             "pooling": pooling,
             "normalization": normalization,
             "input_pooling": input_pooling,
-            "halvings": list(halvings),
+            "halvings": [int(is_halved) for is_halved in halvings],
         }
         _check(self.arguments)
         channels, height, width = image_shape
         self.input_pooling = input_pooling
         height, width = -(-height // input_pooling), -(-width // input_pooling)
         places = [(size, level == 0) for size in widths for level in range(depth)]
-        places = list(zip(widths, halvings, strict=True)) if halvings else places
+        if halvings:
+            places = [(width, bool(is_halved)) for width, is_halved in zip(widths, halvings, strict=True)]
         self.body = nn.Sequential(*_body(channels, blocks, places, stem_kernel_size, normalization))
         for _ in range(sum(is_halved for _, is_halved in places)):
             height, width = (height + 1) // 2, (width + 1) // 2
@@ -157,6 +158,8 @@ def _check(arguments: Mapping[str, Any]) -> None:
     if not widths or any(width < 1 for width in widths) or depth < 1:
         raise ValueError(f"widths {tuple(widths)} and depth {depth}: expected positive numbers, at least one width")
     halvings = arguments["halvings"]
+    if any(is_halved not in (0, 1) for is_halved in halvings):
+        raise ValueError(f"halvings is {tuple(halvings)}: expected 0 or 1 for each of the widths")
     if halvings and (depth != 1 or len(halvings) != len(widths)):
         raise ValueError(
             f"halvings has {len(halvings)} entries at depth {depth}: expected depth 1 and one for each of the "

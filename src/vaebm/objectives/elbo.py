@@ -11,11 +11,13 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from vaebm.models import ElboTerms
+from vaebm.objectives.balancing import balancing_weights
 
 
 @dataclass(frozen=True)
@@ -56,4 +58,21 @@ def elbo_loss(terms: ElboTerms, kl_weight: float = 1.0, free_nats: float = 0.0) 
     groups = terms.kl.mean(0).clamp(min=free_nats).sum()
     log_likelihood = terms.log_likelihood.mean()
     loss = (kl_weight * groups - log_likelihood) / terms.reconstruction[0].numel()
+    return ElboLoss(loss, terms.elbo.mean().detach(), log_likelihood.detach(), terms.kl.sum(1).mean().detach())
+
+
+def balanced_elbo_loss(terms: ElboTerms, num_groups: Sequence[int], kl_weight: float) -> ElboLoss:
+    """Returns the negative weighted ELBO with balanced divergences, divided as in ``elbo_loss``.
+
+    Arguments:
+        terms: The ELBO terms of B images.
+        num_groups: The number of latent groups of each scale, the coarsest scale first.
+        kl_weight: The weight β of the divergence.
+
+    Returns:
+        The loss and the unweighted terms.
+    """
+    divergence = (terms.kl * balancing_weights(terms.kl, num_groups)).sum(1).mean()
+    log_likelihood = terms.log_likelihood.mean()
+    loss = (kl_weight * divergence - log_likelihood) / terms.reconstruction[0].numel()
     return ElboLoss(loss, terms.elbo.mean().detach(), log_likelihood.detach(), terms.kl.sum(1).mean().detach())

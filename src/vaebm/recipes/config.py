@@ -22,6 +22,7 @@ from vaebm.nn import NORMALIZATIONS
 from vaebm.recipes.errors import ConfigError
 from vaebm.training import EnergySettings, VAESettings
 from vaebm.training.energy_stage import KERNELS, OBJECTIVES, POTENTIALS
+from vaebm.training.vae_stage import OPTIMIZERS, SCHEDULES, VAE_OBJECTIVES
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class EnergyNetworkConfig:
         pooling: flatten, or sum over space.
         normalization: weight, spectral or none.
         input_pooling: The size of the squares of pixels that are averaged first.
-        halvings: Whether each block halves the resolution, one entry for each width at depth 1; empty: the first block
+        halvings: For each width, at depth 1, 1 if its block halves the resolution and 0 if not; empty: the first block
             of each width does.
     """
 
@@ -113,7 +114,7 @@ class EnergyNetworkConfig:
     pooling: str = "flatten"
     normalization: str = "weight"
     input_pooling: int = 1
-    halvings: tuple[bool, ...] = ()
+    halvings: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,8 @@ _POSITIVE = {
 }  # fmt: skip
 _SIGNED = {"data.value_range"}
 _SHARES = {
-    "selection.after", "vae.kl_warmup", "energy.replay_probability", "energy.replay_rise", "energy.jump_probability",
+    "selection.after", "vae.kl_warmup", "vae.rate_warmup", "energy.replay_probability", "energy.replay_rise",
+    "energy.jump_probability",
 }  # fmt: skip
 _BELOW_ONE = {"vae.ema_decay", "energy.ema_decay", "vae.betas", "energy.betas"}
 _LEAST = dict.fromkeys(
@@ -276,6 +278,9 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "energy_network.blocks": BLOCKS,
     "energy_network.pooling": POOLINGS,
     "energy_network.normalization": NORMALIZATIONS,
+    "vae.objective": VAE_OBJECTIVES,
+    "vae.optimizer": OPTIMIZERS,
+    "vae.schedule": SCHEDULES,
     "energy.buffer_keeps": ("all", "latent"),
     "energy.objective": OBJECTIVES,
     "energy.kernel": KERNELS,

@@ -56,3 +56,17 @@ def one_cycle(iteration: int, num_iterations: int, peak: float, rise: float = 0.
     if position < rise:
         return peak * (0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * position / rise)))
     return peak * 0.5 * (1 + math.cos(math.pi * (position - rise) / (1 - rise)))
+
+
+def warm_cosine(iteration: int, num_iterations: int, peak: float, rise: float, least: float = 0.01) -> float:
+    """Returns NVAE's learning rate: up linearly over a share ``rise``, then along a cosine to ``least`` · peak.
+
+    Example:
+        >>> [round(warm_cosine(iteration, 100, 1.0, 0.1), 3) for iteration in (0, 5, 10, 55, 100)]
+        [0.1, 0.6, 1.0, 0.505, 0.01]
+    """
+    num_rising = rise * num_iterations
+    if iteration < num_rising:
+        return peak * min(1.0, (iteration + 1) / num_rising)
+    position = (iteration - num_rising) / (num_iterations - num_rising)
+    return peak * (least + (1 - least) * 0.5 * (1 + math.cos(math.pi * position)))

@@ -7,7 +7,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,9 +15,24 @@ from torch import Tensor, nn
 
 from vaebm.distributed import Engine
 from vaebm.distributions import bits_per_dim
-from vaebm.objectives import elbo_loss, kl_weight_at
+from vaebm.models import ElboTerms
+from vaebm.nn import spectral_vectors
+from vaebm.objectives import (
+    ElboLoss,
+    SpectralPenalty,
+    balanced_elbo_loss,
+    batch_norm_penalty,
+    elbo_loss,
+    hierarchical_kl_weight_at,
+    kl_weight_at,
+    penalty_weight_at,
+    spectral_penalty,
+)
 from vaebm.training.ema import update_average
-from vaebm.training.fit import Progress, one_cycle
+from vaebm.training.fit import Progress, one_cycle, warm_cosine
+
+OPTIMIZERS, SCHEDULES, VAE_OBJECTIVES = ("adam", "adamax"), ("one_cycle", "warm_cosine"), ("elbo", "balanced")
+ADAMAX_EPS = 1e-3
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,13 @@ class VAESettings:
         ema_decay: The decay of the moving average of the weights, 0 for none.
         betas: The betas of Adam.
         clip_norm: The largest norm of the gradient.
+        objective: elbo, or balanced: NVAE's warm-up, with groups balanced while it lasts.
+        optimizer: adam, or adamax (NVAE).
+        weight_decay: The weight of half the squared weights, in nats; the optimizer adds its gradient.
+        schedule: The learning rate: one_cycle, or warm_cosine (NVAE): up linearly, then along a cosine.
+        rate_warmup: The share of training in which the rate of warm_cosine rises.
+        penalty: The weight λ of the singular values of convolutions and the scales of batch norms, in nats.
+        initial_penalty: Where λ starts while the divergence is warmed up, 0 for λ itself.
     """
 
     num_iterations: int = 3000
@@ -48,16 +70,27 @@ class VAESettings:
     ema_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: float = 100.0
+    objective: str = "elbo"
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    schedule: str = "one_cycle"
+    rate_warmup: float = 0.0125
+    penalty: float = 0.0
+    initial_penalty: float = 0.0
 
 
 @dataclass
 class VAEState:
-    """All that the next step needs besides the network's weights; ``average`` is empty without a moving average."""
+    """All that the next step needs besides the network's weights.
+
+    ``average`` is empty without a moving average, ``vectors``, those of the power iteration, without a penalty.
+    """
 
     iteration: int
     optimizer: torch.optim.Optimizer
     average: dict[str, Tensor]
     generator: torch.Generator
+    vectors: dict[str, Tensor] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns tensors and numbers to go on from."""
@@ -66,12 +99,14 @@ class VAEState:
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,
             "generator": self.generator.get_state(),
+            "vectors": self.vectors,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what ``state_dict`` returned."""
         self.iteration = state["iteration"]
         self.average = {name: value.to(self.average[name]) for name, value in state["average"].items()}
+        self.vectors = {name: value.to(self.vectors[name]) for name, value in state["vectors"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"].cpu())
 
@@ -80,9 +115,18 @@ def start_vae(vae: nn.Module, settings: VAESettings, generator: torch.Generator)
     """Returns the state before the first step of a VAE whose parameters all learn."""
     vae.requires_grad_(True).train()
     average = {name: value.clone() for name, value in vae.state_dict().items()} if settings.ema_decay else {}
+    vectors = spectral_vectors(vae, generator) if settings.penalty else {}
+    return VAEState(0, _optimizer(vae, settings), average, generator, vectors)
+
+
+def _optimizer(vae: Any, settings: VAESettings) -> torch.optim.Optimizer:
+    # Published constants go with a loss in nats; this one is divided by the number of dimensions.
+    num_dims = torch.Size(vae.image_shape).numel()
+    rate, betas, decay = settings.learning_rate, settings.betas, settings.weight_decay / num_dims
+    if settings.optimizer == "adamax":
+        return torch.optim.Adamax(vae.parameters(), rate, betas, ADAMAX_EPS / num_dims, decay)
     # Fused: one pass over each parameter instead of one for each operation.
-    optimizer = torch.optim.Adam(vae.parameters(), settings.learning_rate, betas=settings.betas, fused=True)
-    return VAEState(0, optimizer, average, generator)
+    return torch.optim.Adam(vae.parameters(), rate, betas=betas, weight_decay=decay, fused=True)
 
 
 def vae_step(vae: Any, settings: VAESettings, engine: Engine) -> Callable[[VAEState, Tensor], Progress[VAEState]]:
@@ -100,16 +144,16 @@ def vae_step(vae: Any, settings: VAESettings, engine: Engine) -> Callable[[VAESt
     num_dims = torch.Size(vae.image_shape).numel()
 
     def step(state: VAEState, images: Tensor) -> Progress[VAEState]:
-        rate = one_cycle(state.iteration, settings.num_iterations, settings.learning_rate)
-        weight = kl_weight_at(state.iteration, settings.num_iterations, settings.kl_weight, settings.kl_warmup)
+        rate, weight = _rate_at(state.iteration, settings), _kl_weight_at(state.iteration, settings)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         images, noise = _draw(images, vae, settings, engine, state.generator)
         with engine.autocast():
             terms = vae.elbo_terms(images, noise)
-        result = elbo_loss(terms, weight, settings.free_nats)
+        result = _loss(terms, vae, weight, settings)
+        penalty = _penalty(vae, state.vectors, weight, settings)
         state.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(result.loss)
+        torch.autograd.backward(result.loss + penalty.value / terms.reconstruction[0].numel())
         engine.average_gradients(vae, len(images))
         norm = nn.utils.clip_grad_norm_(vae.parameters(), settings.clip_norm)
         state.optimizer.step()
@@ -120,10 +164,41 @@ def vae_step(vae: Any, settings: VAESettings, engine: Engine) -> Callable[[VAESt
             "kl_weight": weight,
             "learning_rate": rate,
             "grad_norm": float(norm),
+            **({"penalty": float(penalty.value.detach())} if state.vectors else {}),
         }
-        return Progress(VAEState(state.iteration + 1, state.optimizer, average, state.generator), figures)
+        following = VAEState(state.iteration + 1, state.optimizer, average, state.generator, penalty.vectors)
+        return Progress(following, figures)
 
     return step
+
+
+def _rate_at(iteration: int, settings: VAESettings) -> float:
+    if settings.schedule == "warm_cosine":
+        return warm_cosine(iteration, settings.num_iterations, settings.learning_rate, settings.rate_warmup)
+    return one_cycle(iteration, settings.num_iterations, settings.learning_rate)
+
+
+def _kl_weight_at(iteration: int, settings: VAESettings) -> float:
+    if settings.objective == "balanced":
+        return settings.kl_weight * hierarchical_kl_weight_at(iteration, settings.num_iterations, settings.kl_warmup)
+    return kl_weight_at(iteration, settings.num_iterations, settings.kl_weight, settings.kl_warmup)
+
+
+def _loss(terms: ElboTerms, vae: Any, weight: float, settings: VAESettings) -> ElboLoss:
+    if settings.objective == "balanced" and weight < settings.kl_weight:
+        return balanced_elbo_loss(terms, vae.num_groups, weight)
+    return elbo_loss(terms, weight, settings.free_nats)
+
+
+def _penalty(vae: nn.Module, vectors: dict[str, Tensor], weight: float, settings: VAESettings) -> SpectralPenalty:
+    """Returns the weighted penalty, in nats, and the vectors to go on from."""
+    if not vectors:
+        return SpectralPenalty(torch.zeros(()), {})
+    found = spectral_penalty(vae, vectors)
+    strength = penalty_weight_at(
+        weight / (settings.kl_weight or 1.0), settings.penalty, settings.initial_penalty or None
+    )
+    return SpectralPenalty(strength * (found.value + batch_norm_penalty(vae)), found.vectors)
 
 
 def _draw(
