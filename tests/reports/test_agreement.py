@@ -27,7 +27,7 @@ def test_the_worse_of_both_scalars_decides(name: str, value: float) -> None:
 @pytest.mark.parametrize(("name", "value"), [("jump_acceptance", 0.2), ("importance_ess", 300.0)])
 def test_either_remedy_is_enough(name: str, value: float) -> None:
     assert "too few to tell or mend" in chain_sentences(FIGURES)[2]
-    assert "the mass of modes can be compared" in chain_sentences({**FIGURES, name: value})[2]
+    assert "can compare the mass of modes" in chain_sentences({**FIGURES, name: value})[2]
 
 
 def test_lines_fit_a_terminal() -> None:

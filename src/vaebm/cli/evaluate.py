@@ -64,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
     from vaebm.cli.evaluation import Against, calibrate, evaluate_model, left_out
     from vaebm.cli.progress import Console
     from vaebm.distributed import make_engine
-    from vaebm.recipes import Config, from_dict, read_model
+    from vaebm.recipes import config_class, from_dict, read_model
     from vaebm.reports import evaluation_text
 
     loaded = read_model(options.model)
@@ -72,7 +72,7 @@ def run(arguments: Sequence[str]) -> int:
         raise CheckpointError(f"{loaded.folder} doesn't say what it was trained on: evaluate a model of `vaebm train`")
     if "density" in loaded.details["config"]:
         return _planar(loaded, options)
-    config: Config = from_dict(Config, loaded.details["config"])
+    config: Config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
     settings, extra = _settings(config, options), _outliers(options.outliers, loaded)
     splits = load_splits_of(config)
     judges = _judges(options.judges, config.data.source, splits.training.shape)

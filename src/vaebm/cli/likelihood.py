@@ -84,7 +84,7 @@ def _test_images(loaded: LoadedModel) -> tuple[str, Tensor]:
     from vaebm.checkpoint import CheckpointError
     from vaebm.cli.evaluate import load_splits_of
     from vaebm.data import to_float
-    from vaebm.recipes import Config, from_dict
+    from vaebm.recipes import Config, config_class, from_dict
 
     details = loaded.details.get("config")
     if not isinstance(details, Mapping):
@@ -96,7 +96,7 @@ def _test_images(loaded: LoadedModel) -> tuple[str, Tensor]:
             f"{loaded.folder} has an energy on the decoder's mean, so it is no density over images and has no "
             "likelihood: train with --images.chain_image sampled"
         )
-    config: Config = from_dict(Config, details)
+    config: Config = from_dict(config_class(details), details)
     splits = load_splits_of(config)
     shape, expected = tuple(splits.test.shape), tuple(loaded.model.image_shape)
     if shape != expected:

@@ -20,7 +20,7 @@ from vaebm.cli.progress import Console
 from vaebm.data import DataError, defect_sets, load_images, load_splits, to_float, to_uint8
 from vaebm.evaluation import Baselines, Comparison, Judge, baseline_scores, compare_scores, fit_baselines
 from vaebm.metrics import conformal_p_values
-from vaebm.recipes import Config, ExtraError, LoadedModel, from_dict, load_extractor
+from vaebm.recipes import Config, ExtraError, LoadedModel, config_class, from_dict, load_extractor
 from vaebm.reports.scores import ImageRow, ScorePage, render_scores
 
 MOST_SHOWN, MOST_REFERENCE, MOST_CALIBRATION, MOST_SPOILT = 200, 2000, 500, 200
@@ -102,7 +102,7 @@ def write_page(path: Path, decider: Decider, scored: ScoredSet, given: NormalIma
 def find_normal_images(loaded: LoadedModel, scored: ScoredSet, rate: float) -> NormalImages:
     """Finds normal images: those that the model was trained on, else the scored ones that aren't flagged."""
     try:
-        config: Config = from_dict(Config, loaded.details["config"])
+        config: Config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
         data = config.data
         splits = load_splits(data.source, data.split_seed, data.preprocessing, data.strict)
         if splits.training.shape != loaded.model.image_shape:

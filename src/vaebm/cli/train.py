@@ -26,7 +26,7 @@ from vaebm.cli.stages import train_stages
 from vaebm.cli.stop import Interrupted, StopRequest
 from vaebm.data import DataError, Splits, load_splits
 from vaebm.distributed import make_engine
-from vaebm.recipes import PLANAR_RECIPES, RECIPES, Config, ConfigError, build_model, from_dict, to_dict
+from vaebm.recipes import PLANAR_RECIPES, RECIPES, Config, ConfigError, build_model, config_class, from_dict, to_dict
 
 LARGEST_USUAL_RATE = 0.05
 
@@ -82,7 +82,7 @@ def parse(arguments: Sequence[str]) -> Request | None:
     if first.config is not None:
         base = merged_file(base, Path(first.config))
     values = option_parser(base).parse_args(words).as_dict()
-    config = from_dict(Config, {name: value for name, value in values.items() if name not in OWN_OPTIONS})
+    config = from_dict(type(base), {name: value for name, value in values.items() if name not in OWN_OPTIONS})
     if derived is None:
         return Request(config, RunFolder(run_path(first.output, first.name)), False)
     splits = derived.splits if config.data == derived.config.data else None
@@ -121,7 +121,7 @@ def _recipe(name: str | None) -> Config:
 def _complete(path: Path) -> Config:
     """Reads the configuration of a run: a key that is missing would silently become another value."""
     values = read_yaml(path)
-    config: Config = config_from(path, Config, values)
+    config: Config = config_from(path, config_class(values), values)
     missing = sorted(_keys(to_dict(config)) - _keys(values))
     if missing:
         raise ConfigError(f"{path} lacks {', '.join(missing[:3])}{', …' * (len(missing) > 3)}: restore it from a copy")

@@ -15,6 +15,7 @@ from vaebm.recipes.build import (
 from vaebm.recipes.config import Config, from_dict, to_dict
 from vaebm.recipes.digits import digits
 from vaebm.recipes.errors import ConfigError, ExtraError
+from vaebm.recipes.hierarchical import NVAEConfig, config_class
 from vaebm.recipes.images import images
 from vaebm.recipes.mnist import mnist
 from vaebm.recipes.planar import PLANAR_RECIPES, PlanarConfig
@@ -31,9 +32,11 @@ __all__ = [
     "ExtraError",
     "Imported",
     "LoadedModel",
+    "NVAEConfig",
     "PlanarConfig",
     "build_model",
     "build_planar_model",
+    "config_class",
     "from_dict",
     "images",
     "import_published",

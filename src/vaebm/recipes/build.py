@@ -27,6 +27,7 @@ from vaebm.metrics.calibration import threshold
 from vaebm.models import NVAE, VAEBM, Classifier, ConvVAE, DenseEnergy, EnergyNetwork, ImageFields
 from vaebm.recipes.config import Config
 from vaebm.recipes.errors import ConfigError, ExtraError
+from vaebm.recipes.hierarchical import NVAEConfig
 from vaebm.recipes.planar import PlanarConfig
 
 VAES = {"ConvVAE": ConvVAE, "NVAE": NVAE}
@@ -65,7 +66,8 @@ def build_model(config: Config, image_shape: Sequence[int]) -> VAEBM:
         ConfigError: If there is no such network for images of this shape.
     """
     try:
-        vae = ConvVAE(image_shape, **asdict(config.vae_network))
+        kind = NVAE if isinstance(config, NVAEConfig) else ConvVAE
+        vae = kind(image_shape, **asdict(config.vae_network))
         energy = EnergyNetwork(image_shape, **asdict(config.energy_network))
     except ValueError as error:
         raise ConfigError(str(error)) from error

@@ -12,8 +12,9 @@ from functools import partial
 
 from vaebm.data import PLANAR_DENSITIES
 from vaebm.evaluation import FEWEST_STEPS
-from vaebm.recipes.config import check_leaves, check_potential
+from vaebm.recipes.config import check_potential
 from vaebm.recipes.errors import ConfigError
+from vaebm.recipes.ranges import check_leaves
 from vaebm.training import EnergySettings, VAESettings
 
 

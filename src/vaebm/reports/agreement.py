@@ -24,7 +24,7 @@ def chain_sentences(chains: Mapping[str, Any]) -> list[str]:
     verdict = "agree with each other" if worst < 1.01 else "don't agree with each other yet"
     steps, count = chains["num_steps"], chains["num_chains"]
     share, ess = chains["jump_acceptance"], chains["importance_ess"]
-    few = share < LEAST_ACCEPTED and ess < LEAST_WORTH
+    means = ["jumps"] * (share >= LEAST_ACCEPTED) + ["weights"] * (ess >= LEAST_WORTH)
     return [
         f"Split-R̂ over the second half of {count} chains is {chains['energy_rhat']:.3f} on the energy and "
         f"{chains['noise_rhat']:.3f} on |noise|²/D: they {verdict}. R̂ can't see a mode that all of them miss.",
@@ -32,7 +32,11 @@ def chain_sentences(chains: Mapping[str, Any]) -> list[str]:
         f"and {chains['noise_ess']:.0f} of |noise|²/D (bulk ESS).",
         f"Of independent jumps from N(0, I) {100 * share:.1f} % would be accepted, and the weights of "
         f"{chains['num_draws']:,} draws of the VAE are worth {ess:,.{0 if ess >= 10 else 1}f}: "
-        + ("too few to tell or mend the relative mass of modes." if few else "the mass of modes can be compared."),
+        + (
+            f"{' and '.join(means)} can compare the mass of modes."
+            if means
+            else "too few to tell or mend the relative mass of modes."
+        ),
     ]
 
 
