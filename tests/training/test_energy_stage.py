@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vaebm.data import Batches
+from vaebm.data import Batches, to_float
 from vaebm.distributed import Engine
 from vaebm.distributions import standard_normal_log_prob
 from vaebm.metrics import feature_statistics, frechet_distance
-from vaebm.models import VAEBM, ConvVAE, EnergyNetwork, ImageFields
+from vaebm.models import NVAE, VAEBM, ConvVAE, EnergyNetwork, ImageFields
 from vaebm.recipes import load_judges
 from vaebm.sampling import ChainState, KernelInfo, Langevin, LogDensity, Transition, run_chain
 from vaebm.training import (
@@ -27,6 +27,7 @@ from vaebm.training import (
     start_vae,
     vae_step,
 )
+from vaebm.training.energy_stage import _clip_entries
 
 SETTINGS = EnergySettings(num_iterations=8, batch_size=12, num_steps=3, buffer_size=30, replay_rise=0.4)
 
@@ -292,3 +293,42 @@ def test_on_digits_the_energy_closes_part_of_the_gap(
     after = model.transport(noise).mean.clamp(-1, 1)
     floor = distance(digits[:797])
     assert distance(after) - floor < 0.6 * (distance(before) - floor)
+
+
+def test_the_rate_is_constant_where_asked(digits: Tensor, engine: Engine) -> None:
+    constant = replace(SETTINGS, schedule="constant")
+    rates = [step.figures["learning_rate"] for step in begin(digits).go(engine, 8, constant)]
+    assert rates == [SETTINGS.learning_rate] * 8
+    falling = [step.figures["learning_rate"] for step in begin(digits).go(engine, 8)]
+    assert falling == sorted(falling, reverse=True)
+    assert falling[-1] < falling[0]
+
+
+def test_entries_of_the_gradient_are_cut_off_but_not_the_first_time() -> None:
+    weight = nn.Parameter(torch.zeros(3))
+    optimizer = torch.optim.Adam([weight], 0.1, betas=(0.9, 0.5))
+    weight.grad = torch.tensor([100.0, -1.0, 0.0])
+    _clip_entries(optimizer, 3.0)
+    assert weight.grad.tolist() == [100.0, -1.0, 0.0]
+    optimizer.step()
+    # After one step the corrected mean square is that of the first gradient.
+    weight.grad = torch.tensor([1000.0, -9.0, 0.05])
+    _clip_entries(optimizer, 3.0)
+    assert weight.grad.tolist() == pytest.approx([300.1, -3.1, 0.05])
+
+
+def test_nvae_and_the_network_of_the_paper_train_unchanged(engine: Engine) -> None:
+    torch.manual_seed(0)
+    vae = NVAE((3, 16, 16), (1, 1), 2, 8, 8)
+    model = VAEBM(vae, EnergyNetwork((3, 16, 16), "residual", (8, 8), 1, 3, 0, "sum"))
+    images = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8)
+    paper = EnergySettings(
+        num_iterations=3, batch_size=8, num_steps=2, step_size=8e-5, buffer_size=0, matched_noise=False, centring=0.0,
+        spectral=0.2, ema_decay=0.0, betas=(0.99, 0.999), weight_decay=3e-5, schedule="constant", clip_deviations=3.0,
+    )  # fmt: skip
+    before = {name: value.clone() for name, value in vae.state_dict().items()}
+    state = start_energy(model, paper, to_float(images[:16].numpy()), torch.Generator().manual_seed(1))
+    batches = Batches(images, 8, torch.Generator().manual_seed(2))
+    *_, last = fit(energy_step(model, paper, engine), state, batches, 3)
+    assert all(torch.equal(value, before[name]) for name, value in vae.state_dict().items())
+    assert torch.isfinite(torch.tensor(list(last.figures.values()))).all()

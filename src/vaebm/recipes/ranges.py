@@ -11,7 +11,7 @@ from vaebm.models.conv_vae import NORMALIZATIONS as VAE_NORMALIZATIONS
 from vaebm.models.energy import BLOCKS, POOLINGS
 from vaebm.nn import NORMALIZATIONS
 from vaebm.recipes.errors import ConfigError
-from vaebm.training.energy_stage import KERNELS, OBJECTIVES, POTENTIALS
+from vaebm.training.energy_stage import ENERGY_SCHEDULES, KERNELS, OBJECTIVES, POTENTIALS
 from vaebm.training.vae_stage import OPTIMIZERS, SCHEDULES, VAE_OBJECTIVES
 
 _POSITIVE = {
@@ -55,6 +55,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "vae.schedule": SCHEDULES,
     "energy.buffer_keeps": ("all", "latent"),
     "energy.objective": OBJECTIVES,
+    "energy.schedule": ENERGY_SCHEDULES,
     "energy.kernel": KERNELS,
     "energy.potential": POTENTIALS,
     "precision": ("auto", "fp32", "bf16"),

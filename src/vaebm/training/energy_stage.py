@@ -48,7 +48,7 @@ from vaebm.training.ema import update_average
 from vaebm.training.fit import Progress
 
 KERNELS = ("langevin", "mala")
-OBJECTIVES = ("contrastive", "importance_sampled")
+OBJECTIVES, ENERGY_SCHEDULES = ("contrastive", "importance_sampled"), ("cosine", "constant")
 POTENTIALS = ("exact", "official")
 
 
@@ -59,7 +59,9 @@ class EnergySettings:
     Arguments:
         num_iterations: The number of optimizer steps.
         batch_size: The number of chains and of data images in a batch, over all processes.
-        learning_rate: The initial rate of Adam; it falls to zero along a cosine.
+        learning_rate: The initial rate of Adam.
+        schedule: cosine, along which the rate falls to zero, or constant (the paper).
+        weight_decay: The weight of half the squared weights; Adam adds its gradient.
         num_steps: The number of steps K of the kernel for each batch.
         step_size: The step size η.
         replay_probability: The probability p that a chain goes on from the buffer, after its rise.
@@ -73,6 +75,8 @@ class EnergySettings:
         ema_decay: The decay of the moving average that becomes the model.
         betas: The betas of Adam.
         clip_norm: The largest norm of the gradient.
+        clip_deviations: Each entry of the gradient is cut off at so many of Adam's root mean squares plus 0.1, 0 for
+            no such cut (the paper: 3).
         initial_spread: The standard deviation that data-dependent initialisation gives each layer's outputs.
         objective: contrastive (negatives from chains), or importance_sampled (no chains; for few dimensions only).
         num_prior_samples: The number of draws of the VAE in a batch behind the importance-sampled normaliser.
@@ -84,6 +88,8 @@ class EnergySettings:
     num_iterations: int = 1000
     batch_size: int = 64
     learning_rate: float = 6e-4
+    schedule: str = "cosine"
+    weight_decay: float = 0.0
     num_steps: int = 15
     step_size: float = 0.05
     replay_probability: float = 0.95
@@ -97,6 +103,7 @@ class EnergySettings:
     ema_decay: float = 0.99
     betas: tuple[float, float] = (0.0, 0.99)
     clip_norm: float = 100.0
+    clip_deviations: float = 0.0
     initial_spread: float = 0.2
     objective: str = "contrastive"
     num_prior_samples: int = 1024
@@ -187,7 +194,9 @@ def start_energy(model: VAEBM, settings: EnergySettings, images: Tensor, generat
     width = layout.latent_size if settings.buffer_keeps == "latent" else layout.size
     return EnergyState(
         iteration=0,
-        optimizer=torch.optim.Adam(model.energy.parameters(), settings.learning_rate, betas=settings.betas),
+        optimizer=torch.optim.Adam(
+            model.energy.parameters(), settings.learning_rate, settings.betas, weight_decay=settings.weight_decay
+        ),
         average={name: value.clone() for name, value in model.energy.state_dict().items()},
         buffer=empty_buffer(settings.buffer_size, width),
         vectors=spectral_vectors(model.energy, generator),
@@ -267,7 +276,9 @@ def _importance_step(
 
 
 def _set_rate(state: EnergyState, settings: EnergySettings) -> float:
-    rate = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * state.iteration / settings.num_iterations))
+    position = state.iteration / settings.num_iterations
+    factor = 0.5 * (1 + math.cos(math.pi * position)) if settings.schedule == "cosine" else 1.0
+    rate = settings.learning_rate * factor
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     return rate
@@ -282,6 +293,8 @@ def _descend(
     state.optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     engine.average_gradients(model.energy, num_rows)
+    if settings.clip_deviations:
+        _clip_entries(state.optimizer, settings.clip_deviations)
     norm = nn.utils.clip_grad_norm_(model.energy.parameters(), settings.clip_norm)
     state.optimizer.step()
     figures = {
@@ -291,6 +304,17 @@ def _descend(
     }
     average = update_average(state.average, model.energy, settings.ema_decay)
     return Progress(replace(state, iteration=state.iteration + 1, average=average, vectors=penalty.vectors), figures)
+
+
+def _clip_entries(optimizer: torch.optim.Optimizer, deviations: float, offset: float = 0.1) -> None:
+    """Cuts each entry of the gradient off at so many of Adam's root mean squares plus an offset; not the first time."""
+    (group,) = optimizer.param_groups
+    for parameter in group["params"]:
+        known = optimizer.state.get(parameter)
+        if known and parameter.grad is not None:
+            mean_square = known["exp_avg_sq"] / (1 - group["betas"][1] ** float(known["step"]))
+            bound = deviations * mean_square.sqrt() + offset
+            parameter.grad.copy_(parameter.grad.clamp(-bound, bound))
 
 
 @dataclass(frozen=True)
