@@ -58,10 +58,15 @@ def benchmarks(folder: Path) -> None:
     folders = ("--data", own, "--runs", folder / "own_runs", "--results", folder / "images.json")
     brief = ("--budget", "1h", "--", *SMALL, "--selection.num_steps", "[5]")
     run(ROOT / "images.py", "run", "--only", "elevations", *folders, *brief)
+    alarms = ("run", "--data", own / "elevations", "--num-fresh", 50, "--runs", folder / "alarms")
+    run(ROOT / "false_alarms.py", *alarms, "--results", folder / "false_alarms.json", *brief)
+    run(ROOT / "step.py", "--size", "tiny", "--repeats", 2, "--results", folder / "step.json")
     run(ROOT / "images.py", "table", "--results", folder / "images.json", "--document", folder / "images.md")
     run(ROOT / "mnist.py", "table", "--readme", folder / "README.md")
     run(ROOT / "vae.py", "--table", folder / "training.md")
     run(ROOT / "defects.py", "table", "--document", folder / "scores.md")
+    alarms = ("--document", folder / "scores.md", "--results", folder / "false_alarms.json")
+    run(ROOT / "false_alarms.py", "table", *alarms)
     for script in ("gaussians.py", "density.py"):
         run(ROOT / script, "--table", folder / "density.md")
 
@@ -101,6 +106,9 @@ def main() -> None:
             "density.json",
             "export.json",
             "scorer.onnx",
+            "images.json",
+            "false_alarms.json",
+            "step.json",
         )
         missing = [path for path in promised if not (folder / path).stat().st_size]
         assert not missing, missing

@@ -84,7 +84,7 @@ def test_numbers_without_a_range_and_without_a_value_are_refused() -> None:
     ("values", "message"),
     [
         ({"image_size": (7, 8)}, "image size 7x8"),
-        ({"image_size": (8, 129)}, "from 8 to 128"),
+        ({"image_size": (8, 257)}, "from 8 to 256"),
         ({"channels": 2}, "2 channels"),
         ({"fit": "pad"}, "fit 'pad': expected one of stretch, crop"),
         ({"value_range": (5, 5)}, "value range 5 to 5"),

@@ -66,6 +66,7 @@ def option_parser(base: Config | PlanarConfig) -> OptionParser:
     parser.add_argument("name", nargs="?", metavar="NAME", help="the recipe")
     parser.add_argument("--output", metavar="RUN", help="the run folder to make (default runs/NAME-DATE-TIME)")
     parser.add_argument("--config", metavar="FILE", help="YAML file with values that replace the recipe's")
+    parser.add_argument("--dry-run", action="store_true", help="only tell the configuration and what it will cost")
     parser.add_argument("--resume", metavar="RUN", help="a run folder to go on with; no other option beside it")
     sections = [item for item in fields(base) if is_dataclass(getattr(base, item.name))]
     meanings = _meanings(type(base))

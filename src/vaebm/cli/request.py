@@ -12,7 +12,8 @@ import yaml
 
 from vaebm.recipes import ConfigError, from_dict, to_dict
 
-OWN_OPTIONS = ("name", "output", "config", "resume")
+OWN_OPTIONS = ("name", "output", "config", "resume", "dry_run")
+FLAGS = ("--help", "--dry-run", "--strict")
 ConfigT = TypeVar("ConfigT")
 
 
@@ -25,7 +26,7 @@ def recipe_word(arguments: Sequence[str]) -> str | None:
     """
     before = ""
     for word in arguments:
-        takes_value = before.startswith("--") and "=" not in before and before != "--help"
+        takes_value = before.startswith("--") and "=" not in before and before not in FLAGS
         if not word.startswith("-") and not takes_value:
             return word
         before = word

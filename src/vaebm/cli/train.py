@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from vaebm.checkpoint import CheckpointError, RunFolder
+from vaebm.cli.dry_run import describe, memory_warnings
 from vaebm.cli.evaluation import judges_for, left_out
 from vaebm.cli.finish import finish, is_finished
 from vaebm.cli.options import option_parser
@@ -26,7 +27,19 @@ from vaebm.cli.stages import train_stages
 from vaebm.cli.stop import Interrupted, StopRequest
 from vaebm.data import DataError, Splits, load_splits
 from vaebm.distributed import make_engine
-from vaebm.recipes import PLANAR_RECIPES, RECIPES, Config, ConfigError, build_model, config_class, from_dict, to_dict
+from vaebm.recipes import (
+    NOTES,
+    PLANAR_RECIPES,
+    RECIPES,
+    Config,
+    ConfigError,
+    NVAEConfig,
+    build_model,
+    config_class,
+    from_dict,
+    to_dict,
+)
+from vaebm.recipes.estimates import estimate
 
 LARGEST_USUAL_RATE = 0.05
 
@@ -57,7 +70,7 @@ def parse(arguments: Sequence[str]) -> Request | None:
         arguments: What stands behind ``vaebm train``.
 
     Returns:
-        The request, or None if the command line asked for help and has got it.
+        The request, or None if the command line asked for help or a dry run, and has got it.
 
     Raises:
         UsageError: If it can't be understood.
@@ -65,7 +78,7 @@ def parse(arguments: Sequence[str]) -> Request | None:
         CheckpointError: If there is no run to go on with.
     """
     own, words = take_options([word for word in arguments if word not in ("-h", "--help")])
-    first = option_parser(RECIPES["mnist"]()).parse_args(words)
+    first = option_parser(RECIPES.get(recipe_word(words) or "mnist", RECIPES["mnist"])()).parse_args(words)
     if "-h" in arguments or "--help" in arguments:
         option_parser(RECIPES.get(first.name, RECIPES["mnist"])()).print_help()
         print(f"\nimages of your own:\n{image_parser().format_help()}", end="")
@@ -83,11 +96,31 @@ def parse(arguments: Sequence[str]) -> Request | None:
         base = merged_file(base, Path(first.config))
     values = option_parser(base).parse_args(words).as_dict()
     config = from_dict(type(base), {name: value for name, value in values.items() if name not in OWN_OPTIONS})
+    if first.dry_run:
+        _tell(config, first.name)
+        return None
     if derived is None:
+        _check_source(config, first.name)
         return Request(config, RunFolder(run_path(first.output, first.name)), False)
     splits = derived.splits if config.data == derived.config.data else None
     folder = RunFolder(run_path(first.output, Path(own.data).stem or "images"))
     return Request(config, folder, False, splits, derived.reasons)
+
+
+def _tell(config: Config, name: str | None) -> None:
+    """Tells a configuration and what it will cost."""
+    height, width = config.data.image_size
+    shape = (config.data.channels, height, width)
+    if not all(shape):
+        _check_source(config, name)
+        shape = _splits(config, False).training.shape
+    print(describe(config, name, shape))
+
+
+def _check_source(config: Config, name: str | None) -> None:
+    if not config.data.source:
+        notes = NOTES.get(name or "")
+        raise UsageError(f"{name} brings no images: {notes.images if notes else 'give --data.source PATH'}")
 
 
 def _derived(own: Namespace, first: Namespace) -> Derived:
@@ -218,6 +251,9 @@ def _introduce(run: Run, notes: Sequence[str]) -> None:
     run.console.tell(f"run folder {run.folder.path}, {engine.device}, {engine.precision}, {threads} threads{processes}")
     for note in [*notes, *left_out(run.splits)]:
         run.console.tell(note)
+    if isinstance(run.config, NVAEConfig) and engine.device.type == "cpu":
+        for warning in memory_warnings(estimate(run.config, run.splits.training.shape)):
+            run.console.tell(f"warning: {warning}")
     smallest = 1 / (len(run.splits.calibration) + 1)
     if smallest > LARGEST_USUAL_RATE:
         count = f"{len(run.splits.calibration)} calibration images"

@@ -31,7 +31,7 @@ __all__ = ["FITS", "Preprocessing"]
 
 FITS = ("stretch", "crop")
 _GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
-_SIZES = range(8, 129)
+_SIZES = range(8, 257)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.image_size is not None and any(size not in _SIZES for size in self.image_size):
             height, width = self.image_size
-            raise DataError(f"image size {height}x{width}: expected a height and a width from 8 to 128")
+            raise DataError(f"image size {height}x{width}: expected a height and a width from 8 to 256")
         if self.channels not in (None, 1, 3):
             raise DataError(f"{self.channels} channels: expected 1 (grey) or 3 (colour)")
         if self.fit not in FITS:

@@ -18,13 +18,16 @@ from vaebm.recipes.errors import ConfigError, ExtraError
 from vaebm.recipes.hierarchical import NVAEConfig, config_class
 from vaebm.recipes.images import images
 from vaebm.recipes.mnist import mnist
+from vaebm.recipes.paper import NOTES, PAPER_RECIPES
 from vaebm.recipes.planar import PLANAR_RECIPES, PlanarConfig
 from vaebm.recipes.published import Imported, import_published
 from vaebm.recipes.quick import quick
 
-RECIPES: dict[str, Callable[[], Config]] = {"digits": digits, "mnist": mnist}
+RECIPES: dict[str, Callable[[], Config]] = {"digits": digits, "mnist": mnist, **PAPER_RECIPES}
 
 __all__ = [
+    "NOTES",
+    "PAPER_RECIPES",
     "PLANAR_RECIPES",
     "RECIPES",
     "Config",

@@ -1,0 +1,60 @@
+"""``vaebm train NAME --dry-run``: the configuration and what it will cost, without training."""
+
+from __future__ import annotations
+
+import os
+
+import yaml
+
+from vaebm.recipes import NOTES, Config, to_dict
+from vaebm.recipes.estimates import Estimate, estimate
+
+GIB, TERA, GIGA = 2**30, 1e12, 1e9
+
+
+def describe(config: Config, name: str | None, image_shape: tuple[int, int, int]) -> str:
+    """Returns the complete configuration as YAML, and its cost as comments behind it.
+
+    Raises:
+        ConfigError: If there are no such networks for such images.
+    """
+    costs = estimate(config, image_shape)
+    lines = [f"# images {'x'.join(str(size) for size in image_shape)}", *cost_lines(config, costs)]
+    lines += [f"# {warning}" for warning in memory_warnings(costs)]
+    notes = NOTES.get(name or "")
+    if notes is not None:
+        lines += [
+            f"# images: {notes.images}",
+            f"# published hours: {notes.hours}",
+            f"# published scores: {notes.scores}",
+        ]
+    return yaml.safe_dump(to_dict(config), sort_keys=False) + "\n".join(lines)
+
+
+def cost_lines(config: Config, costs: Estimate) -> list[str]:
+    """Returns what a run will cost, one line each, as comments."""
+    vae, energy = config.vae, config.energy
+    return [
+        f"# parameters: VAE {costs.num_parameters['vae']:,}, energy network {costs.num_parameters['energy']:,}",
+        f"# noise: {costs.latent_size:,} latent, {costs.noise_size:,} with the image's",
+        f"# stage 1: {vae.num_iterations:,} iterations of {vae.batch_size} images, {costs.vae_flops / TERA:.3g} TFLOP "
+        f"each, about {costs.vae_memory / GIB:.1f} GiB in float32",
+        f"# stage 2: {energy.num_iterations:,} iterations of {energy.batch_size} chains and {energy.num_steps} steps, "
+        f"{costs.energy_flops / TERA:.3g} TFLOP each, about {costs.energy_memory / GIB:.1f} GiB in float32",
+        f"# one Langevin step of one image: {costs.step_flops / GIGA:.3g} GFLOP",
+    ]
+
+
+def memory_warnings(costs: Estimate) -> list[str]:
+    """Returns a sentence if the estimate is above this machine's memory; nothing where that isn't known."""
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return []
+    if costs.memory <= there:
+        return []
+    stage = "vae" if costs.vae_memory >= costs.energy_memory else "energy"
+    return [
+        f"stage {stage} will hold about {costs.memory / GIB:.1f} GiB, this machine has {there / GIB:.1f}: lower "
+        f"--{stage}.batch_size, or share it among processes"
+    ]

@@ -1,0 +1,118 @@
+"""What a run will cost, before it starts: parameters, noise, FLOPs and memory, found without memory or arithmetic.
+
+Networks are built on torch's ``meta`` device, where tensors have shapes and no values; one iteration of each stage is
+traced there. FLOPs are those of convolutions and matrix products, forwards and backwards. Memory is what training
+holds: weights, gradients, optimizer, average and replay buffer, and the tensors that autograd keeps for the backward
+pass; what an operation needs for itself comes on top, so the real peak is larger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vaebm.models import VAEBM
+from vaebm.recipes.build import build_model
+from vaebm.recipes.config import Config
+
+BYTES = 4
+ADAM_COPIES = 4
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a configuration costs.
+
+    Arguments:
+        num_parameters: The number of parameters of VAE and energy network.
+        latent_size: The number of latent noise entries of an image.
+        noise_size: The number of all noise entries of an image.
+        vae_flops: The floating-point operations of one iteration of stage 1.
+        step_flops: Those of one Langevin step of one image.
+        energy_flops: Those of one iteration of stage 2.
+        vae_memory: The bytes that stage 1 holds.
+        energy_memory: The bytes that stage 2 holds.
+    """
+
+    num_parameters: dict[str, int]
+    latent_size: int
+    noise_size: int
+    vae_flops: float
+    step_flops: float
+    energy_flops: float
+    vae_memory: float
+    energy_memory: float
+
+    @property
+    def memory(self) -> float:
+        """The bytes of the larger stage."""
+        return max(self.vae_memory, self.energy_memory)
+
+
+def estimate(config: Config, image_shape: tuple[int, int, int]) -> Estimate:
+    """Estimates what a configuration costs on images of a shape (C, H, W).
+
+    Raises:
+        ConfigError: If there are no such networks for such images.
+    """
+    with torch.device("meta"):
+        model = build_model(config, image_shape)
+        counts = {name: _size(getattr(model, name)) for name in ("vae", "energy")}
+        images = torch.zeros(2, *image_shape)
+        model.requires_grad_(True).train()
+        latent_noise = _noise(model.vae, 2)
+        elbo = _trace(lambda: model.vae.elbo_terms(images, latent_noise).elbo.sum())  # noqa: PLW0108  # it is traced
+        model.vae.requires_grad_(False).eval()
+        update = _trace(lambda: model.energy(images).sum())
+        model.requires_grad_(False)
+        noise = _noise(model, 2).requires_grad_()
+        step = _trace(lambda: model.log_density(noise).sum())
+    vae, energy = config.vae, config.energy
+    chains = energy.num_steps * energy.batch_size
+    kept = model.noise_layout.latent_size if energy.buffer_keeps == "latent" else model.noise_layout.size
+    return Estimate(
+        num_parameters=counts,
+        latent_size=model.noise_layout.latent_size,
+        noise_size=model.noise_layout.size,
+        vae_flops=elbo.flops / 2 * vae.batch_size,
+        step_flops=step.flops / 2,
+        energy_flops=step.flops / 2 * chains + update.flops / 2 * 2 * energy.batch_size,
+        vae_memory=BYTES * counts["vae"] * (ADAM_COPIES + bool(vae.ema_decay)) + elbo.bytes / 2 * vae.batch_size,
+        energy_memory=BYTES * (counts["vae"] + counts["energy"] * (ADAM_COPIES + 1) + energy.buffer_size * kept)
+        + max(step.bytes / 2, update.bytes) * energy.batch_size,
+    )
+
+
+@dataclass
+class _Traced:
+    flops: float
+    bytes: float
+
+
+def _trace(value: Any) -> _Traced:
+    """Returns the FLOPs of a value and its gradient, and the bytes kept in between."""
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            kept[id(tensor)] = tensor
+        return tensor
+
+    with FlopCounterMode(display=False) as counter:
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            result = value()
+        torch.autograd.backward(result)
+    return _Traced(float(counter.get_total_flops()), float(sum(t.numel() * t.element_size() for t in kept.values())))
+
+
+def _noise(model: VAEBM | Any, count: int) -> Tensor:
+    layout = model.noise_layout
+    return torch.zeros(count, layout.size)
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,104 @@
+"""Runs with NVAE: the paper's recipes cut down, from images to a scored folder, and what a dry run tells."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from commandline import Cli
+
+import vaebm
+from vaebm.cli import dry_run
+from vaebm.models import NVAE
+from vaebm.recipes import NVAEConfig, config_class, from_dict
+
+SMALL = {
+    "vae_network.groups": "[1,1]", "vae_network.encoder_width": "4", "vae_network.decoder_width": "4",
+    "vae_network.latents": "2", "vae_network.num_flows": "1", "vae.num_iterations": "6", "vae.batch_size": "8",
+    "energy_network.widths": "[4,4]", "energy_network.halvings": "[1,0]", "energy.num_iterations": "4",
+    "energy.batch_size": "4", "energy.num_steps": "2", "sampling.num_steps": "2", "evaluation.num_samples": "10",
+    "evaluation.steps_curve": "[0,2]", "evaluation.num_posterior_samples": "1", "selection.num_samples": "10",
+    "selection.num_candidates": "1", "sample_every": "4", "precision": "fp32",
+}  # fmt: skip
+
+
+def write_images(path: Path, count: int = 60) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+    np.savez(path, images=images)
+
+
+def small() -> list[str]:
+    return [word for name, value in SMALL.items() for word in (f"--{name}", value)]
+
+
+def test_a_recipe_of_the_paper_trains_resumes_and_serves_every_verb(cli: Cli) -> None:
+    write_images(Path("images.npz"))
+    arguments = ("cifar10", "--data.source", "images.npz", "--output", "run", *small())
+    assert cli("train", *arguments).code == 0
+    values = yaml.safe_load(Path("run/config.yaml").read_text())
+    config = from_dict(config_class(values), values)
+    assert isinstance(config, NVAEConfig)
+    assert config.vae.objective == "balanced"
+    model = vaebm.load("run")
+    assert isinstance(model.vae, NVAE)
+    assert model.vae.arguments["num_flows"] == 1
+    Path("run/report.html").unlink()
+    assert cli("train", "--resume", "run").code == 0
+    assert Path("run/report.html").stat().st_size
+    assert cli("sample", "run", "-n", "4", "--output", "grid.png").code == 0
+    assert cli("evaluate", "run", "-n", "10").code == 0
+    assert cli("score", "run", "images.npz", "--output", "scores.csv").code == 0
+    assert len(Path("scores.csv").read_text().splitlines()) == 61
+    evaluation = json.loads(Path("run/evaluation.json").read_text())
+    assert evaluation["trained_steps"] == 2
+
+
+def test_the_same_seed_gives_the_same_model(cli: Cli) -> None:
+    write_images(Path("images.npz"))
+    for name in ("one", "two"):
+        assert cli("train", "cifar10", "--data.source", "images.npz", "--output", name, *small()).code == 0
+    tensors = [Path(name, "model", "model.safetensors").read_bytes() for name in ("one", "two")]
+    assert tensors[0] == tensors[1]
+
+
+def test_a_dry_run_tells_configuration_and_cost_and_makes_nothing(cli: Cli) -> None:
+    found = cli("train", "cifar10", "--dry-run", *small())
+    assert found.code == 0
+    values = yaml.safe_load(found.output)
+    assert values["vae_network"]["groups"] == [1, 1]
+    assert "# parameters: VAE " in found.output
+    assert "# noise: 640 latent, 3,712 with the image's" in found.output
+    assert "FID 12.26" in found.output
+    assert not list(Path().iterdir())
+
+
+def test_more_than_this_machine_holds_is_a_warning(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dry_run.os, "sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 256)
+    found = cli("train", "cifar10", "--dry-run", *small())
+    assert "GiB, this machine has 0.0: lower --vae.batch_size" in found.output
+    write_images(Path("images.npz"))
+    trained = cli("train", "cifar10", "--data.source", "images.npz", "--output", "run", *small())
+    assert trained.code == 0
+    assert "warning: stage vae will hold" in trained.output
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), "cifar10 brings no images: CIFAR-10: --data.source PATH"),
+        (("--vae_network.groups", "[1,1,1,1,1,1]"), "images of 32x32 can't be halved 6 times"),
+        (("--vae_network.groups", "[]"), "vae_network.groups"),
+        (("--vae.optimizer", "sgd"), "vae.optimizer is 'sgd': expected one of adam, adamax"),
+        (("--energy_network.halvings", "[1,0]"), "halvings has 2 entries"),
+    ],
+)
+def test_what_can_not_be_built_or_found_gets_one_line(cli: Cli, words: tuple[str, ...], expected: str) -> None:
+    more = ("--dry-run",) if "groups" in str(words) or "halvings" in str(words) else ()
+    found = cli("train", "cifar10", *words, *more)
+    assert found.code == 2
+    assert expected in found.errors
+    assert "Traceback" not in found.errors
+    assert not list(Path().iterdir())

@@ -1,0 +1,76 @@
+"""The paper's recipes: sizes, noise and settings as published, and what they cost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from vaebm.models import ImageFields
+from vaebm.recipes import NOTES, PAPER_RECIPES, Config, NVAEConfig, config_class, digits, from_dict, to_dict
+from vaebm.recipes.estimates import estimate
+
+
+@pytest.mark.parametrize(
+    ("name", "vae", "energy", "latent", "noise", "num_steps", "step_size", "rate"),
+    [
+        ("cifar10", 130.7, 5.14, 153_600, 156_672, 10, 8e-5, 4e-5),
+        ("celeba64", 65.0, 4.34, 134_400, 146_688, 10, 5e-6, 5e-5),
+        ("lsun_church64", 65.0, 5.81, 134_400, 146_688, 10, 4e-6, 4e-5),
+        ("celebahq256", 365.4, 14.2, 1_745_920, 1_942_528, 6, 3e-6, 4e-5),
+    ],
+)
+def test_sizes_and_settings_are_the_published_ones(
+    name: str, vae: float, energy: float, latent: int, noise: int, num_steps: int, step_size: float, rate: float
+) -> None:
+    config = PAPER_RECIPES[name]()
+    costs = estimate(config, (3, *config.data.image_size))
+    assert round(costs.num_parameters["vae"] / 1e6, 1) == vae
+    assert costs.num_parameters["energy"] / 1e6 == pytest.approx(energy, rel=0.005)
+    assert (costs.latent_size, costs.noise_size) == (latent, noise)
+    assert (config.energy.num_steps, config.energy.step_size, config.energy.learning_rate) == (
+        num_steps, step_size, rate,
+    )  # fmt: skip
+    assert config.sampling.step_size == step_size
+    assert NOTES[name].images
+
+
+def test_the_cost_of_a_step_is_that_of_its_convolutions() -> None:
+    """905 GFLOP for 16 images of the CIFAR-10 model, forwards and backwards to the noise."""
+    config = PAPER_RECIPES["cifar10"]()
+    step = estimate(config, (3, 32, 32)).step_flops
+    assert 16 * step / 1e9 == pytest.approx(905, rel=0.01)
+
+
+def test_negatives_of_the_loss() -> None:
+    sampled = {name for name, recipe in PAPER_RECIPES.items() if recipe().images.loss_image == "sampled"}
+    assert sampled == {"cifar10"}
+    assert all(
+        recipe().images == ImageFields("sampled", recipe().images.loss_image) for recipe in PAPER_RECIPES.values()
+    )
+
+
+def test_epochs_became_iterations() -> None:
+    assert PAPER_RECIPES["cifar10"]().vae.num_iterations == 400 * 50_000 // 256
+    assert PAPER_RECIPES["celebahq256"]().vae.batch_size == 64
+    assert PAPER_RECIPES["celebahq256"]().energy.replay_rise == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("name", PAPER_RECIPES)
+def test_a_configuration_comes_back_from_its_values(name: str) -> None:
+    config = PAPER_RECIPES[name]()
+    values = to_dict(config)
+    assert config_class(values) is NVAEConfig
+    assert from_dict(config_class(values), values) == config
+    assert config_class(to_dict(digits())) is Config
+
+
+def test_memory_grows_with_batch_and_buffer() -> None:
+    config = digits()
+    small = estimate(config, (1, 8, 8))
+    large = estimate(replace(config, energy=replace(config.energy, buffer_size=10_000)), (1, 8, 8))
+    added = (10_000 - config.energy.buffer_size) * small.noise_size * 4
+    assert large.energy_memory - small.energy_memory == pytest.approx(added)
+    wide = estimate(replace(config, vae=replace(config.vae, batch_size=2 * config.vae.batch_size)), (1, 8, 8))
+    assert wide.vae_flops == pytest.approx(2 * small.vae_flops)
+    assert wide.vae_memory > small.vae_memory
