@@ -65,8 +65,8 @@ def benchmarks(folder: Path) -> None:
     run(ROOT / "mnist.py", "table", "--readme", folder / "README.md")
     run(ROOT / "vae.py", "--table", folder / "training.md")
     run(ROOT / "defects.py", "table", "--document", folder / "scores.md")
-    alarms = ("--document", folder / "scores.md", "--results", folder / "false_alarms.json")
-    run(ROOT / "false_alarms.py", "table", *alarms)
+    where = ("--document", folder / "scores.md", "--results", folder / "false_alarms.json")
+    run(ROOT / "false_alarms.py", "table", *where)
     for script in ("gaussians.py", "density.py"):
         run(ROOT / script, "--table", folder / "density.md")
 
