@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from vaebm.recipes import ConfigError, build_model
-from vaebm.recipes.images import Costs, Counts, duration, evaluation_seconds, images, within
+from vaebm.recipes.images import (
+    Costs,
+    Counts,
+    duration,
+    evaluation_seconds,
+    finest_detail,
+    images,
+    within,
+)
 
 CIFAR = Counts(training=2918, selection=416, calibration=833, test=833)
 COSTS = Costs(0.1, 0.4, 0.0005, 0.01, 0.01)
@@ -103,3 +111,23 @@ def test_the_reasons_name_what_was_chosen() -> None:
 )
 def test_times_in_words(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+def test_latents_follow_from_size_and_number() -> None:
+    assert images((3, 32, 32), count=3000).vae_network.latent_groups == (64,)
+    assert images((3, 32, 32), count=120).vae_network.latent_groups == (30,)
+    assert images((1, 8, 8), count=3000).vae_network.latent_groups == (16,)
+    assert images((1, 8, 8), count=7).vae_network.latent_groups == (8,)
+
+
+@pytest.mark.parametrize("deviation", [4.0, 10.0, 20.0])
+def test_the_finest_detail_of_a_noisy_slope_is_its_noise(deviation: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    slope = torch.linspace(60, 190, 48).expand(30, 1, 48, 48)
+    noisy = (slope + deviation * torch.randn(slope.shape, generator=generator)).round().clamp(0, 255).byte()
+    assert finest_detail(noisy) == pytest.approx(deviation / 127.5, rel=0.05)
+
+
+def test_the_floor_of_the_scale_follows_the_detail_within_bounds() -> None:
+    floors = [images((1, 28, 28), detail=detail).vae_network.scale for detail in (0.0, 0.07, 0.3)]
+    assert floors == [0.05, 0.07, 0.1]

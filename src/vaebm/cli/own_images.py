@@ -16,7 +16,7 @@ from vaebm.data import DataError, Splits, advised_range, inspect_source, load_sp
 from vaebm.distributed import make_engine
 from vaebm.recipes import Config, images
 from vaebm.recipes.config import DataConfig
-from vaebm.recipes.images import Counts, within
+from vaebm.recipes.images import Counts, finest_detail, within
 
 SIDES = range(8, 129)
 DEFAULT_BUDGET = 1800.0
@@ -115,10 +115,10 @@ def derive(options: Namespace, seed: int, tell: Callable[[str], None]) -> Derive
             "with --image-size 64"
         )
     counts = Counts(*(len(part) for part in (splits.training, splits.selection, splits.calibration, splits.test)))
-    base = replace(images(shape, data), seed=seed)
+    pixels = torch.from_numpy(splits.training.images)
+    base = replace(images(shape, data, counts.training, finest_detail(pixels)), seed=seed)
     judges = judges_for(data.source, shape, lambda text: None)
     tell("measuring what an iteration costs here")
-    pixels = torch.from_numpy(splits.training.images)
     costs = measure_costs(base, pixels, judges[0] if judges else None, make_engine(base.precision, base.device))
     planned = within(base, costs, counts, options.budget or DEFAULT_BUDGET)
     return Derived(planned.config, splits, (*notes, *planned.reasons))

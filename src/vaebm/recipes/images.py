@@ -17,6 +17,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import torch
+from torch import Tensor
+from torch.nn import functional
+
 from vaebm.models import ImageFields
 from vaebm.recipes.config import (
     Config,
@@ -34,6 +38,9 @@ NUM_LOOKS, PATIENCE, MOST_PASSES = 20, 6, 60
 LARGEST_SEEN = 16
 VAE_SHARE, EVALUATION_SHARE, RESERVE = 0.25, 0.3, 0.05
 FEWEST_ITERATIONS, MOST_ITERATIONS = 100, 20_000
+FEWEST_LATENTS, MOST_LATENTS = 8, 64
+LEAST_FLOOR, LARGEST_FLOOR = 0.05, 0.1
+STEP_SIZE = 0.1
 _OUTLIER_SETS = 5
 
 
@@ -74,22 +81,26 @@ class Planned:
     reasons: tuple[str, ...]
 
 
-def images(image_shape: tuple[int, int, int], data: DataConfig | None = None) -> Config:
+def images(
+    image_shape: tuple[int, int, int], data: DataConfig | None = None, count: int | None = None, detail: float = 0.0
+) -> Config:
     """Returns the configuration for images of a kind that has no recipe of its own, but for how long is trained.
 
     Arguments:
         image_shape: The shape (C, H, W) of one image.
         data: Where the images come from, and how they are brought to that shape.
+        count: The number of training images, if it is known.
+        detail: What ``finest_detail`` returned of them.
     """
     num_levels = levels(image_shape)
     return Config(
         data=data or DataConfig(source=""),
         vae_network=VAENetworkConfig(
-            latent_groups=(64,),
+            latent_groups=(num_latents(image_shape, count),),
             body="convolutional",
             widths=tuple(max(8, 64 >> (num_levels - 1 - level)) for level in range(num_levels)),
             scale_kind="pixel",
-            scale=0.05,
+            scale=round(min(max(detail, LEAST_FLOOR), LARGEST_FLOOR), 3),
             normalization="layer",
         ),
         vae=VAESettings(batch_size=128, learning_rate=2e-3, kl_weight=1.0, betas=(0.9, 0.99)),
@@ -102,7 +113,7 @@ def images(image_shape: tuple[int, int, int], data: DataConfig | None = None) ->
             batch_size=64,
             learning_rate=7e-4,
             num_steps=8,
-            step_size=0.1,
+            step_size=STEP_SIZE,
             replay_probability=0.85,
             buffer_size=2000,
             l2=0.002,
@@ -110,7 +121,7 @@ def images(image_shape: tuple[int, int, int], data: DataConfig | None = None) ->
             initial_spread=1.0,
         ),
         images=ImageFields("sampled", "sampled", "mean"),
-        sampling=SamplingConfig(num_steps=60, step_size=0.1),
+        sampling=SamplingConfig(num_steps=60, step_size=STEP_SIZE),
         selection=SelectionConfig(num_candidates=3, after=0.5, num_steps=(15, 30, 60)),
     )
 
@@ -123,6 +134,41 @@ def levels(image_shape: tuple[int, int, int]) -> int:
         [1, 2, 2, 3, 4]
     """
     return max(1, math.ceil(math.log2(max(image_shape[1:]) / 8)))
+
+
+def num_latents(image_shape: tuple[int, int, int], count: int | None = None) -> int:
+    """Returns a quarter of the number of pixels and channels or of images, whichever is less, from 8 to 64.
+
+    Example:
+        >>> num_latents((1, 8, 8)), num_latents((3, 64, 64)), num_latents((3, 64, 64), 100)
+        (16, 64, 25)
+    """
+    bound = math.prod(image_shape) // 4
+    return max(FEWEST_LATENTS, min(MOST_LATENTS, bound if count is None else min(bound, count // 4)))
+
+
+def finest_detail(pixels: Tensor, most: int = 500) -> float:
+    """Returns how much images vary from pixel to pixel beyond planes and edges, in units of the range [−1, 1].
+
+    It is the median over images of Immerkær's estimate of noise, √(π/2)/6 times the mean of |x ∗ K| with the kernel K
+    that planes and straight edges do not pass; a decoder that is sharper than that learns noise.
+
+    Arguments:
+        pixels: Images, uint8 (N, C, H, W).
+        most: How many of them are looked at.
+
+    References:
+        Fast Noise Variance Estimation, J. Immerkær, Computer Vision and Image Understanding 64(2), 1996.
+
+    Example:
+        >>> finest_detail(torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8))
+        0.0
+    """
+    chosen = pixels[torch.linspace(0, len(pixels) - 1, min(most, len(pixels))).round().long()]
+    values = chosen.float().flatten(0, 1)[:, None] / 127.5
+    kernel = torch.tensor([[1.0, -2, 1], [-2, 4, -2], [1, -2, 1]])
+    means = functional.conv2d(values, kernel[None, None]).abs().mean((1, 2, 3)).view(len(chosen), -1).mean(1)
+    return round(math.sqrt(math.pi / 2) / 6 * float(means.median()), 4)
 
 
 def within(config: Config, costs: Costs, counts: Counts, seconds: float) -> Planned:
@@ -233,7 +279,8 @@ def _reasons(config: Config, costs: Costs, counts: Counts, seconds: float) -> tu
         f"split: {counts.training:,} training, {counts.selection:,} selection, {counts.calibration:,} calibration, "
         f"{counts.test:,} test images",
         f"VAE: convolutions of widths {list(network.widths)}, so that the smallest map is at most 8 wide; "
-        f"{sum(network.latent_groups)} latents; a scale for each pixel, at least {network.scale:g}",
+        f"{sum(network.latent_groups)} latents; a scale for each pixel, at least {network.scale:g}, for detail finer "
+        "than that is taken for noise",
         f"energy network: convolutions of widths {list(energy.widths)}{pooled}",
         f"VAE: at most {config.vae.num_iterations:,} iterations, {passes:.0f} passes, {vae_time}; the best of looks "
         f"every {config.selection.vae_every} is kept, and after {PATIENCE} without a better one the stage ends",
