@@ -7,7 +7,8 @@ A step is the log-density and its gradient by the noise, by the Langevin kernel 
 in evaluation mode without parameter gradients; ``folded`` the same by ``vaebm.models.folded``, in float32 and bfloat16.
 The forms take turns, so that all of them meet the same machine. Told are medians, ratios to ``plain``, the share of a
 step inside convolutions (by the profiler), the sum of all convolutions of a step, each in isolation with cold caches,
-over the step's time, and the peak memory of a step in a process of its own. Written to
+over the step's time, and the peak memory of a step in a process of its own. As in training, the process keeps what it
+frees. Written to
 ``benchmarks/results/step.json``.
 """
 
@@ -30,7 +31,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from vaebm.distributed import hardware_facts
+from vaebm.distributed import hardware_facts, keep_freed_memory
 from vaebm.models import NVAE, VAEBM, EnergyNetwork, folded
 from vaebm.sampling import ChainState, Langevin
 
@@ -59,6 +60,7 @@ def make_model(size: str) -> VAEBM:
 
 def make_step(size: str, form: str, batch_size: int) -> Callable[[], Any]:
     """Returns one Langevin step of a form."""
+    keep_freed_memory()
     model = make_model(size)
     if form != "plain float32":
         model = folded(model, getattr(torch, form.split()[1]))

@@ -26,7 +26,7 @@ from vaebm.cli.running import Run, restore, with_way_on
 from vaebm.cli.stages import train_stages
 from vaebm.cli.stop import Interrupted, StopRequest
 from vaebm.data import DataError, Splits, load_splits
-from vaebm.distributed import make_engine
+from vaebm.distributed import keep_freed_memory, make_engine
 from vaebm.recipes import (
     NOTES,
     PLANAR_RECIPES,
@@ -179,6 +179,7 @@ def run(arguments: Sequence[str]) -> int:
     if request.resumed and is_finished(folder):
         print(f"the run {folder.path} is finished; report: {folder.report}")
         return 0
+    keep_freed_memory()
     stop = StopRequest()
     with stop.listening():
         begun = begin(request, stop, arguments)

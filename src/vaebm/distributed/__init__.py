@@ -2,5 +2,14 @@
 
 from vaebm.distributed.engine import Engine, EngineError, Precision, make_engine
 from vaebm.distributed.hardware import hardware_facts, supports_bfloat16
+from vaebm.distributed.memory import keep_freed_memory
 
-__all__ = ["Engine", "EngineError", "Precision", "hardware_facts", "make_engine", "supports_bfloat16"]
+__all__ = [
+    "Engine",
+    "EngineError",
+    "Precision",
+    "hardware_facts",
+    "keep_freed_memory",
+    "make_engine",
+    "supports_bfloat16",
+]

@@ -215,13 +215,13 @@ class ConvVAE(nn.Module):
     def decode(self, latent_noise: Tensor) -> Decoded:
         """Transports latent noise (B, latent_size) to latents and on to the pixel likelihood."""
         latents: list[Tensor] = []
-        log_prior_scale = latent_noise.new_zeros(len(latent_noise), dtype=torch.float64)
+        prior_scales: list[Tensor] = []
         for noise in self.noise_layout.split(latent_noise):
             prior = self._prior(latents, noise)
-            log_prior_scale = log_prior_scale + prior.scale.log().sum(1, dtype=torch.float64)
+            prior_scales.append(prior.scale)
             latents.append(prior.transport(noise))
         pixels = self._pixels(latents)
-        return Decoded(pixels.mean, pixels.scale, latents, log_prior_scale)
+        return Decoded(pixels.mean, pixels.scale, latents, prior_scales)
 
     def elbo_terms(self, images: Tensor, posterior_noise: Tensor) -> ElboTerms:
         """Evaluates the ELBO of images (B, C, H, W) with given posterior noise (B, latent_size)."""

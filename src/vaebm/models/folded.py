@@ -20,13 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vaebm.distributions import Normal
 from vaebm.models.energy import EnergyNetwork
-from vaebm.models.nvae import NVAE, gaussian
+from vaebm.models.nvae import CLAMP, LEAST_SCALE, NVAE, gaussian
 from vaebm.models.vae import Decoded, ElboTerms
 from vaebm.models.vaebm import VAEBM
 from vaebm.nn import ResidualBlock, at_least_float32
-from vaebm.nn.folding import Convolution, FoldedCell, plain_convolution
+from vaebm.nn.folding import Convolution, FoldedCell, Transport, plain_convolution
 
 SWISH_SLOPE = 1.1
 
@@ -78,16 +77,16 @@ class FoldedNVAE(nn.Module):
         """Transports latent noise (B, latent_size) to latents and on to the pixel likelihood."""
         hidden = self.start.expand(len(latent_noise), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         latents: list[Tensor] = []
-        log_prior_scale = latent_noise.new_zeros(len(latent_noise), dtype=torch.float64)
+        prior_scales: list[Tensor] = []
         for (rise, group), noise in zip(self._steps(), self.noise_layout.split(latent_noise), strict=True):
             hidden = group.cells(hidden if rise is None else rise(hidden))
-            prior = group.prior(hidden, noise)
-            log_prior_scale = log_prior_scale + prior.scale.log().flatten(1).sum(1, dtype=torch.float64)
-            latents.append(prior.transport(noise))
-            hidden = group.merge(hidden, latents[-1])
+            latent, scale = group.draw(hidden, noise)
+            latents.append(latent)
+            prior_scales.append(scale)
+            hidden = group.merge(hidden, latent)
         parameters = at_least_float32(self.pixels(functional.elu(self.outward(hidden))))
         pixels = gaussian(*parameters.chunk(2, 1))
-        return Decoded(pixels.mean, pixels.scale, latents, log_prior_scale)
+        return Decoded(pixels.mean, pixels.scale, latents, prior_scales)
 
     def elbo_terms(self, images: Tensor, posterior_noise: Tensor) -> ElboTerms:
         """Isn't there: a folded NVAE has no encoder.
@@ -113,10 +112,15 @@ class _FoldedGroup(nn.Module):
         self.merge_hidden = Convolution(merger.weight[:, :width], merger.bias)
         self.merge_latent = Convolution(merger.weight[:, width:])
 
-    def prior(self, hidden: Tensor, like: Tensor) -> Normal:
+    def draw(self, hidden: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns latents and the prior's scales."""
         if self.prior_map is None:
-            return gaussian(torch.zeros_like(like), torch.zeros_like(like))
-        return gaussian(*at_least_float32(self.prior_map(functional.elu(hidden))).chunk(2, 1))
+            prior = gaussian(torch.zeros_like(noise), torch.zeros_like(noise))
+            return prior.transport(noise), prior.scale
+        drawn: tuple[Tensor, Tensor] = Transport.apply(  # type: ignore[no-untyped-call]
+            self.prior_map(functional.elu(hidden)), noise, CLAMP, LEAST_SCALE
+        )
+        return drawn
 
     def merge(self, hidden: Tensor, latent: Tensor) -> Tensor:
         latent = latent.to(hidden.dtype, memory_format=torch.channels_last)

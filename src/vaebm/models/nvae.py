@@ -161,15 +161,15 @@ class NVAE(nn.Module):
         """Transports latent noise (B, latent_size) to latents and on to the pixel likelihood."""
         hidden = self._start(len(latent_noise))
         latents: list[Tensor] = []
-        log_prior_scale = latent_noise.new_zeros(len(latent_noise), dtype=torch.float64)
+        prior_scales: list[Tensor] = []
         for (rise, group), noise in zip(self._steps(), self.noise_layout.split(latent_noise), strict=True):
             hidden = group.cells(hidden if rise is None else rise(hidden))
             prior = group.prior(hidden, noise)
-            log_prior_scale = log_prior_scale + prior.distribution.scale.log().flatten(1).sum(1, dtype=torch.float64)
+            prior_scales.append(prior.distribution.scale)
             latents.append(prior.distribution.transport(noise))
             hidden = group.merge(hidden, latents[-1])
         pixels = self._likelihood(hidden)
-        return Decoded(pixels.mean, pixels.scale, latents, log_prior_scale)
+        return Decoded(pixels.mean, pixels.scale, latents, prior_scales)
 
     def elbo_terms(self, images: Tensor, posterior_noise: Tensor) -> ElboTerms:
         """Evaluates the ELBO of images (B, C, H, W) with given posterior noise (B, latent_size)."""

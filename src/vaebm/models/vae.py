@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from vaebm.distributions import NoiseLayout
@@ -22,13 +23,20 @@ from vaebm.distributions import NoiseLayout
 class Decoded:
     """The Gaussian pixel likelihood at latents: mean and scale (B, C, H, W), and the latents of each group.
 
-    ``log_prior_scale`` (B,) is the sum of log σ_l over all latents; None where every prior scale is 1.
+    ``prior_scales`` are the σ_l of each group, in the shape of its latents; None where every prior scale is 1.
     """
 
     mean: Tensor
     scale: Tensor
     latents: list[Tensor]
-    log_prior_scale: Tensor | None = None
+    prior_scales: list[Tensor] | None = None
+
+    @property
+    def log_prior_scale(self) -> Tensor | None:
+        """The sum of log σ_l over all latents, shape (B,), float64; None where every prior scale is 1."""
+        if self.prior_scales is None:
+            return None
+        return torch.stack([scale.log().flatten(1).sum(1, dtype=torch.float64) for scale in self.prior_scales]).sum(0)
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,13 @@ from torch.nn import functional
 
 from vaebm.nn.cells import BRANCH_SCALE, DecoderCell
 
-__all__ = ["Convolution", "FoldedCell", "plain_convolution"]
+__all__ = ["Convolution", "FoldedCell", "Transport", "plain_convolution"]
 
 
-CONSTANTS = ("expand", "expand_bias", "depthwise", "depthwise_bias", "project", "project_bias")
+CONSTANTS = (
+    "expand", "expand_bias", "depthwise", "depthwise_bias", "project", "project_bias",
+    "expand_back", "depthwise_back", "project_back",
+)  # fmt: skip
 
 
 class Affine(NamedTuple):
@@ -103,8 +106,10 @@ class FoldedCell(nn.Module):
                 project.weight * (leaving.scale * BRANCH_SCALE)[:, None, None, None],
                 leaving.shift * BRANCH_SCALE,
             )
-        for name, value in zip(CONSTANTS, folded, strict=True):
-            self.register_buffer(name, value.detach().clone())
+        expanding, _, deep, _, projecting, _ = folded
+        backwards = (expanding.transpose(0, 1), deep.flip(2, 3), projecting.transpose(0, 1))
+        for name, value in zip(CONSTANTS, (*folded, *backwards), strict=True):
+            self.register_buffer(name, value.detach().clone(memory_format=torch.contiguous_format))
         self.gate = _Gate(cell.excitation) if not isinstance(cell.excitation, nn.Identity) else None
         self.skip = plain_convolution(cell.skip.convolution) if self.is_up else None
 
@@ -140,25 +145,54 @@ class _Branch(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, is_up: bool, *constants: Tensor) -> Tensor:
-        expand, expand_bias, depthwise, depthwise_bias, project, project_bias = constants
+        expand, expand_bias, depthwise, depthwise_bias, project, project_bias, *backwards = constants
         groups, padding = len(depthwise), depthwise.shape[2] // 2
         opened = functional.conv2d(hidden, expand, expand_bias)
         active = functional.silu(opened)
         if is_up:
             active = functional.interpolate(active, scale_factor=2, mode="nearest")
         spread = functional.conv2d(active, depthwise, depthwise_bias, padding=padding, groups=groups)
-        ctx.save_for_backward(opened, spread, expand, depthwise, project)
+        torch.ops.aten.silu.out(spread, out=active)
+        ctx.save_for_backward(opened, spread, *backwards)
         ctx.is_up = is_up
-        return functional.conv2d(functional.silu(spread), project, project_bias)
+        return functional.conv2d(active, project, project_bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        opened, spread, expand, depthwise, project = ctx.saved_tensors
-        groups, padding = len(depthwise), depthwise.shape[2] // 2
-        gradient = functional.conv2d(gradients[0], project.transpose(0, 1))
-        gradient = torch.ops.aten.silu_backward(gradient, spread)
-        gradient = functional.conv2d(gradient, depthwise.flip(2, 3), padding=padding, groups=groups)
+        opened, spread, expand_back, depthwise_back, project_back = ctx.saved_tensors
+        groups, padding = len(depthwise_back), depthwise_back.shape[2] // 2
+        gradient = functional.conv2d(gradients[0], project_back)
+        torch.ops.aten.silu_backward.grad_input(gradient, spread, grad_input=gradient)
+        gradient = functional.conv2d(gradient, depthwise_back, padding=padding, groups=groups)
         if ctx.is_up:
             gradient = functional.avg_pool2d(gradient, 2, divisor_override=1)
-        gradient = torch.ops.aten.silu_backward(gradient, opened)
-        return functional.conv2d(gradient, expand.transpose(0, 1)), *[None] * 7
+        torch.ops.aten.silu_backward.grad_input(gradient, opened, grad_input=gradient)
+        return functional.conv2d(gradient, expand_back), *[None] * (1 + len(CONSTANTS))
+
+
+class Transport(torch.autograd.Function):
+    """Noise through NVAE's Gaussian of raw parameters: latents μ + σ · noise, and σ.
+
+    With r = limit · tanh(raw/limit) for mean and log-scale, μ = r_1 and σ = exp(r_2) + least.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, raw: Tensor, noise: Tensor, limit: float, least: float) -> tuple[Tensor, Tensor]:
+        squashed = torch.tanh(raw.to(noise.dtype) / limit)
+        mean, log_scale = squashed.chunk(2, 1)
+        grown = (limit * log_scale).exp()
+        scale = grown + least
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(squashed, noise, grown)
+        ctx.limit, ctx.least, ctx.dtype = limit, least, raw.dtype
+        return torch.addcmul(scale * noise, mean, mean.new_tensor(limit)), scale
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        squashed, noise, grown = ctx.saved_tensors
+        latent, scale = gradients
+        zero = torch.zeros_like(grown)
+        latent = zero if latent is None else latent
+        by_scale = latent * noise if scale is None else torch.addcmul(scale, latent, noise)
+        raw = torch.cat([latent, by_scale * grown], 1) * (1 - squashed.square())
+        return raw.to(ctx.dtype), latent * (grown + ctx.least), None, None
