@@ -14,7 +14,7 @@ if sys.argv[1] == "keep":
     assert keep_freed_memory()
 def work():
     kept = [torch.zeros(12_000_000) for _ in range(3)]
-for _ in range(3):
+for _ in range(8):
     work()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(3):
