@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from vaebm.models import NVAE, VAEBM, ConvVAE, EnergyNetwork, folded
+from vaebm.applications import generate, generation
+from vaebm.distributed import make_engine
+from vaebm.models import NVAE, VAEBM, ConvVAE, EnergyNetwork, FoldedNVAE, folded, for_chains
 from vaebm.nn.cells import DecoderCell
 from vaebm.nn.folding import FoldedCell
+from vaebm.training import EnergySettings, energy_stage, energy_step, start_energy
 
 LAYOUTS: list[dict[str, Any]] = [
     {"groups": (3,)},
@@ -100,3 +104,34 @@ def test_other_models_are_refused(model: VAEBM) -> None:
         folded(VAEBM(model.vae, EnergyNetwork((3, 16, 8), widths=(4,))))
     with pytest.raises(TypeError, match="has no encoder"):
         folded(model).vae.elbo_terms(torch.zeros(1, 3, 16, 8), torch.zeros(1, model.vae.noise_layout.latent_size))
+
+
+def test_chains_and_stage_2_follow_the_folded_form_to_the_same_images(
+    model: VAEBM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw() -> Tensor:
+        return generate(model, 3, num_steps=4, step_size=0.05, generator=torch.Generator().manual_seed(2))
+
+    assert isinstance(for_chains(model).vae, FoldedNVAE)
+    assert for_chains(model).vae.start.dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert for_chains(model).vae.start.dtype == torch.bfloat16
+    fast = draw()
+    monkeypatch.setattr(generation, "for_chains", lambda same: same)
+    assert torch.allclose(draw(), fast, atol=1e-4)
+
+
+def test_a_step_of_stage_2_is_that_of_the_plain_form(model: VAEBM, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.rand(8, 3, 16, 8, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    settings = EnergySettings(batch_size=8, num_steps=3, step_size=0.05, matched_noise=False)
+    engine = make_engine("fp32", "cpu")
+
+    def step() -> dict[str, float]:
+        fresh = copy.deepcopy(model)
+        state = start_energy(fresh, settings, images, torch.Generator().manual_seed(4))
+        return energy_step(fresh, settings, engine)(state, images).figures
+
+    fast = step()
+    monkeypatch.setattr(energy_stage, "can_fold", lambda same: False)
+    for name, value in step().items():
+        assert fast[name] == pytest.approx(value, rel=1e-3, abs=1e-4), name

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vaebm.models import VAEBM
+from vaebm.models import VAEBM, for_chains
 from vaebm.nn import frozen
 from vaebm.sampling import Kernel, Langevin, run_chain
 
@@ -55,6 +55,7 @@ def sample_chains(
         kernel: The Markov kernel.
         generator: The source of randomness.
     """
+    model = for_chains(model)
     yield _look(model, 0, noise)
     for step in run_chain(kernel, noise, model.log_density, num_steps, generator):
         yield _look(model, step.number, step.state.noise)
@@ -130,7 +131,8 @@ def snapshots(
     if list(num_steps) != sorted(num_steps) or min(num_steps, default=0) < 0:
         raise ValueError(f"num_steps is {tuple(num_steps)}: expected ascending numbers, none below 0")
     with frozen(model):
-        parts = [_snapshots(model, start, num_steps, kernel, generator) for start in torch.split(noise, batch_size)]
+        fast = for_chains(model)
+        parts = [_snapshots(fast, start, num_steps, kernel, generator) for start in torch.split(noise, batch_size)]
     return [_join([part[index] for part in parts], number) for index, number in enumerate(num_steps)]
 
 

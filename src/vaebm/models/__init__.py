@@ -4,7 +4,7 @@ from vaebm.models.classifier import Classifier
 from vaebm.models.conv_vae import ConvVAE
 from vaebm.models.dense_energy import DenseEnergy
 from vaebm.models.energy import EnergyFn, EnergyNetwork
-from vaebm.models.folded import folded
+from vaebm.models.folded import FoldedEnergy, FoldedNVAE, can_fold, folded, for_chains
 from vaebm.models.nvae import NVAE
 from vaebm.models.vae import VAE, Decoded, ElboTerms
 from vaebm.models.vaebm import VAEBM, ImageFields, Transported
@@ -20,7 +20,11 @@ __all__ = [
     "ElboTerms",
     "EnergyFn",
     "EnergyNetwork",
+    "FoldedEnergy",
+    "FoldedNVAE",
     "ImageFields",
     "Transported",
+    "can_fold",
     "folded",
+    "for_chains",
 ]

@@ -47,6 +47,28 @@ def folded(model: VAEBM, dtype: torch.dtype = torch.float32) -> VAEBM:
     return VAEBM(FoldedNVAE(model.vae, dtype), FoldedEnergy(model.energy, dtype), model.image_fields, model.sampling)
 
 
+def can_fold(model: VAEBM) -> bool:
+    """Whether ``folded`` takes a model."""
+    return (
+        isinstance(model.vae, NVAE)
+        and isinstance(model.energy, EnergyNetwork)
+        and model.energy.arguments["blocks"] == "residual"
+    )
+
+
+def for_chains(model: VAEBM) -> VAEBM:
+    """Returns the form of a frozen model that chains should follow: folded where there is one, else the model itself.
+
+    Under autocast a folded model computes in autocast's type, else in the model's own.
+    """
+    if not can_fold(model):
+        return model
+    parameter = next(model.parameters())
+    device = parameter.device.type
+    is_cast = torch.is_autocast_enabled(device)
+    return folded(model, torch.get_autocast_dtype(device) if is_cast else parameter.dtype)
+
+
 class FoldedNVAE(nn.Module):
     """The decoder of an ``NVAE`` as a constant.
 

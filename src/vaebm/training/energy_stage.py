@@ -21,13 +21,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from vaebm.distributed import Engine
-from vaebm.models import VAEBM
+from vaebm.models import VAEBM, EnergyNetwork, FoldedEnergy, FoldedNVAE, can_fold
 from vaebm.nn import frozen, initialize_from_data, spectral_vectors
 from vaebm.objectives import contrastive_loss, importance_sampled_loss, spectral_penalty
 from vaebm.sampling import (
@@ -226,13 +226,15 @@ def energy_step(
             raise ValueError("the importance-sampled objective runs no chains: expected no kernel")
         return _importance_step(model, settings, engine)
     chosen = kernel or make_kernel(settings.kernel, settings.step_size, settings.jump_probability)
+    chain_model = _chain_models(model, engine)
 
     def step(state: EnergyState, images: Tensor) -> Progress[EnergyState]:
         rate = _set_rate(state, settings)
         is_noisy = model.image_fields.loss_image == "sampled"
         positives = _positives(model, settings, engine, images, state.generator, is_noisy)
-        chains = _run(model, settings, engine, chosen, state)
-        negatives = _negatives(model, engine, chains.noise)
+        fast = chain_model()
+        chains = _run(fast, settings, engine, chosen, state)
+        negatives = _negatives(fast, engine, chains.noise)
         with engine.autocast():
             energies = model.energy(torch.cat([positives, negatives]))
         data_energy, sample_energy = torch.split(energies, [len(positives), len(negatives)])
@@ -247,6 +249,15 @@ def energy_step(
         return Progress(replace(descent.state, buffer=write_back(state.buffer, chains.noise)), figures)
 
     return step
+
+
+def _chain_models(model: VAEBM, engine: Engine) -> Callable[[], VAEBM]:
+    """Returns what gives the form that chains follow: the VAE, which stays, is folded once, the energy network anew."""
+    if not can_fold(model):
+        return lambda: model
+    dtype = torch.bfloat16 if engine.precision == "bf16" else next(model.parameters()).dtype
+    vae = FoldedNVAE(model.vae, dtype)
+    return lambda: VAEBM(vae, FoldedEnergy(cast(EnergyNetwork, model.energy), dtype), model.image_fields)
 
 
 def _importance_step(
