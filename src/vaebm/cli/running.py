@@ -30,6 +30,7 @@ PURPOSES = (
     "selection reference",
     "selection samples",
     "selection elbo",
+    "batch norms",
 )
 
 

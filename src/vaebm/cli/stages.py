@@ -24,7 +24,15 @@ from vaebm.evaluation import FEWEST_FOR_INTERVAL, frechet_to_reference, kernel_t
 from vaebm.models import VAEBM
 from vaebm.plots import image_grid, png_bytes
 from vaebm.sampling import Langevin
-from vaebm.training import Progress, energy_step, fit, start_energy, start_vae, vae_step
+from vaebm.training import (
+    Progress,
+    energy_step,
+    fit,
+    reestimate_batch_norms,
+    start_energy,
+    start_vae,
+    vae_step,
+)
 
 NUM_GRID, GRID_COLUMNS, GRID_PIXELS = 64, 8, 56
 
@@ -69,7 +77,8 @@ def _train_vae(run: Run, images: Tensor, stored: Mapping[str, Any]) -> None:
     step = vae_step(run.model.vae, settings, run.engine)
     noise = start_noise(run.model, NUM_GRID, run.generator("grid start"))
     held_out = to_float(run.splits.selection.images)
-    averaged = copy.deepcopy(run.model)
+    # Batch norms, where there are any, by their running statistics.
+    averaged = copy.deepcopy(run.model).eval()
     every, last = run.config.selection.vae_every, settings.num_iterations
 
     def look(state: Any) -> bool:
@@ -90,6 +99,7 @@ def _train_vae(run: Run, images: Tensor, stored: Mapping[str, Any]) -> None:
     if run.best_vae:
         run.model.vae.load_state_dict(run.best_vae["vae"])
         run.console.tell(f"the VAE of iteration {run.best_vae['iteration']} is kept")
+    reestimate_batch_norms(run.model.vae, settings.batch_norm_passes, run.generator("batch norms"))
 
 
 def _keep_better(run: Run, averaged: VAEBM, iteration: int, elbo: float) -> bool:

@@ -1,5 +1,6 @@
 """Two stages, each a step function that ``fit`` drives as a generator."""
 
+from vaebm.training.batch_norm import reestimate_batch_norms
 from vaebm.training.ema import update_average
 from vaebm.training.energy_stage import (
     EnergySettings,
@@ -22,6 +23,7 @@ __all__ = [
     "fit",
     "log_density_of",
     "make_kernel",
+    "reestimate_batch_norms",
     "start_energy",
     "start_vae",
     "update_average",

@@ -58,6 +58,8 @@ class VAESettings:
         rate_warmup: The share of training in which the rate of warm_cosine rises.
         penalty: The weight λ of the singular values of convolutions and the scales of batch norms, in nats.
         initial_penalty: Where λ starts while the divergence is warmed up, 0 for λ itself.
+        batch_norm_passes: After training, batch norms of the decoder are estimated anew from so many batches of its own
+            samples (NVAE before it draws: 500; the paper's stage 2: 0).
     """
 
     num_iterations: int = 3000
@@ -77,6 +79,7 @@ class VAESettings:
     rate_warmup: float = 0.0125
     penalty: float = 0.0
     initial_penalty: float = 0.0
+    batch_norm_passes: int = 0
 
 
 @dataclass
