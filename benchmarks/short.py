@@ -56,7 +56,7 @@ def benchmarks(folder: Path) -> None:
     own = folder / "own"
     run(ROOT / "images.py", "folders", "--output", own)
     folders = ("--data", own, "--runs", folder / "own_runs", "--results", folder / "images.json")
-    brief = ("--budget", "1h", "--", *SMALL, "--selection.num_steps", "[5]")
+    brief = ("--budget", "1h", "--", *SMALL, "--selection.num_steps", "[5]", "--evaluation.num_test", 100)
     run(ROOT / "images.py", "run", "--only", "elevations", *folders, *brief)
     alarms = ("run", "--data", own / "elevations", "--num-fresh", 50, "--runs", folder / "alarms")
     run(ROOT / "false_alarms.py", *alarms, "--results", folder / "false_alarms.json", *brief)
