@@ -58,7 +58,7 @@ def benchmarks(folder: Path) -> None:
     folders = ("--data", own, "--runs", folder / "own_runs", "--results", folder / "images.json")
     brief = ("--budget", "1h", "--", *SMALL, "--selection.num_steps", "[5]", "--evaluation.num_test", 100)
     run(ROOT / "images.py", "run", "--only", "elevations", *folders, *brief)
-    alarms = ("run", "--data", own / "elevations", "--num-fresh", 50, "--runs", folder / "alarms")
+    alarms = ("run", "--data", folder / "images.npz", "--num-fresh", 50, "--runs", folder / "alarms")
     run(ROOT / "false_alarms.py", *alarms, "--results", folder / "false_alarms.json", *brief)
     run(ROOT / "step.py", "--size", "tiny", "--repeats", 2, "--results", folder / "step.json")
     run(ROOT / "images.py", "table", "--results", folder / "images.json", "--document", folder / "images.md")
