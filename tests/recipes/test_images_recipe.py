@@ -19,7 +19,7 @@ from vaebm.recipes.images import (
 )
 
 CIFAR = Counts(training=2918, selection=416, calibration=833, test=833)
-COSTS = Costs(0.1, 0.4, 0.0005, 0.01, 0.01)
+COSTS = Costs(0.1, 0.4, 0.0005, 0.01, 0.02, 0.01)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

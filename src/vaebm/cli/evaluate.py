@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vaebm.cli.parsing import Parser, UsageError, check_folder_of, check_suffix_of, positive, seed, steps
 
@@ -74,7 +74,7 @@ def run(arguments: Sequence[str]) -> int:
         return _planar(loaded, options)
     config: Config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
     settings, extra = _settings(config, options), _outliers(options.outliers, loaded)
-    splits = load_splits_of(config)
+    splits = load_splits_of(config, loaded.details)
     judges = _judges(options.judges, config.data.source, splits.training.shape)
     calibration = loaded.calibration or calibrate(loaded.model, splits.calibration, settings.num_posterior_samples)
     sampling = replace(config.sampling, **loaded.model.sampling)
@@ -127,13 +127,17 @@ def _settings(config: Config, options: Namespace) -> EvaluationConfig:
     return replace(config, evaluation=replace(config.evaluation, **changed)).evaluation
 
 
-def load_splits_of(config: Config) -> Splits:
-    """Returns the splits that a stored model names."""
-    from vaebm.data import DataError, load_splits
+def load_splits_of(config: Config, details: Mapping[str, Any]) -> Splits:
+    """Returns the splits that a stored model names.
+
+    Raises:
+        DataError: If they can't be read, or are others than those of the training.
+    """
+    from vaebm.cli.known_images import known_splits
+    from vaebm.data import DataError
 
     try:
-        data = config.data
-        return load_splits(data.source, data.split_seed, data.preprocessing, data.strict)
+        return known_splits(config, details.get("images", {}))
     except DataError as error:
         raise DataError(f"{error}; the model names them as they were from where it was trained") from error
 

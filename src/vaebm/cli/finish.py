@@ -86,7 +86,8 @@ def _stored_evaluation(folder: RunFolder) -> Evaluation:
 
 def _save(run: Run, calibration: dict[str, Any], evaluation: Evaluation) -> None:
     selection = {name: value for name, value in run.best.items() if name != "energy"}
-    details = {"config": to_dict(run.config), "selection": selection}
+    images = run.folder.read_provenance().get("images", {})
+    details = {"config": to_dict(run.config), "selection": selection, "images": images}
     name, provenance = run.folder.path.resolve().name, run.folder.read_provenance()
     card = write_card(
         name, run.model, replace(run.config, sampling=run.sampling), provenance, evaluation, len(run.splits.training)

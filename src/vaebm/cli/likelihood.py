@@ -97,7 +97,7 @@ def _test_images(loaded: LoadedModel) -> tuple[str, Tensor]:
             "likelihood: train with --images.chain_image sampled"
         )
     config: Config = from_dict(config_class(details), details)
-    splits = load_splits_of(config)
+    splits = load_splits_of(config, loaded.details)
     shape, expected = tuple(splits.test.shape), tuple(loaded.model.image_shape)
     if shape != expected:
         raise UsageError(f"{config.data.source} has images of {shape}, but {loaded.folder} takes {expected}")

@@ -17,8 +17,10 @@ from vaebm.recipes.config import KIND_NAMES
 
 DESCRIPTION = """Trains a VAEBM: the VAE first, then the energy network. NAME is a recipe, {recipes}: a complete
 configuration, whose values are the defaults below. A --config file replaces some of them, and options replace single
-ones after it; lists are written '[16,32]'. For images of your own: vaebm train mnist --data.source PATH."""
+ones after it; lists are written '[16,32]'. For images of your own:
+vaebm train --data PATH."""
 USAGE = """vaebm train NAME [--output RUN] [--config FILE] [--SECTION.KEY VALUE …]
+       vaebm train --data SOURCE [--image-size N] [--budget TIME] …
        vaebm train --resume RUN"""
 METAVARS = {bool: "true|false", int: "N", float: "X", str: "WORD"}
 

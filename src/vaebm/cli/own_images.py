@@ -6,6 +6,7 @@ import os
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -72,6 +73,13 @@ def take_options(words: Sequence[str]) -> tuple[Namespace, list[str]]:
     return options, list(rest)
 
 
+def stated_data(options: Namespace) -> dict[str, Any]:
+    """Returns what a command line states of its images, by the fields of ``DataConfig``."""
+    fields = ("image_size", "channels", "fit", "value_range", "strict")
+    stated = {name: getattr(options, name) for name in fields if getattr(options, name) not in (None, False)}
+    return {"source": options.data, **stated}
+
+
 def derive(options: Namespace, seed: int, tell: Callable[[str], None]) -> Derived:
     """Reads images and derives a configuration from them.
 
@@ -92,14 +100,7 @@ def derive(options: Namespace, seed: int, tell: Callable[[str], None]) -> Derive
         raise UsageError(
             "--data measures this machine in one process: expected a --config of such a run for several processes"
         )
-    data = DataConfig(
-        source=options.data,
-        image_size=options.image_size or (0, 0),
-        channels=options.channels or 0,
-        fit=options.fit or "stretch",
-        value_range=options.value_range or (0.0, 0.0),
-        strict=options.strict,
-    )
+    data = DataConfig(**stated_data(options))
     tell(f"reading {data.source}")
     notes = []
     if not any(data.value_range) and (advised := _range_of(data)) is not None:
@@ -117,7 +118,7 @@ def derive(options: Namespace, seed: int, tell: Callable[[str], None]) -> Derive
     counts = Counts(*(len(part) for part in (splits.training, splits.selection, splits.calibration, splits.test)))
     pixels = torch.from_numpy(splits.training.images)
     base = replace(images(shape, data, counts.training, finest_detail(pixels)), seed=seed)
-    judges = judges_for(data.source, shape, lambda text: None)
+    judges = judges_for(data.source, shape, notes.append)
     tell("measuring what an iteration costs here")
     costs = measure_costs(base, pixels, judges[0] if judges else None, make_engine(base.precision, base.device))
     planned = within(base, costs, counts, options.budget or DEFAULT_BUDGET)

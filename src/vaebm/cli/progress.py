@@ -54,7 +54,7 @@ class Console:
         else:
             print(text, flush=True)
         if self.log is not None:
-            with self.log.open("a", encoding="utf-8") as file:
+            with self.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text + "\n")
 
     @contextmanager

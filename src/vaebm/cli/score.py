@@ -122,7 +122,8 @@ def _table(paths: Sequence[str], scores: OutlierScores, p_values: Tensor, rate: 
     for path, *terms, p_value in zip(paths, scores.energy, scores.elbo, -rounded, rounded, p_values, strict=True):
         figures = [f"{float(term):.4f}" for term in terms]
         writer.writerow([path, *figures, f"{float(p_value):.6f}", int(p_value <= rate)])
-    return buffer.getvalue().encode()
+    # Names of files needn't be UTF-8.
+    return buffer.getvalue().encode("utf-8", "backslashreplace")
 
 
 def _tell(output: Path, decider: Decider, images: ImageSet, num_outliers: int) -> None:

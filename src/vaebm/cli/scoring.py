@@ -16,8 +16,9 @@ from vaebm.applications import OutlierScores, heat_maps, nearest_normal
 from vaebm.checkpoint import write_bytes
 from vaebm.cli.decision import Decider
 from vaebm.cli.evaluation import scores_of
+from vaebm.cli.known_images import known_splits
 from vaebm.cli.progress import Console
-from vaebm.data import DataError, defect_sets, load_images, load_splits, to_float, to_uint8
+from vaebm.data import DataError, defect_sets, load_images, to_float, to_uint8
 from vaebm.evaluation import Baselines, Comparison, Judge, baseline_scores, compare_scores, fit_baselines
 from vaebm.metrics import conformal_p_values
 from vaebm.recipes import Config, ExtraError, LoadedModel, config_class, from_dict, load_extractor
@@ -70,7 +71,7 @@ def write_page(path: Path, decider: Decider, scored: ScoredSet, given: NormalIma
         range(len(scored.paths)), key=lambda i: (float(scored.p_values[i]), -float(scored.scores.outlier_score[i]))
     )[:MOST_SHOWN]
     shown = torch.from_numpy(scored.images[order])
-    notes, extractor = list(normal.notes), None
+    notes, extractor = [*normal.notes, *_shared(scored.images, normal)], None
     if normal.reference is not None:
         extractor = _extractor(notes)
         tell(f"baselines: {len(normal.reference)} normal images{', ImageNet features' if extractor else ''}")
@@ -96,15 +97,14 @@ def write_page(path: Path, decider: Decider, scored: ScoredSet, given: NormalIma
         comparison=comparison,
         notes=notes,
     )
-    write_bytes(path, render_scores(page).encode())
+    write_bytes(path, render_scores(page).encode("utf-8", "backslashreplace"))
 
 
 def find_normal_images(loaded: LoadedModel, scored: ScoredSet, rate: float) -> NormalImages:
     """Finds normal images: those that the model was trained on, else the scored ones that aren't flagged."""
     try:
         config: Config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
-        data = config.data
-        splits = load_splits(data.source, data.split_seed, data.preprocessing, data.strict)
+        data, splits = config.data, known_splits(config, loaded.details.get("images", {}))
         if splits.training.shape != loaded.model.image_shape:
             raise DataError(f"{data.source} holds images of another shape")
     except (DataError, KeyError, ValueError) as error:
@@ -131,6 +131,8 @@ def read_reference(loaded: LoadedModel, reference: str) -> NormalImages:
     least = FEWEST_REFERENCE + FEWEST_CALIBRATION + FEWEST_SPOILT
     if len(images) < least:
         raise DataError(f"--reference {reference}: holds {len(images)} images: expected at least {least}")
+    if bool((images == images[:1]).all()):
+        raise DataError(f"--reference {reference}: holds copies of one image: expected different normal images")
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SEED)).numpy()
     num_spoilt = min(max(FEWEST_SPOILT, len(images) // 4), MOST_SPOILT)
     num_calibration = min(max(FEWEST_CALIBRATION, len(images) // 4), MOST_CALIBRATION)
@@ -151,6 +153,18 @@ def _presumed(scored: ScoredSet, rate: float, reason: str) -> NormalImages:
         "presumed to be normal; that they aren't flagged flatters the joint."
     )
     return NormalImages(None, None, _few(normal, MOST_SPOILT), [note])
+
+
+def _shared(images: NDArray[np.uint8], normal: NormalImages) -> list[str]:
+    """Returns a note if scored images are among the normal ones."""
+    known = {image.tobytes() for part in normal[:2] if part is not None for image in part.numpy()}
+    count = sum(image.tobytes() in known for image in images)
+    if not count:
+        return []
+    return [
+        f"{count:,} of the scored images are among these normal images: what they are compared with holds themselves, "
+        "which flatters them."
+    ]
 
 
 def _few(images: NDArray[np.uint8], most: int) -> Tensor:

@@ -96,7 +96,7 @@ def _train_vae(run: Run, images: Tensor, stored: Mapping[str, Any]) -> None:
     state = _drive(run, _Stage("vae", step, start, batches, last, look), stored)
     if state.average:
         run.model.vae.load_state_dict(state.average)
-    if run.best_vae:
+    if "vae" in run.best_vae:
         run.model.vae.load_state_dict(run.best_vae["vae"])
         run.console.tell(f"the VAE of iteration {run.best_vae['iteration']} is kept")
     reestimate_batch_norms(run.model.vae, settings.batch_norm_passes, run.generator("batch norms"))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from vaebm.checkpoint import CheckpointError, RunFolder
 from vaebm.cli.dry_run import describe, memory_warnings
 from vaebm.cli.evaluation import judges_for, left_out
 from vaebm.cli.finish import finish, is_finished
+from vaebm.cli.known_images import fingerprint, known_splits
 from vaebm.cli.options import option_parser
-from vaebm.cli.own_images import Derived, derive, image_parser, take_options
+from vaebm.cli.own_images import Derived, derive, image_parser, stated_data, take_options
 from vaebm.cli.parsing import UsageError, nearest
 from vaebm.cli.planar import run as run_planar
 from vaebm.cli.progress import Console
@@ -25,7 +26,7 @@ from vaebm.cli.request import OWN_OPTIONS, config_from, merged_file, read_yaml, 
 from vaebm.cli.running import Run, restore, with_way_on
 from vaebm.cli.stages import train_stages
 from vaebm.cli.stop import Interrupted, StopRequest
-from vaebm.data import DataError, Splits, load_splits
+from vaebm.data import DataError, Splits
 from vaebm.distributed import keep_freed_memory, make_engine
 from vaebm.recipes import (
     NOTES,
@@ -84,7 +85,7 @@ def parse(arguments: Sequence[str]) -> Request | None:
         print(f"\nimages of your own:\n{image_parser().format_help()}", end="")
         return None
     if first.resume is not None:
-        if len(words) != (1 if "=" in words[0] else 2):
+        if own.data is not None or len(words) != (1 if "=" in words[0] else 2):
             raise UsageError("--resume takes no other option: the run goes on with its own configuration")
         folder = RunFolder(Path(first.resume)).open()
         if "density" in read_yaml(folder.config):
@@ -94,6 +95,9 @@ def parse(arguments: Sequence[str]) -> Request | None:
     base = _recipe(first.name) if derived is None else derived.config
     if first.config is not None:
         base = merged_file(base, Path(first.config))
+    if derived is not None:
+        # A file is weaker than the command line.
+        base = replace(base, data=replace(base.data, **stated_data(own)))
     values = option_parser(base).parse_args(words).as_dict()
     config = from_dict(type(base), {name: value for name, value in values.items() if name not in OWN_OPTIONS})
     if first.dry_run:
@@ -104,7 +108,23 @@ def parse(arguments: Sequence[str]) -> Request | None:
         return Request(config, RunFolder(run_path(first.output, first.name)), False)
     splits = derived.splits if config.data == derived.config.data else None
     folder = RunFolder(run_path(first.output, Path(own.data).stem or "images"))
-    return Request(config, folder, False, splits, derived.reasons)
+    reasons = (*derived.reasons, *_changed(derived.config, config))
+    return Request(config, folder, False, splits, reasons)
+
+
+def _changed(derived: Config, config: Config) -> list[str]:
+    """Returns a sentence on what a file or the command line made of derived values, if anything."""
+    one, other = dict(_values(to_dict(derived))), dict(_values(to_dict(config)))
+    names = [name for name in one if one[name] != other.get(name)]
+    return [f"changed by a file or the command line, whatever is said above: {', '.join(names)}"] if names else []
+
+
+def _values(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in nested.items():
+        if isinstance(value, dict):
+            yield from _values(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _tell(config: Config, name: str | None) -> None:
@@ -113,7 +133,7 @@ def _tell(config: Config, name: str | None) -> None:
     shape = (config.data.channels, height, width)
     if not all(shape):
         _check_source(config, name)
-        shape = _splits(config, False).training.shape
+        shape = known_splits(config, {}).training.shape
     print(describe(config, name, shape))
 
 
@@ -216,7 +236,7 @@ def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Run:
     engine = make_engine(config.precision, config.device)
     if config.energy.objective != "contrastive" and engine.num_processes > 1:
         raise UsageError(f"energy.objective {config.energy.objective} runs in one process: expected contrastive")
-    splits = request.splits or _splits(config, request.resumed)
+    splits = _splits(request)
     torch.manual_seed(config.seed)
     model = build_model(config, splits.training.shape).to(engine.device)
     console = Console(folder.log if engine.is_main else None, is_quiet=not engine.is_main)
@@ -230,19 +250,21 @@ def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Run:
         folder.write_provenance(describe_resumption(folder.read_provenance(), engine))
     elif engine.is_main:
         origin = describe_origin(config.seed, arguments, engine, request.reasons)
+        origin["images"] = fingerprint(splits, config.data.source)
         folder.create(yaml.safe_dump(to_dict(config), sort_keys=False), origin)
     engine.wait()
     _introduce(run, told)
     return run
 
 
-def _splits(config: Config, is_resumed: bool) -> Splits:
-    data = config.data
+def _splits(request: Request) -> Splits:
+    if request.splits is not None:
+        return request.splits
+    if not request.resumed:
+        return known_splits(request.config, {})
     try:
-        return load_splits(data.source, data.split_seed, data.preprocessing, data.strict)
+        return known_splits(request.config, request.folder.read_provenance().get("images", {}))
     except DataError as error:
-        if not is_resumed:
-            raise
         raise DataError(f"{error}; go on from the folder where the run was started") from error
 
 

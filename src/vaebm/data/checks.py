@@ -56,7 +56,7 @@ lie in [-1, 1], use (images + 1) / 2
     if preprocessing is None or preprocessing == Preprocessing():
         _check_shape(ordered, name, expected_shape)
         return np.ascontiguousarray(_to_bytes(ordered, name))
-    processed = _processed(ordered, name, preprocessing)
+    processed = _processed(ordered, name, preprocessing, is_of_model=expected_shape is not None)
     _check_shape(processed, name, expected_shape)
     return processed
 
@@ -127,9 +127,11 @@ def _check_shape(images: NDArray[Any], name: str, expected_shape: tuple[int, int
         )
 
 
-def _processed(images: NDArray[Any], name: str, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def _processed(images: NDArray[Any], name: str, preprocessing: Preprocessing, is_of_model: bool) -> NDArray[np.uint8]:
     if preprocessing.value_range is not None:
-        _check_stated_range(images, name, preprocessing.value_range)
+        # A model's range is that of its training images: what lies beyond is black or white, as in files.
+        stated = None if is_of_model else preprocessing.value_range
+        _check_stated_range(images, name, stated)
     elif images.dtype.kind == "f":
         _check_finite(images, name, "in [0, 1]")
         _check_unit_range(images, name)
@@ -140,11 +142,13 @@ def _processed(images: NDArray[Any], name: str, preprocessing: Preprocessing) ->
     return np.stack([preprocessing.apply(image.transpose(1, 2, 0), name) for image in images])
 
 
-def _check_stated_range(images: NDArray[Any], name: str, stated: tuple[float, float]) -> None:
+def _check_stated_range(images: NDArray[Any], name: str, stated: tuple[float, float] | None) -> None:
     if images.dtype.kind not in "iuf":
         raise DataError(f"{name}: holds {images.dtype}: expected integers or floating point")
+    _check_finite(images, name, "numbers" if stated is None else f"in [{stated[0]:g}, {stated[1]:g}]")
+    if stated is None:
+        return
     low, high = stated
-    _check_finite(images, name, f"in [{low:g}, {high:g}]")
     lowest, highest = images.min(), images.max()
     if lowest < low or highest > high:
         raise DataError(

@@ -52,7 +52,8 @@ class Costs:
         vae_iteration: One iteration of the VAE's stage.
         energy_iteration: One iteration of the energy network's stage, chains included.
         chain_step: One Langevin step of one image.
-        scored_image: The scores of one image.
+        scored_image: The scores of one image, to rank it.
+        decided_image: The same in float64, as p-values and decisions take it.
         judged_image: What a judge sees in one image; 0 without a judge.
     """
 
@@ -60,6 +61,7 @@ class Costs:
     energy_iteration: float
     chain_step: float
     scored_image: float
+    decided_image: float
     judged_image: float
 
 
@@ -250,8 +252,10 @@ def evaluation_seconds(config: Config, costs: Costs, counts: Counts) -> float:
     chosen = selected.num_candidates * max(1, len(selected.num_steps)) + 1
     num_test = measured.num_test or counts.test
     judged = looks * measured.num_samples + num_test + chosen * selected.num_samples
-    scored = (counts.calibration + (1 + _OUTLIER_SETS) * num_test) * measured.num_posterior_samples / 8
-    return chains * costs.chain_step + judged * costs.judged_image + scored * costs.scored_image
+    decided = (counts.calibration + num_test) * costs.decided_image
+    ranked = _OUTLIER_SETS * num_test * costs.scored_image
+    scored = (decided + ranked) * measured.num_posterior_samples / 8
+    return chains * costs.chain_step + judged * costs.judged_image + scored
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,119 @@
+"""Runs know their images: others in their place are told from them, whatever they are called."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from commandline import Cli, assert_user_error, in_process_of_its_own, tiny
+from PIL import Image
+
+from vaebm.cli.train import parse
+from vaebm.recipes import read_model
+
+COUNT = 60
+
+
+def write_pictures(folder: Path, count: int = COUNT, size: int = 8) -> None:
+    folder.mkdir(parents=True)
+    for index in range(count):
+        pixels = np.random.default_rng(index).integers(0, 256, (size, size), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index:03d}.png")
+
+
+@pytest.fixture
+def trained(cli: Cli) -> Path:
+    write_pictures(Path("pictures"))
+    options = tiny(evaluation__num_samples="10")
+    assert cli("train", "digits", "--data.source", "pictures", "--output", "run", *options).code == 0
+    return Path("run")
+
+
+def test_a_model_keeps_where_its_images_lay_and_what_they_were(trained: Path) -> None:
+    known = read_model(trained).details["images"]
+    assert known["path"] == str(Path("pictures").resolve())
+    assert set(known["sha256"]) == {"training", "selection", "calibration", "test"}
+
+
+@pytest.mark.parametrize("change", ["one more", "another"])
+def test_other_images_are_refused(cli: Cli, trained: Path, change: str) -> None:
+    assert cli("evaluate", str(trained), "-n", "10").code == 0
+    if change == "one more":
+        shutil.copy("pictures/005.png", "pictures/000a.png")
+    else:
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save("pictures/030.png")
+    words = ("pictures", "doesn't hold the images of the training any more", "put them back")
+    assert_user_error(cli("evaluate", str(trained), "-n", "10"), *words)
+    (trained / "report.html").unlink()
+    assert_user_error(cli("train", "--resume", str(trained)), *words)
+    assert cli("score", str(trained), "pictures", "--html", "page.html").code == 0
+    assert "images of the training any more" in Path("page.html").read_text(encoding="utf-8").replace("&#x27;", "'")
+
+
+def test_a_folder_of_the_same_name_elsewhere_is_not_taken_for_them(cli: Cli, trained: Path) -> None:
+    elsewhere = Path("elsewhere")
+    write_pictures(elsewhere / "pictures", 40)
+    run = trained.resolve()
+    os.chdir(elsewhere)
+    found = cli("evaluate", str(run), "-n", "10")
+    os.chdir("..")
+    assert found.code == 0
+
+
+def test_scoring_the_images_of_the_training_says_so(cli: Cli, trained: Path) -> None:
+    assert cli("score", str(trained), "pictures", "--html", "page.html").code == 0
+    assert "of the scored images are among these normal images" in Path("page.html").read_text(encoding="utf-8")
+
+
+def test_copies_of_one_image_are_no_reference(cli: Cli, trained: Path) -> None:
+    Path("copies").mkdir()
+    for index in range(40):
+        shutil.copy("pictures/000.png", f"copies/{index}.png")
+    found = cli("score", str(trained), "pictures", "--html", "page.html", "--reference", "copies")
+    assert_user_error(found, "--reference copies: holds copies of one image")
+    assert not Path("scores.csv").exists()
+
+
+def test_a_name_that_is_not_utf_8_is_scored(trained: Path) -> None:
+    folder = Path("names")
+    folder.mkdir()
+    shutil.copy("pictures/000.png", os.fsdecode(b"names/caf\xe9.png"))
+    Path(os.fsdecode(b"names/bad\xe9.png")).write_text("no picture")
+    assert in_process_of_its_own("score", trained, "names", "--html", "page.html").code == 0
+    assert "caf\\udce9.png" in Path("scores.csv").read_text(encoding="utf-8")
+
+
+def test_the_command_line_states_the_images_whatever_a_file_says(cli: Cli) -> None:
+    write_pictures(Path("first"))
+    write_pictures(Path("second"), size=12)
+    values = {"data": {"source": "first", "image_size": [10, 10]}, "vae": {"num_iterations": 7}}
+    Path("old.yaml").write_text(yaml.safe_dump(values))
+    found = parse(["--data", "second", "--image-size", "9", "--budget", "20m", "--config", "old.yaml"])
+    assert found is not None
+    assert (found.config.data.source, found.config.data.image_size) == ("second", (9, 9))
+    assert found.config.vae.num_iterations == 7
+    assert any("changed by a file or the command line" in reason for reason in found.reasons)
+    assert "vae.num_iterations" in found.reasons[-1]
+
+
+def test_resuming_takes_no_images(cli: Cli, trained: Path) -> None:
+    found = cli("train", "--resume", str(trained), "--data", "pictures", "--budget", "5h")
+    assert_user_error(found, "--resume takes no other option")
+
+
+def test_an_array_with_values_beyond_the_models_range_is_scored(cli: Cli) -> None:
+    rng = np.random.default_rng(0)
+    np.save("levels.npy", rng.integers(300, 3000, (COUNT, 8, 8)).astype(np.uint16))
+    options = tiny(evaluation__num_samples="10")
+    ranged = ("--data.source", "levels.npy", "--data.value_range", "[300,3000]")
+    assert cli("train", "digits", *ranged, "--output", "run", *options).code == 0
+    np.save("new.npy", np.full((2, 8, 8), 4000, np.uint16))
+    assert cli("score", "run", "new.npy").code == 0
+    assert_user_error(
+        cli("train", "digits", "--data.source", "levels.npy", "--data.value_range", "[300,2000]", "--output", "b"),
+        "outside of the stated value range [300, 2000]",
+    )
