@@ -117,3 +117,24 @@ def test_an_array_with_values_beyond_the_models_range_is_scored(cli: Cli) -> Non
         cli("train", "digits", "--data.source", "levels.npy", "--data.value_range", "[300,2000]", "--output", "b"),
         "outside of the stated value range [300, 2000]",
     )
+
+
+def test_a_run_within_its_images_is_refused(cli: Cli) -> None:
+    write_pictures(Path("pictures"))
+    words = ("lies within the images", "--output")
+    assert_user_error(cli("train", "--data", "pictures", "--output", "pictures/run"), *words)
+    assert_user_error(cli("train", "digits", "--data.source", "pictures", "--output", "pictures/run"), *words)
+    os.chdir("pictures")
+    found = cli("train", "--data", ".")
+    os.chdir("..")
+    assert_user_error(found, *words)
+    assert len(list(Path("pictures").iterdir())) == COUNT
+
+
+def test_copies_are_told(cli: Cli) -> None:
+    write_pictures(Path("pictures"))
+    for index in range(3):
+        shutil.copy("pictures/000.png", f"pictures/copy{index}.png")
+    found = parse(["--data", "pictures", "--budget", "20m"])
+    assert found is not None
+    assert "3 images are copies of others" in found.reasons[0]

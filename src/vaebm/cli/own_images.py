@@ -103,7 +103,13 @@ def derive(options: Namespace, seed: int, tell: Callable[[str], None]) -> Derive
     data = DataConfig(**stated_data(options))
     tell(f"reading {data.source}")
     notes = []
-    if not any(data.value_range) and (advised := _range_of(data)) is not None:
+    found = inspect_source(data.source, data.preprocessing, data.strict, num_drawn=0)
+    if found.num_repeated:
+        notes.append(
+            f"{found.num_repeated:,} images are copies of others: a copy on both sides of a split flatters what is "
+            "measured there"
+        )
+    if not any(data.value_range) and (advised := advised_range(found)) is not None:
         data = replace(data, value_range=advised)
         notes.append(
             f"value range: black is {advised[0]:.10g} and white {advised[1]:.10g}, which is what the values use"
@@ -123,9 +129,3 @@ def derive(options: Namespace, seed: int, tell: Callable[[str], None]) -> Derive
     costs = measure_costs(base, pixels, judges[0] if judges else None, make_engine(base.precision, base.device))
     planned = within(base, costs, counts, options.budget or DEFAULT_BUDGET)
     return Derived(planned.config, splits, (*notes, *planned.reasons))
-
-
-def _range_of(data: DataConfig) -> tuple[float, float] | None:
-    """Returns the values to take for black and white where the range of the type won't do."""
-    found = inspect_source(data.source, data.preprocessing, data.strict, num_drawn=0)
-    return advised_range(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -105,7 +106,9 @@ def parse(arguments: Sequence[str]) -> Request | None:
         return None
     if derived is None:
         _check_source(config, first.name)
-        return Request(config, RunFolder(run_path(first.output, first.name)), False)
+        folder = RunFolder(run_path(first.output, first.name))
+        _check_outside(folder.path, config.data.source)
+        return Request(config, folder, False)
     splits = derived.splits if config.data == derived.config.data else None
     folder = RunFolder(run_path(first.output, Path(own.data).stem or "images"))
     reasons = (*derived.reasons, *_changed(derived.config, config))
@@ -143,6 +146,13 @@ def _check_source(config: Config, name: str | None) -> None:
         raise UsageError(f"{name} brings no images: {notes.images if notes else 'give --data.source PATH'}")
 
 
+def _check_outside(path: Path, source: str) -> None:
+    """Checks that what a run draws doesn't become one of its images."""
+    images = Path(os.path.expanduser(source))
+    if images.is_dir() and path.resolve().is_relative_to(images.resolve()):
+        raise UsageError(f"the run folder {path} lies within the images {source}: name one outside of them by --output")
+
+
 def _derived(own: Namespace, first: Namespace) -> Derived:
     """Derives a configuration from images, if nothing that is quickly found out stands in the way."""
     if first.name is not None:
@@ -150,8 +160,10 @@ def _derived(own: Namespace, first: Namespace) -> Derived:
             f"--data {own.data} derives its own settings: expected no recipe beside it; for those of {first.name}: "
             f"vaebm train {first.name} --data.source {own.data}"
         )
+    path = run_path(first.output, Path(own.data).stem or "images")
     if first.output is not None:
-        RunFolder(Path(first.output)).check_new()
+        RunFolder(path).check_new()
+    _check_outside(path, own.data)
     return derive(own, first.seed, print_now)
 
 
