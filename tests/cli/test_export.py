@@ -184,6 +184,9 @@ def test_preprocessing_and_rate_are_those_of_the_model_folder(cli: Cli) -> None:
     steps = " ".join(described["preprocessing"]["steps"])
     for words in ("8 high and 12 wide", "0..4095", "0.299 R", "proportions 8:12", "bicubic", "halves to even"):
         assert words in steps
+    first = described["preprocessing"]["steps"][:3]
+    for words, step in zip(("EXIF orientation", "CMYK, YCbCr and palettes become RGB", "as it is"), first, strict=True):
+        assert words in step
     assert Preprocessing.from_dict({name: described["preprocessing"][name] for name in vars(chosen)}) == chosen
     Path("empty").mkdir()
     assert cli("export", "model", "--onnx", "empty/.").code == 0

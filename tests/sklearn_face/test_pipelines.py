@@ -6,6 +6,8 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 from numpy.typing import NDArray
 from short_fits import SHORT, SHORTEST, Digits, changed
 from sklearn.metrics import roc_auc_score
@@ -15,7 +17,8 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler
 
 from vaebm.cli.main import run
 from vaebm.data import Preprocessing
-from vaebm.recipes import save
+from vaebm.metrics import conformal_p_values
+from vaebm.recipes import read_model, save
 from vaebm.sklearn import VAEBMDetector
 
 
@@ -70,18 +73,47 @@ def test_a_scorer_of_ones_own(digits: Digits) -> None:
     assert figures.shape == (2,)
 
 
-def test_the_command_line_gives_the_same_p_values(
+def test_the_command_line_gives_the_same_p_values_and_outliers(
     levels: NDArray[np.uint8], fitted: VAEBMDetector, tmp_path: Path
 ) -> None:
     save(fitted.model_, tmp_path / "model", calibration=fitted.calibration(), preprocessing=Preprocessing())
     np.savez(tmp_path / "images.npz", images=levels[900:1100])
     out = tmp_path / "scores.csv"
     words = [str(tmp_path / "model"), str(tmp_path / "images.npz"), "--output", str(out)]
-    assert run(["score", *words, "--false-positive-rate", "0.1"]) == 0
+    assert run(["score", *words]) == 0
     with out.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     by_type, new = changed(fitted, value_range=None), levels[900:1100]
     scores = [float(row["outlier_score"]) for row in rows]
-    np.testing.assert_allclose(scores, -by_type.score_samples(new), atol=1e-3)
+    # A rounding apart at most.
+    np.testing.assert_allclose(scores, -by_type.score_samples(new), rtol=0, atol=1.5e-4)
     np.testing.assert_allclose([float(row["p_value"]) for row in rows], by_type.p_values(new), atol=1e-6)
     assert [row["outlier"] == "1" for row in rows] == list(by_type.predict(new) == -1)
+    # At another rate, .05 for one, the outliers are others.
+    assert np.count_nonzero(by_type.p_values(new) <= 0.05) < np.count_nonzero(by_type.predict(new) == -1)
+
+
+@pytest.mark.parametrize("decimals", [0, 4])
+@pytest.mark.parametrize("contamination", [0.05, 0.1, 0.5])
+def test_the_stored_decision_is_that_of_predict(
+    digits: Digits, tmp_path: Path, contamination: float, decimals: int
+) -> None:
+    detector = VAEBMDetector(value_range=(0, 16), contamination=contamination, random_state=0, **SHORTEST)
+    detector.fit(digits.images[:160])
+    # Without decimals, calibration scores have ties.
+    detector.calibration_scores_ = detector.calibration_scores_.round(decimals)
+    detector.offset_ = float(detector.calibration_scores_[detector._rank(160)[0] - 1])
+    # Too late to move the decision, so it must not move the rate.
+    detector.set_params(contamination=0.3)
+    save(detector.model_, tmp_path / "model", calibration=detector.calibration())
+    calibration = read_model(tmp_path / "model").calibration
+    assert calibration is not None
+    found = detector.score_samples(digits.images[160:])
+    scores = np.r_[found, detector.calibration_scores_]
+    p_values = conformal_p_values(torch.tensor(calibration["outlier_scores"]).double(), -torch.from_numpy(scores))
+    is_outlier = scores < detector.offset_
+    np.testing.assert_array_equal(found < detector.offset_, detector.predict(digits.images[160:]) == -1)
+    np.testing.assert_array_equal(-scores >= calibration["threshold"], is_outlier)
+    np.testing.assert_array_equal(p_values.numpy() <= calibration["false_positive_rate"], is_outlier)
+    assert calibration["false_positive_rate"] <= contamination
+    assert 0 < is_outlier.sum() < len(scores)

@@ -201,8 +201,9 @@ def _steps(loaded: LoadedModel) -> list[str]:
     if chosen.image_size is None:
         resize = f"images of another size than {size} are refused"
     return [
+        "a picture is turned upright, as its EXIF orientation says, before its height and width are looked at",
+        "CMYK, YCbCr and palettes become RGB; alpha is laid over white; colour profiles are not applied",
         f"an image of 8 bits that is {size}, with {channels} channel(s), is taken as it is, unless a range is stated",
-        "palettes become colours; alpha is laid over white",
         f"values are mapped from {known} to 0..255 in floating point, and clipped",
         f"where an image has another number of channels: {other}",
         resize,

@@ -13,7 +13,6 @@ References:
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -27,10 +26,10 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from vaebm.applications import OutlierScores, outlier_scores, round_scores
+from vaebm.applications import OutlierScores, in_float64, outlier_scores, round_scores
 from vaebm.data import DataError, to_float
 from vaebm.distributed import make_engine
-from vaebm.metrics import conformal_p_values
+from vaebm.metrics import conformal_p_values, threshold
 from vaebm.models import VAEBM, ConvVAE, EnergyNetwork, ImageFields
 from vaebm.recipes import Config, ConfigError, quick
 from vaebm.sklearn.learning import learn
@@ -146,9 +145,8 @@ class VAEBMDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     def scores(self, X: Any) -> OutlierScores:
         """Scores pictures: energy, ELBO and joint, float64 tensors (n,), in nats.
 
-        The noise is that of ``fit``, the same for all pictures; networks run in float64, and terms are rounded to a
-        millionth of a nat, far above what float64 loses. So a score depends neither on the other pictures nor on
-        ``batch_size``.
+        The noise is that of ``fit``, the same for all pictures; networks run in float64, and terms are rounded to four
+        decimals, far above what float64 loses. So a score depends neither on the other pictures nor on ``batch_size``.
 
         Arguments:
             X: The pictures, n of them.
@@ -184,13 +182,22 @@ class VAEBMDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return values
 
     def calibration(self) -> dict[str, Any]:
-        """Returns what ``vaebm.recipes.save`` keeps beside ``model_``, for the same p-values from ``vaebm score``."""
+        """Returns what ``vaebm.recipes.save`` keeps beside ``model_``: ``vaebm score`` then says what ``predict`` says.
+
+        The rate is k / (n + 1), with ``offset_`` the k-th lowest of n calibration scores; a later ``contamination`` is
+        without effect on it, as it is on ``predict``.
+        """
         check_is_fitted(self, "model_")
+        scores = round_scores(torch.from_numpy(-self.calibration_scores_)).flip(0)
+        rank = 1 + int(np.count_nonzero(self.calibration_scores_ < self.offset_))
+        rate = rank / (len(scores) + 1)
         return {
             "score": "joint",
             "seed": self.scoring_seed_,
             "num_posterior_samples": self.num_posterior_samples_,
-            "outlier_scores": [float(value) for value in -self.calibration_scores_[::-1]],
+            "false_positive_rate": rate,
+            "threshold": threshold(scores, rate),
+            "outlier_scores": scores.tolist(),
         }
 
     def __sklearn_tags__(self) -> Any:
@@ -235,8 +242,8 @@ class VAEBMDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _scores_of(self, levels: NDArray[np.uint8]) -> OutlierScores:
         device = make_engine("fp32", self.device).device
-        # A copy in float64: in float32 the size of a batch moves the last digits.
-        model = copy.deepcopy(self.model_).to(device, torch.float64)
+        # In float32 the size of a batch moves the last digits.
+        model = in_float64(self.model_).to(device)
         generator = torch.Generator().manual_seed(self.scoring_seed_)
         parts = outlier_scores(
             model,
