@@ -98,6 +98,51 @@ def test_bad_options_get_one_line(folder: Path, cli: Cli, tmp_path: Path) -> Non
     assert not (tmp_path / "sheet.png").exists()
 
 
+def test_a_sheet_takes_the_place_of_no_picture(folder: Path, cli: Cli, tmp_path: Path) -> None:
+    picture = folder / "ant" / "bild 0.png"
+    before = picture.read_bytes()
+    (tmp_path / "linked").symlink_to(folder)
+    words = ("--image-size", "16", "--channels", 1, "--sheet")
+    for source, sheet in (
+        (picture, picture),
+        (folder, picture),
+        (folder.parent, picture),
+        (tmp_path / "linked", picture),
+        (folder, tmp_path / "linked" / "ant" / "bild 0.png"),
+        (folder.relative_to(tmp_path), folder / "bee" / ".." / "ant" / "bild 0.png"),
+    ):
+        assert_user_error(
+            cli("data", source, *words, sheet),
+            f"--sheet {sheet} would replace a file of the source",
+            "choose another name",
+        )
+        assert picture.read_bytes() == before
+    # A sheet of its own is replaced, wherever it is; a new one may lie among the pictures.
+    for sheet in (tmp_path / "sheet.png", tmp_path / "sheet.png", folder / "sheet.png"):
+        assert cli("data", folder, *words, sheet).code == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no folder that nobody may write to")
+def test_a_sheet_that_can_not_be_written_is_refused_before_pictures_are_read(cli: Cli) -> None:
+    # There is no such source either, which is told later.
+    assert_user_error(cli("data", "nowhere", "--sheet", "/proc/self/sheet.png"), "/proc/self can't be written to")
+
+
+@pytest.mark.parametrize("kind", ["<U1", "datetime64[s]", "complex64", "bool"])
+def test_arrays_of_other_types_get_one_line(cli: Cli, kind: str) -> None:
+    np.save("other.npy", np.zeros((24, 8, 8), kind))
+    for words in (("data", "other.npy"), ("train", "--data", "other.npy")):
+        assert_user_error(cli(*words), "other.npy: holds", "expected integers or floating point")
+
+
+@pytest.mark.parametrize(
+    "values", ["value_range: [1]", "value_range: [0, 1, 2]", "image_size: [8]", "image_size: [8, 8, 8]"]
+)
+def test_pairs_of_another_length_get_one_line(cli: Cli, values: str) -> None:
+    Path("bad.yaml").write_text(f"data: {{{values}}}")
+    assert_user_error(cli("train", "mnist", "--config", "bad.yaml"), "data: ", "expected two numbers")
+
+
 def test_a_data_set_of_the_hub_is_fetched_and_then_taken_from_the_cache(tmp_path: Path) -> None:
     pytest.importorskip("datasets")
     table = pytest.importorskip("pyarrow")

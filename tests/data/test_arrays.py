@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vaebm.data import DataError, load_images, load_splits
+from vaebm.data import DataError, Preprocessing, inspect_source, load_images, load_splits
 
 RANDOM = np.random.default_rng(0)
 TRAIN = RANDOM.integers(0, 256, (48, 8, 8), dtype=np.uint8)
@@ -105,6 +105,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "empty": ({"x": TRAIN[:0]}, "'x': has shape .* empty"),
     "labels": ({"x": TRAIN, "y": np.ones(48)}, "'y': labels are float64"),
     "sizes": ({"train_x": TRAIN, "test_x": TEST[:, :7]}, r"test images are \(1, 7, 8\), the others \(1, 8, 8\)"),
+    "a number": ({"x": np.array(5), "y": np.arange(1)}, r"'x': has shape \(\)"),
     "too few": ({"x": TRAIN[:9]}, "holds 9 images: expected a data set, of at least 12"),
     "one": ({"x": TRAIN[:1]}, "holds one image: expected a data set"),
 }
@@ -119,6 +120,31 @@ def test_bad_npz_is_one_line_that_names_the_file(tmp_path: Path, name: str) -> N
         load_splits(str(path))
     assert "bad" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+OTHERS = {
+    "bool": (TRAIN > 127, r"holds bool: expected integers or floating point: .*astype\('uint8'\) \* 255"),
+    "words": (np.full((24, 8, 8), "a"), "holds <U1: expected integers or floating point$"),
+    "bytes": (np.full((24, 8, 8), b"a"), r"holds \|S1: expected integers"),
+    "dates": (np.zeros((24, 8, 8), "datetime64[s]"), r"holds datetime64\[s\]: expected integers"),
+    "times": (np.zeros((24, 8, 8), "timedelta64[s]"), r"holds timedelta64\[s\]: expected integers"),
+    "complex": (TRAIN.astype(np.complex64), "holds complex64: expected integers"),
+    "records": (np.zeros((24, 8, 8), [("a", "u1")]), "holds .*: expected integers"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_arrays_of_other_types_are_refused_before_their_values_are_looked_at(tmp_path: Path, name: str) -> None:
+    array, message = OTHERS[name]
+    path = tmp_path / "other.npy"
+    np.save(path, array)
+    for chosen in (None, Preprocessing(value_range=(0, 1))):
+        for load in (inspect_source, load_images):
+            with pytest.raises(DataError, match=message) as caught:
+                load(str(path), preprocessing=chosen)
+            assert str(caught.value).startswith(f"{path}: ")
+        with pytest.raises(DataError, match=message):
+            load_splits(str(path), preprocessing=chosen)
 
 
 class Trap:

@@ -1,6 +1,7 @@
 """Parquet files as the hub has them, and names of the hub."""
 
 import io
+import json
 import socket
 import sys
 import time
@@ -91,6 +92,67 @@ def test_tables_without_pictures_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [b"x"], "b": [b"y"]}), tmp_path / "rows.parquet")
     with pytest.raises(DataError, match="several columns of pictures, a, b: expected one named image"):
         load_images(str(tmp_path / "rows.parquet"))
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        b"{",
+        b"\xff",
+        b"null",
+        b'{"info": null}',
+        b'{"info": {"features": [1]}}',
+        b'{"info": {"features": {"label": 3}}}',
+    ],
+)
+def test_what_the_hub_stored_beside_the_columns_may_be_damaged(tmp_path: Path, stored: bytes) -> None:
+    table = pa.table({"image": [png(pixels) for pixels in GREY], "label": [index % 2 for index in range(40)]})
+    pq.write_table(table.replace_schema_metadata({b"huggingface": stored}), tmp_path / "rows.parquet")
+    assert dict(inspect_source(str(tmp_path / "rows.parquet")).labels) == {"0": 20, "1": 20}
+
+
+@pytest.mark.parametrize("names", [["dog", "ant"], None, "dog", [1, 2, 3]])
+def test_names_that_are_not_those_of_the_numbers_are_dropped(tmp_path: Path, names: object) -> None:
+    features = {"label": {"_type": "ClassLabel", "names": names}}
+    stored = json.dumps({"info": {"features": features}}).encode()
+    table = pa.table({"image": [png(pixels) for pixels in GREY], "label": [index % 3 for index in range(40)]})
+    pq.write_table(table.replace_schema_metadata({b"huggingface": stored}), tmp_path / "rows.parquet")
+    assert dict(inspect_source(str(tmp_path / "rows.parquet")).labels) == {"0": 14, "1": 13, "2": 13}
+
+
+def test_numbers_too_large_for_classes_are_no_labels(tmp_path: Path) -> None:
+    table = pa.table({"image": [png(GREY[0])], "label": pa.array([2**64 - 1], pa.uint64())})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    assert load_images(str(tmp_path / "rows.parquet")).labels is None
+
+
+@pytest.mark.parametrize("compression", ["snappy", "zstd", "none"])
+def test_a_file_damaged_anywhere_is_one_line_or_read(tmp_path: Path, compression: str) -> None:
+    path = tmp_path / "rows.parquet"
+    rows = {"image": [png(pixels) for pixels in GREY], "label": [f"class {index % 2}" for index in range(40)]}
+    pq.write_table(pa.table(rows), path, compression=compression)
+    whole = path.read_bytes()
+    messages = []
+    for place in range(4, len(whole) - 40, len(whole) // 40):
+        path.write_bytes(whole[:place] + b"\xff" * 30 + whole[place + 30 :])
+        try:
+            load_images(str(path))
+        except DataError as error:
+            messages.append(str(error))
+    assert all("\n" not in message and str(path) in message for message in messages)
+    assert any("cannot be read" in message and "expected a parquet file" in message for message in messages)
+
+
+def test_pages_that_can_not_be_decoded_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"image": [png(pixels) for pixels in GREY]}), path, use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    start = pq.read_metadata(path).row_group(0).column(0).data_page_offset
+    content[start + 40 : start + 1000] = b"\xff" * 960
+    path.write_bytes(content)
+    for read in (load_images, load_splits, inspect_source):
+        with pytest.raises(DataError, match=r"rows\.parquet: cannot be read \(.*\): expected a parquet file"):
+            read(str(path))
 
 
 def test_a_name_of_the_hub_without_a_network_is_one_line_at_once(

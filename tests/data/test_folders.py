@@ -78,6 +78,53 @@ def test_train_and_test_folders_are_the_splits(tmp_path: Path) -> None:
     assert set(splits.training.labels.tolist()) == {1, 2}
 
 
+def run_folder(path: Path) -> None:
+    """One as training leaves it: a configuration, where it comes from, and pictures of what the model draws."""
+    write(path / "samples" / "000100.png", COLOUR)
+    for name in ("config.yaml", "provenance.json"):
+        (path / name).write_text("{}")
+
+
+def test_folders_of_runs_among_images_are_left_out(tmp_path: Path) -> None:
+    for index in range(12):
+        write(tmp_path / ("ant", "bee")[index % 2] / f"{index:02}.png", GREY[index])
+    run_folder(tmp_path / "run")
+    run_folder(tmp_path / "runs" / "first")
+    images = load_images(str(tmp_path))
+    assert images.paths is not None
+    assert {Path(path).parent.name for path in images.paths} == {"ant", "bee"}
+    splits = load_splits(str(tmp_path))
+    assert sum(map(len, splits)) == 12
+    assert splits.training.labels is not None
+    assert set(splits.training.labels.tolist()) == {0, 1}
+    # Who asks for the pictures of a run gets them; and either file alone makes no run.
+    assert len(load_images(str(tmp_path / "run"))) == 1
+    (tmp_path / "run" / "provenance.json").unlink()
+    with pytest.raises(DataError, match=r"000100\.png: is 8x9 RGB"):
+        load_images(str(tmp_path))
+
+
+def test_folders_without_images_beside_train_and_test_change_nothing(tmp_path: Path) -> None:
+    for index in range(16):
+        write(tmp_path / ("train" if index < 12 else "test") / f"{index:02}.png", GREY[index])
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "notes.txt").write_text("text")
+    run_folder(tmp_path / "runs" / "first")
+    run_folder(tmp_path / "run")
+    assert [len(part) for part in load_splits(str(tmp_path))] == [9, 1, 2, 4]
+    write(tmp_path / "more" / "16.png", GREY[16])
+    assert [len(part) for part in load_splits(str(tmp_path))] == [12, 1, 2, 2]
+
+
+def test_a_test_folder_without_images_is_told(tmp_path: Path) -> None:
+    for index in range(12):
+        write(tmp_path / "train" / f"{index:02}.png", GREY[index])
+    (tmp_path / "test").mkdir()
+    with pytest.raises(DataError, match="test: is empty: expected files"):
+        load_splits(str(tmp_path))
+
+
 def test_a_turned_photograph_is_set_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

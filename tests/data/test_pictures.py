@@ -188,6 +188,20 @@ def test_a_turned_photograph_is_set_upright_with_its_size(kind: str) -> None:
         assert shape_of_picture(content, "a photograph") == (3, 8, 16)
 
 
+def test_the_first_of_several_pictures_of_a_phone_is_read() -> None:
+    ramp = np.add.outer(np.arange(16) * 10, np.arange(8) * 3).astype(np.uint8)
+    photograph, preview = Image.fromarray(np.stack([ramp] * 3, axis=2)), Image.fromarray(COLOUR)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for options, expected in (({}, ramp), ({"exif": exif}, np.rot90(ramp, k=-1))):
+        content = stored(photograph, "MPO", save_all=True, append_images=[preview], **options)
+        with Image.open(io.BytesIO(content)) as image:
+            assert (image.format, image.n_frames) == ("MPO", 2)
+        picture = read(content)
+        assert (picture.format, picture.mode, picture.num_bits) == ("JPEG", "RGB", 8)
+        assert np.abs(picture.pixels[..., 0].astype(int) - expected).mean() < 4
+
+
 def test_modes_that_are_no_pictures_are_refused() -> None:
     with pytest.raises(DataError, match="is of mode LAB: expected grey or colours"):
         read(stored(Image.frombytes("LAB", (9, 8), COLOUR.tobytes()), "TIFF"))

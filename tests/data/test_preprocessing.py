@@ -88,6 +88,13 @@ def test_numbers_without_a_range_and_without_a_value_are_refused() -> None:
         ({"channels": 2}, "2 channels"),
         ({"fit": "pad"}, "fit 'pad': expected one of stretch, crop"),
         ({"value_range": (5, 5)}, "value range 5 to 5"),
+        ({"image_size": (8,)}, r"image size \[8\]: expected two numbers, a height and a width from 8 to 256"),
+        ({"image_size": (8, 8, 3)}, r"image size \[8, 8, 3\]: expected two numbers"),
+        ({"image_size": ()}, r"image size \[\]: expected two numbers"),
+        ({"image_size": 32}, "image size 32: expected two numbers"),
+        ({"value_range": (1,)}, r"value range \[1\]: expected two numbers, a lower and a higher value"),
+        ({"value_range": (0, 1, 2)}, r"value range \[0, 1, 2\]: expected two numbers"),
+        ({"value_range": ("0", "1")}, r"value range \['0', '1'\]: expected two numbers"),
     ],
 )
 def test_values_that_can_not_be_used(values: dict[str, object], message: str) -> None:
@@ -100,6 +107,8 @@ def test_it_survives_storage() -> None:
     assert Preprocessing.from_dict(chosen.to_dict()) == chosen
     with pytest.raises(DataError, match="unknown key 'colour'"):
         Preprocessing.from_dict({"colour": 1})
+    with pytest.raises(DataError, match=r"can't be used \(value range \[1\]: expected two numbers"):
+        Preprocessing.from_dict({"value_range": [1]})
 
 
 def test_files_and_arrays_go_the_same_way(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,9 +39,7 @@ def run(arguments: Sequence[str]) -> int:
     """Runs the verb."""
     options = _parser().parse_args(arguments)
     if options.sheet is not None:
-        check_folder_of(options.sheet)
-        if options.sheet.suffix.lower() != ".png":
-            raise UsageError(f"--sheet {options.sheet}: expected a .png file")
+        _check_sheet(options.sheet, Path(os.path.expanduser(options.source)))
 
     from vaebm.data import Preprocessing, inspect_source
 
@@ -51,6 +51,23 @@ def run(arguments: Sequence[str]) -> int:
         draw(found, options.sheet)
         print(f"{options.sheet}: {len(found.drawn)} pictures as networks will see them")
     return 0
+
+
+def _check_sheet(sheet: Path, source: Path) -> None:
+    """Checks before there is any work that the sheet can be written, and takes the place of no picture."""
+    check_folder_of(sheet)
+    if sheet.suffix.lower() != ".png":
+        raise UsageError(f"--sheet {sheet}: expected a .png file")
+    if sheet.exists() and os.path.exists(source):
+        inside = {sheet.resolve(), sheet.parent.resolve() / sheet.name}
+        if sheet.samefile(source) or any(path.is_relative_to(source.resolve()) for path in inside):
+            raise UsageError(f"--sheet {sheet} would replace a file of the source {source}: choose another name")
+    # Asking for rights isn't enough: disks are read-only or full, and root has every right.
+    try:
+        with tempfile.TemporaryFile(dir=sheet.parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"{sheet.parent} can't be written to ({error.strerror}): choose another folder") from error
 
 
 def describe(found: Inspection) -> Iterator[str]:

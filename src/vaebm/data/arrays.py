@@ -87,14 +87,17 @@ def list_array(array: NDArray[Any], name: str, place: str, labels: NDArray[np.in
     """List the images of an array.
 
     Arguments:
-        array: (N, H, W), (N, C, H, W) or (N, H, W, C), any numbers.
+        array: (N, H, W), (N, C, H, W) or (N, H, W, C), integers or floating point.
         name: What they are.
         place: Where they are, for messages.
         labels: int64, (N,), or None.
 
     Raises:
-        DataError: If the axes are others.
+        DataError: If the type or the axes are others.
     """
+    if array.dtype.kind not in "iuf":
+        hint = ": if they are black and white, use images.astype('uint8') * 255" if array.dtype.kind == "b" else ""
+        raise DataError(f"{place}: holds {array.dtype}: expected integers or floating point{hint}")
     ordered = channels_first(array, place)
     return PictureList(name, place, partial(_entries, ordered, place), labels, array=ordered)
 
@@ -171,7 +174,7 @@ def _sets_of_keys(arrays: dict[str, NDArray[Any]], path: Path) -> PoolAndTest:
             continue
         labels = None
         if labels_key in arrays:
-            labels = check_labels(arrays[labels_key], len(arrays[images_key]), f"{path}: {labels_key!r}")
+            labels = check_labels(arrays[labels_key], len(np.atleast_1d(arrays[images_key])), f"{path}: {labels_key!r}")
         place = f"{path}: {images_key!r}"
         if images_key == "test_x":
             test = list_array(arrays[images_key], f"{path.stem} test", place, labels)

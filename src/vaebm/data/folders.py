@@ -1,9 +1,11 @@
 """Folders of image files.
 
 Files are taken in the order of their paths; hidden ones, and those that are no images by their suffix, are left out.
-Sub-folders name the classes; sub-folders `train` and `test`, and nothing beside them, name the splits.
+Sub-folders name the classes; sub-folders `train` and `test`, and no image beside them, name the splits. Folders of
+runs, which hold pictures that a model has drawn, are left out below the folder that is asked for.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,9 @@ from vaebm.data.gathering import Entry, PictureList, PoolAndTest
 from vaebm.data.pictures import IMAGE_SUFFIXES
 
 __all__ = ["has_images", "list_files", "list_image_files", "list_image_folder"]
+
+_PARTS = ("train", "test")
+_RUN_FILES = ("config.yaml", "provenance.json")
 
 
 def list_image_folder(folder: Path) -> PoolAndTest:
@@ -30,9 +35,9 @@ def list_image_folder(folder: Path) -> PoolAndTest:
     Raises:
         DataError: If there is no image.
     """
-    parts = {path.name: path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    parts = {path.name: path for path in folder.iterdir() if _is_part(path)}
     beside = [path for path in folder.iterdir() if _is_image(path) and not path.name.startswith(".")]
-    if set(parts) != {"train", "test"} or beside:
+    if set(parts) != set(_PARTS) or beside:
         files = list_image_files(folder)
         return PoolAndTest(_listed(files, folder.name, folder, _classes(files, folder)), None)
     train, test = list_image_files(parts["train"]), list_image_files(parts["test"])
@@ -47,7 +52,7 @@ def list_image_files(folder: Path) -> list[Path]:
     """List the image files of a folder and its sub-folders.
 
     Arguments:
-        folder: Hidden files, and files that are no images by their suffix, are left out.
+        folder: Hidden files, files that are no images by their suffix, and folders of runs in it are left out.
 
     Returns:
         The files, in the order of their paths.
@@ -79,10 +84,22 @@ def _visible_files(folder: Path, seen: set[Path]) -> Iterator[Path]:
         raise DataError(f"{folder}: may not be read: expected a folder with permission to read") from None
     for path in paths:
         if path.is_dir():
-            yield from _visible_files(path, seen)
+            if not _is_run(path):
+                yield from _visible_files(path, seen)
         elif path.is_file() or path.is_symlink():
             # A link that leads nowhere is a picture that can't be read, not none.
             yield path
+
+
+def _is_part(path: Path) -> bool:
+    """Whether a folder names a split or a class: a `train` or `test` without images is a mistake to be told."""
+    if not path.is_dir() or path.name.startswith(".") or _is_run(path):
+        return False
+    return path.name in _PARTS or has_images(path)
+
+
+def _is_run(path: Path) -> bool:
+    return all(os.path.isfile(path / name) for name in _RUN_FILES)
 
 
 def list_files(files: Sequence[Path], name: str, place: str) -> PictureList:

@@ -3,7 +3,8 @@
 Palettes become colours, transparency is laid over white, CMYK and YCbCr become RGB, and a turned photograph is set
 upright. Grey of 16 bits keeps them (uint16); grey of 32 bits (int32, uint32, float32) is given as it is, and its range
 must be stated. Everything else has 8 bits: of 16-bit colours, of grey of 16 bits with alpha and of 16-bit CMYK the
-decoders of Pillow give the upper byte only. Colour profiles are not applied.
+decoders of Pillow give the upper byte only. Colour profiles are not applied. Of a JPEG of a phone that holds several
+pictures (MPO), the first one is read.
 
 The size in the header is looked at before anything is decoded, so that a small file can't fill the memory.
 """
@@ -115,7 +116,8 @@ _TOO_LARGE = f"has more than {MOST_PIXELS} pixels, which only a decompression bo
 def _check_kind(image: Any, name: str) -> None:
     if image.width * image.height > MOST_PIXELS:
         raise DataError(f"{name}: is {image.height}x{image.width} (height x width), it {_TOO_LARGE}")
-    if getattr(image, "n_frames", 1) != 1:
+    # Phones and cameras store a preview or a map of distances behind the photograph.
+    if image.format != "MPO" and getattr(image, "n_frames", 1) != 1:
         raise DataError(f"{name}: holds {image.n_frames} frames or pages: expected one image in a file")
     if image.mode not in (*_GREY_MODES, *_COLOUR_MODES) and not image.mode.startswith("I;16"):
         raise DataError(f"{name}: is of mode {image.mode}: expected grey or colours: convert it to RGB")
@@ -124,14 +126,14 @@ def _check_kind(image: Any, name: str) -> None:
 def _shape(image: Any, name: str) -> tuple[int, int, int]:
     height, width = image.height, image.width
     # In a PNG, the orientation may stand behind the pixels; a TIFF is turned already.
-    if image.format in ("JPEG", "WEBP") and image.getexif().get(_ORIENTATION, 1) >= 5:
+    if image.format in ("JPEG", "MPO", "WEBP") and image.getexif().get(_ORIENTATION, 1) >= 5:
         height, width = width, height
     return 3 if image.mode in _COLOUR_MODES and not _is_grey_in_colours(image) else 1, height, width
 
 
 def _decode(image: Any, name: str) -> Picture:
     tags = dict(getattr(image, "tag_v2", {}))
-    num_bits, kind = _num_bits(image, tags), image.format
+    num_bits, kind = _num_bits(image, tags), "JPEG" if image.format == "MPO" else image.format
     # Pillow has another mode for the same in PGM files.
     mode = "I;16" if kind == "PPM" and image.mode == "I" else image.mode
     is_grey = _is_grey_in_colours(image)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,8 @@ class Preprocessing:
     value_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        _check_pair(self.image_size, "image size", "a height and a width from 8 to 256")
+        _check_pair(self.value_range, "value range", "a lower and a higher value")
         if self.image_size is not None and any(size not in _SIZES for size in self.image_size):
             height, width = self.image_size
             raise DataError(f"image size {height}x{width}: expected a height and a width from 8 to 256")
@@ -139,6 +142,14 @@ class Preprocessing:
             return cls(**given)
         except (TypeError, ValueError, IndexError) as error:
             raise DataError(f"preprocessing can't be used ({error}): was vaebm newer there?") from error
+
+
+def _check_pair(values: object, name: str, expected: str) -> None:
+    if values is None:
+        return
+    if not isinstance(values, tuple | list) or len(values) != 2 or not all(isinstance(value, Real) for value in values):
+        given = list(values) if isinstance(values, tuple) else values
+        raise DataError(f"{name} {given!r}: expected two numbers, {expected}")
 
 
 def _with_channels(values: NDArray[np.float32], channels: int) -> NDArray[np.float32]:

@@ -10,8 +10,8 @@ References:
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -167,22 +167,19 @@ def _pool_and_test(lists: dict[str, PictureList], place: str) -> PoolAndTest:
 
 def _list_files(files: Sequence[Path], name: str, place: str) -> PictureList:
     parquet = _import("pyarrow.parquet", f"{place}: parquet files")
-    columns = [_columns_of_schema(_guarded(file, partial(parquet.read_schema, file)), file) for file in files]
+    columns = [_columns_of_file(parquet, file) for file in files]
     if len({column[:2] for column in columns}) > 1:
         raise DataError(f"{place}: the files have columns of different names: expected the same ones in all")
     picture, label, names = columns[0]
     values: list[Any] = []
     for file in files if label else ():
-        values += _guarded(file, partial(parquet.read_table, file, columns=[label])).column(0).to_pylist()
+        with _guarded(file):
+            values += parquet.read_table(file, columns=[label]).column(0).to_pylist()
     labels, names = _labels(values, names) if label else (None, ())
 
     def entries() -> Iterator[Entry]:
         for file in files:
-            with parquet.ParquetFile(file) as opened:
-                batches = opened.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[picture])
-                yield from _entries_of_rows(
-                    (row for batch in batches for row in batch.column(0).to_pylist()), str(file)
-                )
+            yield from _entries_of_rows(_rows_of_file(parquet, file, picture), str(file))
 
     return PictureList(name, place, entries, labels, names)
 
@@ -200,11 +197,23 @@ def _list_rows(rows: Any, name: str) -> PictureList:
     return PictureList(name, name, entries, labels, names)
 
 
-def _guarded(file: Path, read: Callable[[], Any]) -> Any:
+def _rows_of_file(parquet: Any, file: Path, column: str) -> Iterator[Any]:
+    with _guarded(file), parquet.ParquetFile(file) as opened:
+        for batch in opened.iter_batches(batch_size=_ROWS_AT_ONCE, columns=[column]):
+            yield from batch.column(0).to_pylist()
+
+
+@contextmanager
+def _guarded(file: Path) -> Iterator[None]:
     try:
-        return read()
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: cannot be read ({_first_line(error)}): expected a parquet file") from None
+        yield
+    except MemoryError:
+        raise
+    # A damaged file makes decoders fail in more ways than can be listed.
+    except Exception as error:
+        raise DataError(
+            f"{file}: cannot be read ({_first_line(error)}): expected a parquet file that is whole: get it again"
+        ) from None
 
 
 def _entries_of_rows(rows: Iterable[Any], place: str) -> Iterator[Entry]:
@@ -228,9 +237,11 @@ def _described(feature: Any) -> tuple[str, tuple[str, ...]]:
     return getattr(feature, "dtype", kind), ()
 
 
-def _columns_of_schema(schema: Any, file: Path) -> _Columns:
+def _columns_of_file(parquet: Any, file: Path) -> _Columns:
     types = import_module("pyarrow.types")
-    stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
+    with _guarded(file):
+        schema = parquet.read_schema(file)
+    stored = _stored_features(schema.metadata or {})
     features: dict[str, tuple[str, tuple[str, ...]]] = {}
     for field in schema:
         kind, described = field.type, stored.get(field.name, {})
@@ -238,10 +249,27 @@ def _columns_of_schema(schema: Any, file: Path) -> _Columns:
         if is_pair or types.is_binary(kind) or types.is_large_binary(kind):
             features[field.name] = "picture", ()
         elif described.get("_type") == "ClassLabel":
-            features[field.name] = "class", tuple(described.get("names", ()))
+            features[field.name] = "class", _stored_names(described)
         else:
             features[field.name] = str(kind), ()
     return _columns(features, str(file))
+
+
+def _stored_features(metadata: dict[bytes, bytes]) -> dict[str, dict[str, Any]]:
+    """What the hub writes of the columns beside them; where that is damaged, nothing."""
+    try:
+        stored = json.loads(metadata.get(b"huggingface", b"{}"))
+    except (ValueError, RecursionError):
+        return {}
+    for key in ("info", "features"):
+        stored = stored.get(key) if isinstance(stored, dict) else None
+    features = stored if isinstance(stored, dict) else {}
+    return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+
+
+def _stored_names(feature: dict[str, Any]) -> tuple[str, ...]:
+    names = feature.get("names")
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
 
 
 def _columns(features: dict[str, tuple[str, tuple[str, ...]]], place: str) -> _Columns:
@@ -264,7 +292,11 @@ def _labels(values: list[Any], names: tuple[str, ...]) -> tuple[NDArray[np.int64
     if any(value is None for value in values):
         return None, ()
     if all(isinstance(value, int) for value in values):
-        return (np.array(values, dtype=np.int64), names) if min(values, default=0) >= 0 else (None, ())
+        lowest, highest = min(values, default=0), max(values, default=0)
+        if lowest < 0 or highest > np.iinfo(np.int64).max:
+            return None, ()
+        # Names that don't reach as far as the numbers may be those of other classes.
+        return np.array(values, dtype=np.int64), names if highest < len(names) else ()
     classes = sorted({str(value) for value in values})
     numbers = {name: number for number, name in enumerate(classes)}
     return np.array([numbers[str(value)] for value in values], dtype=np.int64), tuple(classes)
