@@ -129,3 +129,10 @@ def test_files_and_arrays_go_the_same_way(tmp_path: Path) -> None:
     known = {image.tobytes() for image in files.images}
     assert {image.tobytes() for part in splits for image in part.images} == known
     assert splits.skipped == ()
+
+
+def test_eight_bits_do_not_pass_for_sixteen() -> None:
+    wide = Preprocessing(value_range=(300, 3000))
+    with pytest.raises(DataError, match=r"x\.png: has 8 bits, but black and white are 300 and 3000"):
+        wide.apply(np.full((8, 8), 200, np.uint8), "x.png")
+    assert wide.apply(np.full((8, 8), 3000, np.uint16), "x.png").max() == 255

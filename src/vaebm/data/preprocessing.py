@@ -114,6 +114,11 @@ class Preprocessing:
         low, high = known
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise DataError(f"{name}: holds values that are NaN or infinite: expected numbers")
+        if pixels.dtype == np.uint8 and high > 255:
+            raise DataError(
+                f"{name}: has 8 bits, but black and white are {low:g} and {high:g}: expected pictures of as many bits "
+                "as those that the range was stated for"
+            )
         if pixels.dtype == np.uint8 and known == (0, 255):
             return pixels.astype(np.float32)
         # float32 has too few digits for numbers beyond 2^24, and is half as large.
