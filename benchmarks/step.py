@@ -1,7 +1,8 @@
 """The cost of one Langevin step of an NVAE and its energy network: as it is, and folded.
 
-    python benchmarks/step.py                       # 10 groups, 32 channels, batch 16
-    python benchmarks/step.py --size paper          # 30 groups, 128 channels, batch 16: minutes
+    python benchmarks/step.py                               # 10 groups, 32 channels, batch 16
+    python benchmarks/step.py --size paper --repeats 3      # 30 groups, 128 channels, batch 16: minutes
+    python benchmarks/step.py --table docs/nvae.md
 
 A step is the log-density and its gradient by the noise, by the Langevin kernel that chains use. ``plain`` is the NVAE
 in evaluation mode without parameter gradients; ``folded`` the same by ``vaebm.models.folded``, in float32 and bfloat16.
@@ -36,6 +37,7 @@ from vaebm.models import NVAE, VAEBM, EnergyNetwork, folded
 from vaebm.sampling import ChainState, Langevin
 
 RESULTS = Path(__file__).parent / "results" / "step.json"
+START, END = "<!-- table:step -->", "<!-- /table:step -->"
 SIZES = {"tiny": (2, 8), "sketch": (10, 32), "paper": (30, 128)}
 FORMS = ("plain float32", "folded float32", "folded bfloat16")
 FLUSHED = 64 * 2**20
@@ -150,6 +152,26 @@ def measure(size: str, batch_size: int, repeats: int) -> dict[str, Any]:
             "forms": rows}  # fmt: skip
 
 
+def table(results: Path, document: Path) -> None:
+    """Writes the table into a document."""
+    lines = [
+        "| model | form | seconds | times faster | in convolutions | convolutions alone | peak memory, MiB |",
+        "|---" * 7 + "|",
+    ]
+    for row in json.loads(results.read_text()):
+        groups, width = SIZES[row["size"]]
+        name = f"{groups} groups, {width} channels, batch {row['batch_size']}, {row['gflop']:.0f} GFLOP"
+        for form, figures in row["forms"].items():
+            lines.append(
+                f"| {name} | {form} | {figures['seconds']:.3f} | {figures['times_faster']:.2f} | "
+                f"{figures['share_in_convolutions']:.2f} | {figures['convolutions_alone']:.2f} | "
+                f"{figures['peak_memory_mib']:.0f} |"
+            )
+    before, rest = document.read_text().split(START)
+    _, after = rest.split(END)
+    document.write_text(f"{before}{START}\n" + "\n".join(lines) + f"\n{END}{after}")
+
+
 def peak_memory(size: str, form: str, batch_size: int) -> float:
     """Returns the largest memory of a process while it makes two steps, the model included, in MiB (Linux)."""
     words = [sys.executable, __file__, "--size", size, "--batch-size", str(batch_size), "--memory-of", form]
@@ -175,7 +197,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--memory-of", choices=FORMS, help=argparse.SUPPRESS)
+    parser.add_argument("--table", type=Path, metavar="FILE", help="only fill the table of this document")
     options = parser.parse_args(arguments)
+    if options.table:
+        table(options.results, options.table)
+        return
     if options.memory_of:
         print(_memory_of(options.size, options.memory_of, options.batch_size))
         return

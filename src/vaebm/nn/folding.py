@@ -17,7 +17,6 @@ References:
 
 from __future__ import annotations
 
-import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -33,6 +32,7 @@ CONSTANTS = (
     "expand", "expand_bias", "depthwise", "depthwise_bias", "project", "project_bias",
     "expand_back", "depthwise_back", "project_back",
 )  # fmt: skip
+GATE = ("squeeze", "squeeze_bias", "excite", "excite_bias")
 
 
 class Affine(NamedTuple):
@@ -110,42 +110,34 @@ class FoldedCell(nn.Module):
         backwards = (expanding.transpose(0, 1), deep.flip(2, 3), projecting.transpose(0, 1))
         for name, value in zip(CONSTANTS, (*folded, *backwards), strict=True):
             self.register_buffer(name, value.detach().clone(memory_format=torch.contiguous_format))
-        self.gate = _Gate(cell.excitation) if not isinstance(cell.excitation, nn.Identity) else None
+        gate: Any = cell.excitation
+        self.has_gate = not isinstance(gate, nn.Identity)
+        if self.has_gate:
+            # The branch carries the factor 0.1 already.
+            squeezing = gate.squeeze.weight / BRANCH_SCALE
+            for name, value in zip(
+                GATE, (squeezing, gate.squeeze.bias, gate.excite.weight, gate.excite.bias), strict=True
+            ):
+                self.register_buffer(name, value.detach().clone())
         self.skip = plain_convolution(cell.skip.convolution) if self.is_up else None
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Maps (B, in_channels, H, W) to (B, out_channels, H, W), or to twice the resolution."""
-        constants = (getattr(self, name) for name in CONSTANTS)
-        branch: Tensor = _Branch.apply(hidden, self.is_up, *constants)  # type: ignore[no-untyped-call]
         skip = hidden
         if self.skip is not None:
             # The 1×1 convolution first, where there are fewer pixels: it commutes with resizing.
             skip = functional.interpolate(self.skip(hidden), scale_factor=2, mode="bilinear", align_corners=True)
-        if self.gate is None:
-            return skip + branch
-        return torch.addcmul(skip, branch, self.gate(branch))
+        constants = [getattr(self, name) for name in (*CONSTANTS, *(GATE if self.has_gate else ()))]
+        result: Tensor = _Cell.apply(hidden, skip, self.is_up, *constants)  # type: ignore[no-untyped-call]
+        return result
 
 
-class _Gate(nn.Module):
-    """Squeeze-excitation of a branch that carries the factor 0.1 already."""
-
-    def __init__(self, excitation: Any) -> None:
-        super().__init__()
-        self.squeeze, self.excite = copy.deepcopy(excitation.squeeze), copy.deepcopy(excitation.excite)
-        with torch.no_grad():
-            self.squeeze.weight.div_(BRANCH_SCALE)
-
-    def forward(self, branch: Tensor) -> Tensor:
-        gate = torch.sigmoid(self.excite(functional.relu(self.squeeze(branch.mean((2, 3))))))
-        return gate[:, :, None, None]
-
-
-class _Branch(torch.autograd.Function):
-    """P silu(D silu(A s + a) + d) + p, with a gradient by s alone."""
+class _Cell(torch.autograd.Function):
+    """skip + w · gate(mean w) with w = P silu(D silu(A s + a) + d) + p, with gradients by s and the skip alone."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, is_up: bool, *constants: Tensor) -> Tensor:
-        expand, expand_bias, depthwise, depthwise_bias, project, project_bias, *backwards = constants
+    def forward(ctx: Any, hidden: Tensor, skip: Tensor, is_up: bool, *constants: Tensor) -> Tensor:
+        expand, expand_bias, depthwise, depthwise_bias, project, project_bias = constants[:6]
         groups, padding = len(depthwise), depthwise.shape[2] // 2
         opened = functional.conv2d(hidden, expand, expand_bias)
         active = functional.silu(opened)
@@ -153,21 +145,38 @@ class _Branch(torch.autograd.Function):
             active = functional.interpolate(active, scale_factor=2, mode="nearest")
         spread = functional.conv2d(active, depthwise, depthwise_bias, padding=padding, groups=groups)
         torch.ops.aten.silu.out(spread, out=active)
-        ctx.save_for_backward(opened, spread, *backwards)
-        ctx.is_up = is_up
-        return functional.conv2d(active, project, project_bias)
+        branch = functional.conv2d(active, project, project_bias)
+        ctx.is_up, ctx.num_constants = is_up, len(constants)
+        if len(constants) == len(CONSTANTS):
+            ctx.save_for_backward(opened, spread, *constants[6:])
+            return skip + branch
+        squeeze, squeeze_bias, excite, excite_bias = constants[len(CONSTANTS) :]
+        squeezed = functional.linear(branch.mean((2, 3)), squeeze, squeeze_bias).relu_()
+        gate = functional.linear(squeezed, excite, excite_bias).sigmoid_()
+        ctx.save_for_backward(opened, spread, *constants[6 : len(CONSTANTS)], branch, squeezed, gate, squeeze, excite)
+        return torch.addcmul(skip, branch, gate[:, :, None, None])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        opened, spread, expand_back, depthwise_back, project_back = ctx.saved_tensors
+        opened, spread, expand_back, depthwise_back, project_back, *gated = ctx.saved_tensors
         groups, padding = len(depthwise_back), depthwise_back.shape[2] // 2
-        gradient = functional.conv2d(gradients[0], project_back)
+        gradient = functional.conv2d(_through_gate(gradients[0], *gated), project_back)
         torch.ops.aten.silu_backward.grad_input(gradient, spread, grad_input=gradient)
         gradient = functional.conv2d(gradient, depthwise_back, padding=padding, groups=groups)
         if ctx.is_up:
             gradient = functional.avg_pool2d(gradient, 2, divisor_override=1)
         torch.ops.aten.silu_backward.grad_input(gradient, opened, grad_input=gradient)
-        return functional.conv2d(gradient, expand_back), *[None] * (1 + len(CONSTANTS))
+        return functional.conv2d(gradient, expand_back), gradients[0], *[None] * (1 + ctx.num_constants)
+
+
+def _through_gate(gradient: Tensor, *gated: Tensor) -> Tensor:
+    """Returns the gradient by the branch of one by branch · gate(mean branch); without a gate it is the same one."""
+    if not gated:
+        return gradient
+    branch, squeezed, gate, squeeze, excite = gated
+    by_gate = (gradient * branch).sum((2, 3)) * gate * (1 - gate)
+    by_mean = ((by_gate @ excite) * (squeezed > 0)) @ squeeze / (branch.shape[2] * branch.shape[3])
+    return torch.addcmul(by_mean[:, :, None, None], gradient, gate[:, :, None, None])
 
 
 class Transport(torch.autograd.Function):
