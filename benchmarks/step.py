@@ -1,7 +1,7 @@
 """The cost of one Langevin step of an NVAE and its energy network: as it is, and folded.
 
-    python benchmarks/step.py                               # 10 groups, 32 channels, batch 16
-    python benchmarks/step.py --size paper --repeats 3      # 30 groups, 128 channels, batch 16: minutes
+    python benchmarks/step.py                                            # 10 groups, 32 channels, batch 16
+    python benchmarks/step.py --size paper --repeats 3 --batch-size 4    # 30 groups, 128 channels
     python benchmarks/step.py --table docs/nvae.md
 
 A step is the log-density and its gradient by the noise, by the Langevin kernel that chains use. ``plain`` is the NVAE
