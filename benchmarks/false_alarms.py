@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 
+from tables import put_table
 from vaebm.data import load_splits
 from vaebm.recipes import Config, from_dict, read_model
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "false_alarms.json"
 DOCS = ROOT.parent / "docs" / "scores.md"
-START, END = "<!-- table:false_alarms -->", "<!-- /table:false_alarms -->"
 LEVELS = (0.01, 0.05, 0.10)
 ALLOWED = 0.015
 
@@ -84,9 +84,7 @@ def table(results: Path, document: Path) -> None:
             f"| {row['set']}, {shape} | {row['num_calibration']:,} | {row['num_fresh']:,} | {rates} | "
             f"{'yes' if is_kept else 'no'} |"
         )
-    before, rest = document.read_text().split(START)
-    _, after = rest.split(END)
-    document.write_text(f"{before}{START}\n" + "\n".join(lines) + f"\n{END}{after}")
+    put_table(document, "false_alarms", lines)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -30,10 +30,11 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from tables import put_table
+
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "images.json"
 DOCS = ROOT.parent / "docs" / "images.md"
-START, END = "<!-- table:images -->", "<!-- /table:images -->"
 SIZES = {"cifar10": 32, "photographs": 64, "elevations": 32}
 NUM_CIFAR, WIDTH = 5000, 1280
 PATTERNS = ("*.jpg", "*.jpeg", "*.png")
@@ -137,9 +138,7 @@ def table(results: Path, document: Path) -> None:
             f"{written(kernel(row, 'VAEBM'))} | {written(kernel(row, 'floor'))} | "
             f"{'yes' if is_better(row) else 'no'} | {rates} |"
         )
-    before, rest = document.read_text().split(START)
-    _, after = rest.split(END)
-    document.write_text(f"{before}{START}\n" + "\n".join(lines) + f"\n{END}{after}")
+    put_table(document, "images", lines)
 
 
 def num_training(data: Path, name: str) -> int:

@@ -32,12 +32,12 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from tables import put_table
 from vaebm.distributed import hardware_facts, keep_freed_memory
 from vaebm.models import NVAE, VAEBM, EnergyNetwork, folded
 from vaebm.sampling import ChainState, Langevin
 
 RESULTS = Path(__file__).parent / "results" / "step.json"
-START, END = "<!-- table:step -->", "<!-- /table:step -->"
 SIZES = {"tiny": (2, 8), "sketch": (10, 32), "paper": (30, 128)}
 FORMS = ("plain float32", "folded float32", "folded bfloat16")
 FLUSHED = 64 * 2**20
@@ -167,9 +167,7 @@ def table(results: Path, document: Path) -> None:
                 f"{figures['share_in_convolutions']:.2f} | {figures['convolutions_alone']:.2f} | "
                 f"{figures['peak_memory_mib']:.0f} |"
             )
-    before, rest = document.read_text().split(START)
-    _, after = rest.split(END)
-    document.write_text(f"{before}{START}\n" + "\n".join(lines) + f"\n{END}{after}")
+    put_table(document, "step", lines)
 
 
 def peak_memory(size: str, form: str, batch_size: int) -> float:

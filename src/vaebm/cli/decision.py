@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vaebm.cli.parsing import UsageError
 
 if TYPE_CHECKING:
+    from vaebm.models import VAEBM
     from vaebm.recipes import LoadedModel
 
 
@@ -47,3 +48,10 @@ def read_decider(name: str, rate: float | None) -> Decider:
             f"--false-positive-rate {used}: this model's calibration resolves no rate below {smallest:.2g}"
         )
     return Decider(loaded, loaded.calibration, used)
+
+
+def score_notes(model: VAEBM) -> list[str]:
+    """Returns what is to be said of a model's joint score before anybody trusts it."""
+    if model.image_fields.chain_image != "mean":
+        return []
+    return ["the energy is one on the decoder's mean: the outlier score is a heuristic, not a bound on a density"]

@@ -61,6 +61,7 @@ def run(arguments: Sequence[str]) -> int:
         check_folder_of(options.output)
         check_suffix_of(options.output, ".json")
     from vaebm.checkpoint import CheckpointError, write_json
+    from vaebm.cli.decision import score_notes
     from vaebm.cli.evaluation import Against, calibrate, evaluate_model, left_out
     from vaebm.cli.progress import Console
     from vaebm.distributed import make_engine
@@ -82,11 +83,7 @@ def run(arguments: Sequence[str]) -> int:
     against = Against(splits, judges.judges, extra)
     console = Console()
     console.tell(f"{loaded.folder}, {config.data.source}, {engine.precision}")
-    if loaded.model.image_fields.chain_image == "mean":
-        console.tell(
-            "the energy is one on the decoder's mean: the joint score is a heuristic, not a bound on a density"
-        )
-    for note in [*judges.notes, *left_out(splits)]:
+    for note in [*score_notes(loaded.model), *judges.notes, *left_out(splits)]:
         console.tell(note)
     with console.busy("measuring"):
         evaluation = evaluate_model(loaded.model, against, calibration, sampling, settings, engine, console.tell)

@@ -50,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
     from vaebm.applications import Scorer, draw_scoring_noise
     from vaebm.applications.onnx_graph import to_onnx
     from vaebm.checkpoint.json_text import to_text
-    from vaebm.cli.decision import read_decider
+    from vaebm.cli.decision import read_decider, score_notes
 
     decider = read_decider(options.model, options.false_positive_rate)
     loaded, calibration = decider.loaded, decider.calibration
@@ -65,8 +65,8 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError(f"{loaded.folder} can't be exported ({error})") from error
     difference = _check_graph(graph, scorer, noise)
     _write(target, graph, text)
-    if loaded.model.image_fields.chain_image == "mean":
-        print("the energy is one on the decoder's mean: the outlier score is a heuristic, not a bound on a density")
+    for note in score_notes(loaded.model):
+        print(note)
     rate, least = scorer.false_positive_rate, float(scorer.threshold)
     print(f"{target}: outliers above a score of {least:.4f}, at a false-positive rate of {rate:.4g}")
     print(f"run by onnxruntime on {2 * NUM_CHECKED} images: energy and ELBO within {difference:.1g} of torch's")

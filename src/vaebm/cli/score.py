@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vaebm.cli.decision import score_notes
 from vaebm.cli.parsing import Parser, UsageError, check_folder_of, check_suffix_of, share
 
 if TYPE_CHECKING:
@@ -127,8 +128,8 @@ def _table(paths: Sequence[str], scores: OutlierScores, p_values: Tensor, rate: 
 
 
 def _tell(output: Path, decider: Decider, images: ImageSet, num_outliers: int) -> None:
-    if decider.loaded.model.image_fields.chain_image == "mean":
-        print("the energy is one on the decoder's mean: the outlier score is a heuristic, not a bound on a density")
+    for note in score_notes(decider.loaded.model):
+        print(note)
     for path, reason in images.skipped[:MOST_NAMED]:
         print(f"left out {path}: {reason}")
     more = len(images.skipped) - MOST_NAMED

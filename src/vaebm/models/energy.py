@@ -66,6 +66,7 @@ class EnergyNetwork(nn.Module):
         torch.Size([5])
     """
 
+    # Over forty lines: each argument stands twice, here and in what the model folder keeps.
     def __init__(
         self,
         image_shape: Sequence[int],

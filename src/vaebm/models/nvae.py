@@ -83,6 +83,7 @@ class NVAE(nn.Module):
         torch.Size([1, 3, 16, 16])
     """
 
+    # Over forty lines: each argument stands twice, here and in what the model folder keeps, and each part is named.
     def __init__(
         self,
         image_shape: Sequence[int],
