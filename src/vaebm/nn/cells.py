@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
+from vaebm.nn.depthwise import DepthwiseConv2d
+
 __all__ = ["BRANCH_SCALE", "DecoderCell", "EncoderCell", "LogScaleNorm", "SqueezeExcitation", "log_normalized"]
 
 BRANCH_SCALE = 0.1
@@ -171,7 +173,7 @@ class DecoderCell(nn.Module):
             nn.Conv2d(in_channels, width, 1, bias=False),
             batch_norm(width),
             nn.SiLU(),
-            nn.Conv2d(width, width, 5, padding=2, groups=width, bias=False),
+            DepthwiseConv2d(width, 5),
             batch_norm(width),
             nn.SiLU(),
             nn.Conv2d(width, out_channels, 1, bias=False),

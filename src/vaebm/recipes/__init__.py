@@ -22,8 +22,14 @@ from vaebm.recipes.paper import NOTES, PAPER_RECIPES
 from vaebm.recipes.planar import PLANAR_RECIPES, PlanarConfig
 from vaebm.recipes.published import Imported, import_published
 from vaebm.recipes.quick import quick
+from vaebm.recipes.small import SMALL_RECIPES
 
-RECIPES: dict[str, Callable[[], Config]] = {"digits": digits, "mnist": mnist, **PAPER_RECIPES}
+RECIPES: dict[str, Callable[[], Config]] = {
+    "digits": digits,
+    "mnist": mnist,
+    **PAPER_RECIPES,
+    **SMALL_RECIPES,
+}
 
 __all__ = [
     "NOTES",

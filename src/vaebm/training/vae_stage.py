@@ -115,8 +115,11 @@ class VAEState:
 
 
 def start_vae(vae: nn.Module, settings: VAESettings, generator: torch.Generator) -> VAEState:
-    """Returns the state before the first step of a VAE whose parameters all learn."""
-    vae.requires_grad_(True).train()
+    """Returns the state before the first step of a VAE whose parameters all learn.
+
+    Its convolutions are laid out channels last, which is faster on CPUs.
+    """
+    vae.requires_grad_(True).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = {name: value.clone() for name, value in vae.state_dict().items()} if settings.ema_decay else {}
     vectors = spectral_vectors(vae, generator) if settings.penalty else {}
     return VAEState(0, _optimizer(vae, settings), average, generator, vectors)

@@ -1,0 +1,84 @@
+"""The paper's recipes cut down to one CPU: everything within two hours.
+
+The parts are the same, NVAE and a residual energy network, but narrower and less deep. Stage 1 is the paper's: balanced
+groups, Adamax, a cosine, the penalties on spectra and batch norms. Stage 2 is that of ``mnist``: few steps for each
+iteration, most chains going on from the buffer, noise-matched data. docs/nvae.md says what they reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from vaebm.models import ImageFields
+from vaebm.recipes.config import (
+    DataConfig,
+    EnergyNetworkConfig,
+    EvaluationConfig,
+    SamplingConfig,
+    SelectionConfig,
+)
+from vaebm.recipes.hierarchical import NVAEConfig, NVAENetworkConfig
+from vaebm.training import EnergySettings, VAESettings
+
+
+def cifar10_small() -> NVAEConfig:
+    """Returns the configuration of CIFAR-10 on one CPU."""
+    return NVAEConfig(
+        data=DataConfig(source="", image_size=(32, 32), channels=3, flips=True),
+        vae_network=NVAENetworkConfig(
+            groups=(2, 3),
+            latents=8,
+            encoder_width=16,
+            decoder_width=16,
+            encoder_cells=1,
+            decoder_cells=1,
+            outer_cells=1,
+        ),
+        vae=VAESettings(
+            num_iterations=6000,
+            batch_size=64,
+            learning_rate=1e-2,
+            objective="balanced",
+            optimizer="adamax",
+            weight_decay=3e-4,
+            schedule="warm_cosine",
+            rate_warmup=0.02,
+            penalty=0.1,
+        ),
+        energy_network=EnergyNetworkConfig(
+            blocks="residual",
+            widths=(32, 64, 64, 128, 128),
+            stem_kernel_size=3,
+            num_hidden=0,
+            pooling="sum",
+            halvings=(1, 1, 0, 1, 0),
+        ),
+        energy=EnergySettings(
+            num_iterations=3000,
+            batch_size=64,
+            learning_rate=3e-4,
+            num_steps=8,
+            step_size=0.02,
+            replay_probability=0.85,
+            buffer_size=2000,
+            l2=0.002,
+            ema_decay=0.99,
+        ),
+        images=ImageFields("sampled", "sampled", "mean"),
+        sampling=SamplingConfig(num_steps=60, step_size=0.02),
+        selection=SelectionConfig(
+            num_candidates=4, after=0.4, num_samples=1000, num_steps=(15, 30, 60), vae_every=1000
+        ),
+        evaluation=EvaluationConfig(num_samples=5000, steps_curve=(0, 8, 15, 30, 60, 120), num_test=5000),
+        sample_every=500,
+        checkpoint_every=200,
+    )
+
+
+def stacked_mnist_small() -> NVAEConfig:
+    """Returns the configuration of StackedMNIST on one CPU."""
+    return replace(cifar10_small(), data=DataConfig(source="stacked_mnist"))
+
+
+SMALL_RECIPES: dict[str, Callable[[], NVAEConfig]] = {"cifar10-small": cifar10_small}
