@@ -11,6 +11,8 @@ from vaebm.reports import CardContent, Evaluation, model_card
 
 CREDITS = {
     "mnist": "MNIST, Yann LeCun, Corinna Cortes and Christopher J.C. Burges, CC BY-SA 3.0; bundled with vaebm.",
+    "stacked_mnist": "StackedMNIST, made by vaebm of MNIST, Yann LeCun, Corinna Cortes and Christopher J.C. Burges, "
+    "CC BY-SA 3.0.",
     "digits": "Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, CC BY 4.0; from scikit-learn.",
 }
 

@@ -20,7 +20,9 @@ MOST_NAMED, EXAMPLES, COLUMNS, SMALLEST_SCALE = 6, 2, 8, 96
 def _parser() -> Parser:
     parser = Parser("data", "Tells what a folder or file of images holds, and how to train on it.")
     parser.add_argument(
-        "source", help="a folder of images, an image, an npz, npy, idx or parquet file, mnist, digits, or owner/name"
+        "source",
+        help="a folder of images, an image, an npz, npy, idx or parquet file, mnist, stacked_mnist, digits, or "
+        "owner/name",
     )
     parser.add_argument(
         "--image-size", type=image_size, metavar="N|HxW", help="the size that images would be brought to, from 8 to 128"

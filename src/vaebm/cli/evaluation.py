@@ -41,7 +41,7 @@ from vaebm.evaluation import (
 from vaebm.metrics import Interval, Prdc, conformal_p_values, false_positive_rates, prdc
 from vaebm.metrics.calibration import threshold
 from vaebm.models import VAEBM
-from vaebm.recipes import ExtraError, load_extractor, load_judges
+from vaebm.recipes import ExtraError, load_extractor, load_judges, load_stacked_judges
 from vaebm.recipes.config import EvaluationConfig, SamplingConfig
 from vaebm.reports.content import Evaluation, IntervalFigure, OutlierRow, PValueRow, QualityRow, StepsRow
 from vaebm.sampling import Kernel, Langevin
@@ -90,7 +90,7 @@ def judges_for(source: str, image_shape: Sequence[int], tell: Callable[[str], No
     if source not in DATA_SETS:
         with suppress(ExtraError):
             return [load_extractor()]
-    judges = load_judges(image_shape)
+    judges = load_stacked_judges() if source == "stacked_mnist" else load_judges(image_shape)
     if not judges:
         tell(
             "nothing at hand judges such images: the quality of samples is not measured; the extra 'features' brings "

@@ -1,7 +1,8 @@
 """Images by name or by path.
 
-A source is a name (`mnist`, bundled; `digits`, scikit-learn's 8x8 ones), the path of an npz, npy, idx or parquet file,
-of one image, of a folder of images, idx or parquet files, or the name of a data set on the hub.
+A source is a name (`mnist`, bundled; `stacked_mnist`, made of it; `digits`, scikit-learn's 8x8 ones), the path of an
+npz, npy, idx or parquet file, of one image, of a folder of images, idx or parquet files, or the name of a data set on
+the hub.
 
 * A bundled name goes before a path: write `./mnist` for a folder of that name.
 * A path that is there goes before a hub name: write `hub:owner/name` for a data set called like a folder.
@@ -12,6 +13,7 @@ of one image, of a folder of images, idx or parquet files, or the name of a data
 import difflib
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +27,12 @@ from vaebm.data.images import ImageSet
 from vaebm.data.pictures import IMAGE_SUFFIXES
 from vaebm.data.preprocessing import Preprocessing
 from vaebm.data.splits import Splits, make_splits
+from vaebm.data.stacking import stack_splits
 from vaebm.data.tables import find_parquet_files, list_hub, list_parquet_file, list_parquet_files
 
 __all__ = ["DATA_SETS", "list_source", "load_images", "load_splits", "split_counts"]
 
-DATA_SETS = ("mnist", "digits")
+DATA_SETS = ("mnist", "stacked_mnist", "digits")
 _MNIST = Path(__file__).parent / "bundled" / "mnist"
 _FEWEST = 12
 _HUB = "hub:"
@@ -40,9 +43,10 @@ _FILE_SUFFIXES = (*IMAGE_SUFFIXES, ".npz", ".npy", ".gz", ".parquet")
 def load_splits(source: str, seed: int = 0, preprocessing: Preprocessing | None = None, strict: bool = False) -> Splits:
     """Load training, selection, calibration and test images.
 
-    MNIST is split 50,000 / 5,000 / 5,000 / 10,000 and digits 1,097 / 200 / 200 / 300. Of other sources, a twelfth goes
-    to selection and a sixth to calibration, at most 5,000 each; and a sixth to the test, at most 10,000, unless they
-    have test images of their own.
+    MNIST is split 50,000 / 5,000 / 5,000 / 10,000, digits 1,097 / 200 / 200 / 300, and StackedMNIST has 100,000 / 5,000
+    / 5,000 / 10,000 images, each of digits of the same part of MNIST. Of other sources, a twelfth goes to selection and
+    a sixth to calibration, at most 5,000 each; and a sixth to the test, at most 10,000, unless they have test images of
+    their own.
 
     Arguments:
         source: A name or a path, see the top of this module.
@@ -62,6 +66,9 @@ def load_splits(source: str, seed: int = 0, preprocessing: Preprocessing | None 
         ([1097, 200, 200, 300], (1, 8, 8))
     """
     chosen = preprocessing or Preprocessing()
+    if source == "stacked_mnist":
+        parts = stack_splits(load_splits("mnist", seed), seed)
+        return Splits(*(_preprocessed(part, chosen) for part in parts))
     listed = list_source(source)
     if listed.pool is None:
         raise DataError(f"{source}: holds test images only: expected images to train on")
@@ -69,6 +76,10 @@ def load_splits(source: str, seed: int = 0, preprocessing: Preprocessing | None 
     test = None if listed.test is None else gather(listed.test, chosen, strict)
     counts = split_counts(source, len(pool), test is not None)
     return make_splits(pool, test, *counts, seed=seed)
+
+
+def _preprocessed(part: ImageSet, preprocessing: Preprocessing) -> ImageSet:
+    return replace(part, images=check_images(part.images, part.name, None, preprocessing))
 
 
 def split_counts(source: str, size: int, has_test: bool) -> tuple[int, int, int]:
@@ -146,6 +157,8 @@ def list_source(source: str) -> PoolAndTest:
         return PoolAndTest(_list_digits(), None)
     if source == "mnist":
         return read_idx_folder(_MNIST)
+    if source == "stacked_mnist":
+        return _list_stacked()
     if _is_hub_name(source):
         return list_hub(source.removeprefix(_HUB), source.startswith(_HUB))
     path = _existing_path(source)
@@ -220,6 +233,14 @@ def _nearest_path(path: Path) -> str:
         return ""
     nearest = difflib.get_close_matches(missing.name, sorted(names), n=1, cutoff=0.5)
     return f" (did you mean {folder / nearest[0]}?)" if nearest else ""
+
+
+def _list_stacked() -> PoolAndTest:
+    *parts, test = load_splits("stacked_mnist")
+    images = np.concatenate([part.images for part in parts])
+    labels = np.concatenate([part.labels for part in parts if part.labels is not None])
+    name = "stacked_mnist"
+    return PoolAndTest(list_array(images, name, name, labels), list_array(test.images, test.name, name, test.labels))
 
 
 def _list_digits() -> PictureList:

@@ -1,6 +1,6 @@
 """VAEs, energy networks and their product; classifiers as feature extractors. Nothing here samples or trains."""
 
-from vaebm.models.classifier import Classifier
+from vaebm.models.classifier import Classifier, StackedClassifier
 from vaebm.models.conv_vae import ConvVAE
 from vaebm.models.dense_energy import DenseEnergy
 from vaebm.models.energy import EnergyFn, EnergyNetwork
@@ -23,6 +23,7 @@ __all__ = [
     "FoldedEnergy",
     "FoldedNVAE",
     "ImageFields",
+    "StackedClassifier",
     "Transported",
     "can_fold",
     "folded",

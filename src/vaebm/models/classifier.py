@@ -70,6 +70,7 @@ class Classifier(nn.Module):
         dropout: float = 0.3,
     ) -> None:
         super().__init__()
+        self.image_shape = tuple(image_shape)
         channels, height, width = image_shape
         self.stem = _convolution(channels, widths[0] // 2, 3, 1)
         blocks = []
@@ -91,3 +92,39 @@ class Classifier(nn.Module):
         """Returns logits, shape (B, K), of images (B, C, H, W) in [−1, 1]."""
         logits: Tensor = self.head(self.features(images))
         return logits
+
+
+class StackedClassifier(nn.Module):
+    """A grey classifier that sees the channels of an image one by one: K classes for each of C channels, K^C for all.
+
+    Arguments:
+        classifier: The classifier, of images (1, H, W).
+        num_channels: The number of channels C.
+
+    Example:
+        >>> import torch
+        >>> stacked = StackedClassifier(Classifier((1, 28, 28), num_classes=10, widths=(8, 16), num_features=32))
+        >>> features = stacked.features(torch.zeros(2, 3, 32, 32))
+        >>> features.shape, stacked.head(features).shape
+        (torch.Size([2, 96]), torch.Size([2, 1000]))
+    """
+
+    def __init__(self, classifier: Classifier, num_channels: int = 3) -> None:
+        super().__init__()
+        self.classifier, self.num_channels = classifier, num_channels
+        self.num_features = num_channels * classifier.num_features
+
+    def features(self, images: Tensor) -> Tensor:
+        """Returns the features (B, C·F) of the middles, H×W, of images (B, C, H', W') in [−1, 1]."""
+        height, width = self.classifier.image_shape[1:]
+        top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
+        middles = images[:, :, top : top + height, left : left + width].flatten(0, 1)[:, None]
+        return self.classifier.features(middles).view(len(images), self.num_features)
+
+    def head(self, features: Tensor) -> Tensor:
+        """Returns log-probabilities (B, K^C) of features (B, C·F): those of independent channels."""
+        each = features.view(len(features), self.num_channels, -1)
+        total, *others = self.classifier.head(each).log_softmax(-1).unbind(1)
+        for other in others:
+            total = (total[:, :, None] + other[:, None]).flatten(1)
+        return total

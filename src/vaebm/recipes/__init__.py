@@ -9,6 +9,7 @@ from vaebm.recipes.build import (
     load,
     load_extractor,
     load_judges,
+    load_stacked_judges,
     read_model,
     save,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "load",
     "load_extractor",
     "load_judges",
+    "load_stacked_judges",
     "quick",
     "read_model",
     "save",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,14 @@ from vaebm.checkpoint import (
 from vaebm.data import Preprocessing
 from vaebm.evaluation import EfficientNetFeatures, Judge
 from vaebm.metrics.calibration import threshold
-from vaebm.models import NVAE, VAEBM, Classifier, ConvVAE, DenseEnergy, EnergyNetwork, ImageFields
+from vaebm.models import NVAE, VAEBM, Classifier, ConvVAE, DenseEnergy, EnergyNetwork, ImageFields, StackedClassifier
 from vaebm.recipes.config import Config
 from vaebm.recipes.errors import ConfigError, ExtraError
 from vaebm.recipes.hierarchical import NVAEConfig
 from vaebm.recipes.planar import PlanarConfig
 
 VAES = {"ConvVAE": ConvVAE, "NVAE": NVAE}
+STACKED = "stacked_mnist"
 ENERGIES = {"EnergyNetwork": EnergyNetwork, "DenseEnergy": DenseEnergy}
 
 
@@ -211,6 +212,16 @@ def load_judges(image_shape: Sequence[int], folder: Path | None = None) -> list[
         network = classifier.requires_grad_(False).eval()
         judges.append(Judge(path.name, tensors_sha256(stored.tensors), network, str(stored.config.get("data", ""))))
     return judges
+
+
+def load_stacked_judges() -> list[Judge]:
+    """Loads the bundled classifiers of digits as judges of StackedMNIST: each sees the three channels one by one."""
+    stacked = []
+    for judge in load_judges((1, 28, 28)):
+        assert isinstance(judge.classifier, Classifier), "load_judges returns classifiers"
+        network = StackedClassifier(judge.classifier).eval()
+        stacked.append(replace(judge, name=f"stacked_{judge.name}", classifier=network, data=STACKED))
+    return stacked
 
 
 def load_extractor() -> Judge:

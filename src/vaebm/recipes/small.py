@@ -77,8 +77,16 @@ def cifar10_small() -> NVAEConfig:
 
 
 def stacked_mnist_small() -> NVAEConfig:
-    """Returns the configuration of StackedMNIST on one CPU."""
-    return replace(cifar10_small(), data=DataConfig(source="stacked_mnist"))
+    """Returns the configuration of StackedMNIST on one CPU: its latents are fewer and coarser, maps of 4×4 and 8×8."""
+    pictures = cifar10_small()
+    return replace(
+        pictures,
+        data=DataConfig(source="stacked_mnist", image_size=(32, 32), channels=3),
+        vae_network=replace(pictures.vae_network, groups=(3, 2), outer_blocks=2),
+    )
 
 
-SMALL_RECIPES: dict[str, Callable[[], NVAEConfig]] = {"cifar10-small": cifar10_small}
+SMALL_RECIPES: dict[str, Callable[[], NVAEConfig]] = {
+    "cifar10-small": cifar10_small,
+    "stacked_mnist-small": stacked_mnist_small,
+}

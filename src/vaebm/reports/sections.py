@@ -129,6 +129,9 @@ def shares_section(content: ReportContent) -> str:
     if not rows:
         return ""
     count = len(rows[0].get("shares") or [])
+    if count > _MOST_BARS:
+        text = f"Which of {count} classes judge {rows[0].get('judge', '')} sees in each image."
+        return paragraphs(text) + bullets([shares_sentence(row) for row in rows])
     names = [str(index) for index in range(count)]
     highest = max(max(row.get("shares") or [0.0]) for row in rows)
     level = next((row.get("shares") for row in rows if tone_of(row.get("what", "")) == "real"), None)
@@ -206,6 +209,7 @@ def nearest_section(content: ReportContent) -> str:
     return paragraphs(text, nearest_sentence(nearest)) + f'<div class="neighbours">{"".join(strips)}</div>'
 
 
+_MOST_BARS = 50
 _VAE_CURVES = {
     "bits_per_dim": "Bits per dimension",
     "log_likelihood": "Log-likelihood, nats",
