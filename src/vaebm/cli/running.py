@@ -124,8 +124,10 @@ def restore(run: Run) -> None:
     if stored is None:
         rows = run.folder.read_metrics()
         # What the first checkpoint's iteration records, it records before that checkpoint.
-        first = run.config.checkpoint_every
-        if any(row.get("stage") not in ("vae", "vae_selection") or row.get("iteration", 0) > first for row in rows):
+        first, stages = run.config.checkpoint_every, ("vae", "vae_selection")
+        if run.config.initial_vae:
+            stages = ("energy", "selection")
+        if any(row.get("stage") not in stages or row.get("iteration", 0) > first for row in rows):
             raise CheckpointError(
                 f"{run.folder.path} has no checkpoint, though the run has come further than the first one: "
                 "restore it from a copy, or start a new run"

@@ -23,6 +23,7 @@ from vaebm.data import Batches, to_float, to_uint8
 from vaebm.evaluation import FEWEST_FOR_INTERVAL, frechet_to_reference, kernel_to_reference, make_reference
 from vaebm.models import VAEBM
 from vaebm.plots import image_grid, png_bytes
+from vaebm.recipes import take_given_vae
 from vaebm.sampling import Langevin
 from vaebm.training import (
     Progress,
@@ -58,9 +59,13 @@ def train_stages(run: Run) -> None:
     Raises:
         Interrupted: If a signal asked to stop; the checkpoint is written.
         UsageError: If a stage diverges.
+        ConfigError: If the VAE that was given isn't one for these images.
     """
     stored = run.stored
     stage = stored.get("stage", "vae")
+    if not stored and run.config.initial_vae:
+        stage = "energy"
+        run.console.tell(take_given_vae(run.model, run.config))
     images = torch.from_numpy(run.splits.training.images)
     if stage == "vae":
         _train_vae(run, images, stored)

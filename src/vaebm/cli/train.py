@@ -40,6 +40,7 @@ from vaebm.recipes import (
     config_class,
     from_dict,
     to_dict,
+    with_given_vae,
 )
 from vaebm.recipes.estimates import estimate
 
@@ -100,7 +101,9 @@ def parse(arguments: Sequence[str]) -> Request | None:
         # A file is weaker than the command line.
         base = replace(base, data=replace(base.data, **stated_data(own)))
     values = option_parser(base).parse_args(words).as_dict()
-    config = from_dict(type(base), {name: value for name, value in values.items() if name not in OWN_OPTIONS})
+    config = with_given_vae(
+        from_dict(type(base), {name: value for name, value in values.items() if name not in OWN_OPTIONS})
+    )
     if first.dry_run:
         _tell(config, first.name)
         return None

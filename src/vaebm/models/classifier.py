@@ -124,6 +124,7 @@ class StackedClassifier(nn.Module):
     def head(self, features: Tensor) -> Tensor:
         """Returns log-probabilities (B, K^C) of features (B, C·F): those of independent channels."""
         each = features.view(len(features), self.num_channels, -1)
+        total: Tensor
         total, *others = self.classifier.head(each).log_softmax(-1).unbind(1)
         for other in others:
             total = (total[:, :, None] + other[:, None]).flatten(1)

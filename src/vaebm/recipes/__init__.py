@@ -16,6 +16,7 @@ from vaebm.recipes.build import (
 from vaebm.recipes.config import Config, from_dict, to_dict
 from vaebm.recipes.digits import digits
 from vaebm.recipes.errors import ConfigError, ExtraError
+from vaebm.recipes.given import take_given_vae, with_given_vae
 from vaebm.recipes.hierarchical import NVAEConfig, config_class
 from vaebm.recipes.images import images
 from vaebm.recipes.mnist import mnist
@@ -57,5 +58,7 @@ __all__ = [
     "quick",
     "read_model",
     "save",
+    "take_given_vae",
     "to_dict",
+    "with_given_vae",
 ]

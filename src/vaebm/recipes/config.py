@@ -191,6 +191,8 @@ class Config:
         sampling: How images are generated.
         selection: How the energy network is chosen.
         evaluation: What is measured at the end.
+        initial_vae: A model whose VAE is taken as it is, so that stage 1 is left out: a model folder, a run or a
+            bundled name; empty to train one.
         seed: The seed of everything random but the split and the measurements.
         precision: fp32, bf16 or auto (bf16 where the hardware has it).
         device: cpu, cuda or auto (cuda where there is one).
@@ -208,6 +210,7 @@ class Config:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    initial_vae: str = ""
     seed: int = 0
     precision: str = "auto"
     device: str = "auto"

@@ -1,0 +1,73 @@
+"""Stage 2 on a VAE that is there already."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from commandline import Cli, FinishedRun, tiny
+
+import vaebm
+from vaebm.models import NVAE, VAEBM
+
+BRIEF = {
+    "energy__num_iterations": "4", "energy__batch_size": "4", "energy__num_steps": "2", "sampling__num_steps": "2",
+    "evaluation__num_samples": "10", "evaluation__steps_curve": "[0,2]", "selection__num_samples": "10",
+}  # fmt: skip
+FIXTURE = Path(__file__).parents[1] / "fixtures" / "published"
+
+
+def rows(run: str) -> list[str]:
+    return [json.loads(line)["stage"] for line in Path(run, "metrics.jsonl").read_text().splitlines()]
+
+
+def same_vae(one: VAEBM, other: VAEBM) -> bool:
+    tensors = one.vae.state_dict(), other.vae.state_dict()
+    return tensors[0].keys() == tensors[1].keys() and all(
+        torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0]
+    )
+
+
+def test_the_vae_of_a_run_is_taken_as_it_is(cli: Cli, finished: FinishedRun) -> None:
+    found = cli("train", "digits", "--output", "run", "--initial_vae", finished.folder, *tiny())
+    assert found.code == 0, found.errors
+    assert f"the VAE of {finished.folder / 'model'} is taken as it is" in found.output
+    assert "vae" not in rows("run")
+    assert same_vae(vaebm.load("run"), vaebm.load(finished.folder))
+    assert Path("run/report.html").stat().st_size
+    assert "learned on other images" not in found.output
+
+
+def test_an_imported_nvae_gets_an_energy_network(cli: Cli) -> None:
+    checkpoint = sorted(FIXTURE.rglob("checkpoint.pt"))[0]
+    assert cli("import", checkpoint, "--output", "nvae").code == 0
+    shape = vaebm.load("nvae").image_shape
+    images = np.random.default_rng(0).integers(0, 256, (60, *shape[1:], shape[0]), dtype=np.uint8)
+    np.savez("images.npz", images=images)
+    size = f"[{shape[1]},{shape[2]}]"
+    small = ("--energy_network.widths", "[4,4]", "--energy_network.halvings", "[1,0]", *tiny(**BRIEF))
+    found = cli(
+        "train", "cifar10-small", "--data.source", "images.npz", "--data.image_size", size, "--data.channels",
+        shape[0], "--initial_vae", "nvae", "--output", "run", "--precision", "fp32", *small,
+    )  # fmt: skip
+    assert found.code == 0, found.errors
+    model = vaebm.load("run")
+    assert isinstance(model.vae, NVAE)
+    assert same_vae(model, vaebm.load("nvae"))
+    assert "vae" not in rows("run")
+    values = yaml.safe_load(Path("run/config.yaml").read_text())
+    assert values["vae_network"]["groups"] == model.vae.arguments["groups"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [("mnist", "is a VAE of 1x28x28 images, the data are 1x8x8"), ("nowhere", "nowhere")]
+)
+def test_a_vae_that_does_not_fit_is_refused_in_one_line(cli: Cli, given: str, message: str) -> None:
+    found = cli("train", "digits", "--initial_vae", given, "--output", "run", *tiny())
+    assert found.code == 2
+    assert message in found.errors
+    assert found.errors.count("\n") == 1
