@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
 from vaebm.sampling import ReplayBuffer, draw_start, empty_buffer, write_back
+from vaebm.sampling.replay import FileRows
+
+Made = Callable[[int, int], ReplayBuffer]
 
 
-def marked(count: int, width: int, capacity: int | None = None) -> ReplayBuffer:
+@pytest.fixture(params=["memory", "half", "file"])
+def made(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
+    """Makes empty buffers of a capacity and a width: in memory, in half precision, in a file."""
+    dtype = "float32" if request.param == "memory" else "float16"
+    path = tmp_path / "buffer.bin" if request.param == "file" else None
+    return lambda capacity, width: empty_buffer(capacity, width, dtype, path)
+
+
+def marked(count: int, width: int, capacity: int | None = None, made: Made = empty_buffer) -> ReplayBuffer:
     """A buffer whose i-th entry is filled with 1000 + i, far from any fresh noise."""
-    noise = (1000 + torch.arange(float(count)))[:, None].expand(count, width).clone()
-    return ReplayBuffer(noise, count if capacity is None else capacity)
+    noise = (1000 + torch.arange(float(count)))[:, None].expand(count, width)
+    return write_back(made(count if capacity is None else capacity, width), noise)
 
 
 def test_an_empty_buffer_gives_fresh_noise() -> None:
@@ -77,23 +91,33 @@ def test_same_seed_same_start() -> None:
     assert not torch.equal(first, other)
 
 
-def test_the_oldest_go_first() -> None:
-    buffer = marked(3, 1, capacity=4)
+def test_the_oldest_go_first(made: Made) -> None:
+    buffer = marked(3, 1, 4, made)
     ends = torch.tensor([[1.0], [2.0]])
     after = write_back(buffer, ends)
     assert after.noise.flatten().tolist() == [1001, 1002, 1, 2]
     assert after.capacity == 4
-    assert buffer.noise.flatten().tolist() == [1000, 1001, 1002]
 
 
-def test_of_more_ends_than_places_the_last_are_kept() -> None:
-    after = write_back(marked(2, 1), torch.arange(5.0)[:, None])
+@pytest.mark.parametrize("batch", [1, 2, 3, 5])
+def test_a_ring_is_a_list_that_drops_its_oldest(made: Made, batch: int) -> None:
+    buffer, expected = made(5, 2), torch.zeros(0, 2)
+    for start in range(0, 10 * batch, batch):
+        ends = torch.arange(start, start + batch).float()[:, None].expand(batch, 2)
+        buffer, expected = write_back(buffer, ends), torch.cat([expected, ends])[-5:]
+        assert torch.equal(buffer.noise.float(), expected)
+        ages = torch.randperm(len(expected))
+        assert torch.equal(buffer.take(ages).float(), expected[ages])
+
+
+def test_of_more_ends_than_places_the_last_are_kept(made: Made) -> None:
+    after = write_back(marked(2, 1, made=made), torch.arange(5.0)[:, None])
     assert after.noise.flatten().tolist() == [3, 4]
 
 
-def test_only_the_kept_part_is_written_and_as_a_copy() -> None:
+def test_only_the_kept_part_is_written_and_as_a_copy(made: Made) -> None:
     ends = torch.arange(6.0).view(2, 3).requires_grad_()
-    after = write_back(empty_buffer(10, 2), ends)
+    after = write_back(made(10, 2), ends)
     assert after.noise.tolist() == [[0, 1], [3, 4]]
     assert not after.noise.requires_grad
     with torch.no_grad():
@@ -101,8 +125,46 @@ def test_only_the_kept_part_is_written_and_as_a_copy() -> None:
     assert after.noise.tolist() == [[0, 1], [3, 4]]
 
 
-def test_a_buffer_without_places_stays_empty() -> None:
-    buffer = empty_buffer(0, 2)
+def test_a_buffer_without_places_stays_empty(made: Made) -> None:
+    buffer = made(0, 2)
     for _ in range(3):
         buffer = write_back(buffer, torch.ones(4, 2))
     assert buffer.noise.shape == (0, 2)
+    assert draw_start(buffer, (3, 2), 1.0, torch.Generator()).num_replayed == 0
+
+
+def test_half_precision_rounds_noise_by_less_than_two_thousandths(made: Made, generator: torch.Generator) -> None:
+    noise = torch.randn(100, 50, generator=generator)
+    found = write_back(made(100, 50), noise)
+    assert (found.noise.float() - noise).abs().max() < 2e-3
+    start = draw_start(found, (100, 50), 1.0, generator)
+    assert start.noise.dtype == torch.float32
+    assert start.num_replayed == 100
+
+
+def test_a_restored_buffer_goes_on_as_the_one_it_was_made_of(made: Made) -> None:
+    buffer = marked(7, 3, 5, made)
+    stored = copy.deepcopy(buffer.state_dict())
+    restored = empty_buffer(5, 3, str(buffer.noise.dtype).removeprefix("torch.")).load_state_dict(stored)
+    ends = torch.full((3, 3), 2.0)
+    for start in (draw_start(each, (4, 3), 1.0, torch.Generator().manual_seed(1)) for each in (buffer, restored)):
+        assert start.num_replayed == 4
+    assert torch.equal(write_back(restored, ends).noise, write_back(buffer, ends).noise)
+
+
+def test_checkpoints_of_before_the_ring_hold_a_tensor() -> None:
+    old = torch.arange(6.0).view(3, 2)
+    assert torch.equal(empty_buffer(4, 2).load_state_dict(old).noise, old)
+
+
+def test_rows_in_a_file_are_not_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / "buffer.bin"
+    buffer = write_back(empty_buffer(1000, 10_000, "float16", path), torch.ones(10, 10_000))
+    assert path.stat().st_size == 1000 * 10_000 * 2
+    assert isinstance(buffer.rows, FileRows)
+    assert buffer.noise.shape == (10, 10_000)
+
+
+def test_another_type_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected float32 or float16"):
+        empty_buffer(3, 2, "float8")

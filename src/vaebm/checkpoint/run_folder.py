@@ -8,6 +8,7 @@
 | `log.txt` | what was shown |
 | `samples/` | sample grids |
 | `checkpoints/` | what training needs to go on |
+| `buffer-0.bin` | while the energy network is trained: a replay buffer that is kept on disk |
 | `model/` | the trained model, a model folder |
 | `evaluation.json`, `report.html` | what was measured, and what a person reads |
 """
@@ -81,6 +82,10 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
         return self.path / "checkpoints"
+
+    def buffer(self, process_index: int = 0) -> Path:
+        """The file of a process's replay buffer while the energy network is trained, if it is kept on disk."""
+        return self.path / f"buffer-{process_index}.bin"
 
     @property
     def model(self) -> Path:

@@ -105,6 +105,12 @@ def _train_vae(run: Run, images: Tensor, stored: Mapping[str, Any]) -> None:
         run.model.vae.load_state_dict(run.best_vae["vae"])
         run.console.tell(f"the VAE of iteration {run.best_vae['iteration']} is kept")
     reestimate_batch_norms(run.model.vae, settings.batch_norm_passes, run.generator("batch norms"))
+    _lay_out_as_loaded(run.model)
+
+
+def _lay_out_as_loaded(model: VAEBM) -> None:
+    """Undoes the layout of training, so that figures are those of the model when it is loaded, to the last bit."""
+    model.vae.to(memory_format=torch.contiguous_format)
 
 
 def _keep_better(run: Run, averaged: VAEBM, iteration: int, elbo: float) -> bool:
@@ -142,13 +148,16 @@ def _train_energy(run: Run, images: Tensor, stored: Mapping[str, Any]) -> None:
     batches = _batches(run, images, settings.batch_size, "energy batches")
     first = next(Batches(images, max(settings.batch_size, 128), run.generator("energy initialization")))
     weights = copy.deepcopy(run.model.state_dict()) if stored else {}
-    start = start_energy(run.model, settings, first.to(run.engine.device), run.generator("energy noise"))
+    buffer = run.folder.buffer(run.engine.process_index)
+    start = start_energy(run.model, settings, first.to(run.engine.device), run.generator("energy noise"), buffer)
     if stored:
         # start_energy has initialised the network from data once more.
         run.model.load_state_dict(weights)
     step = energy_step(run.model, settings, run.engine)
     look = _candidates(run)
     state = _drive(run, _Stage("energy", step, start, batches, settings.num_iterations, look), stored)
+    buffer.unlink(missing_ok=True)
+    _lay_out_as_loaded(run.model)
     run.model.energy.load_state_dict(run.best.get("energy", state.average))
     run.model.sampling = asdict(run.sampling)
 

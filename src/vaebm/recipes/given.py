@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import fields
 
 from vaebm.models import NVAE, VAEBM
 from vaebm.recipes.build import LoadedModel, read_model
-from vaebm.recipes.config import Config, VAENetworkConfig
+from vaebm.recipes.config import Config, VAENetworkConfig, from_dict
 from vaebm.recipes.errors import ConfigError
 from vaebm.recipes.hierarchical import NVAEConfig, NVAENetworkConfig
 
@@ -21,11 +20,12 @@ def with_given_vae(config: Config) -> Config:
     if not config.initial_vae:
         return config
     vae = read_model(config.initial_vae).model.vae
-    arguments: dict[str, Any] = {name: value for name, value in vae.arguments.items() if name != "image_shape"}
-    network = {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
-    if not isinstance(vae, NVAE):
-        return replace(_as(Config, config), vae_network=VAENetworkConfig(**network))
-    return replace(_as(NVAEConfig, config), vae_network=NVAENetworkConfig(**network))
+    is_hierarchical = isinstance(vae, NVAE)
+    network = {name: value for name, value in vae.arguments.items() if name != "image_shape"}
+    kind: type[Config] = NVAEConfig if is_hierarchical else Config
+    values = {item.name: getattr(config, item.name) for item in fields(config)}
+    values["vae_network"] = from_dict(NVAENetworkConfig if is_hierarchical else VAENetworkConfig, network)
+    return kind(**values)
 
 
 def take_given_vae(model: VAEBM, config: Config) -> str:
@@ -60,11 +60,6 @@ def _on_split(loaded: LoadedModel, config: Config) -> str:
     if not data or (data.get("source"), data.get("split_seed")) == (config.data.source, config.data.split_seed):
         return ""
     return "; it learned on other images or another split, so held-out images may not be new to it"
-
-
-def _as(kind: type[Config], config: Config) -> Config:
-    values = {item.name: getattr(config, item.name) for item in fields(config) if item.name != "vae_network"}
-    return kind(**values)
 
 
 def _told(shape: tuple[int, ...]) -> str:

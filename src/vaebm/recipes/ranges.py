@@ -11,7 +11,8 @@ from vaebm.models.conv_vae import NORMALIZATIONS as VAE_NORMALIZATIONS
 from vaebm.models.energy import BLOCKS, POOLINGS
 from vaebm.nn import NORMALIZATIONS
 from vaebm.recipes.errors import ConfigError
-from vaebm.training.energy_stage import ENERGY_SCHEDULES, KERNELS, OBJECTIVES, POTENTIALS
+from vaebm.training.chains import KERNELS, POTENTIALS
+from vaebm.training.energy_state import ENERGY_SCHEDULES, OBJECTIVES
 from vaebm.training.vae_stage import OPTIMIZERS, SCHEDULES, VAE_OBJECTIVES
 
 _POSITIVE = {
@@ -54,6 +55,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "vae.optimizer": OPTIMIZERS,
     "vae.schedule": SCHEDULES,
     "energy.buffer_keeps": ("all", "latent"),
+    "energy.buffer_dtype": ("float32", "float16"),
     "energy.objective": OBJECTIVES,
     "energy.schedule": ENERGY_SCHEDULES,
     "energy.kernel": KERNELS,

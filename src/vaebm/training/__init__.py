@@ -1,15 +1,10 @@
 """Two stages, each a step function that ``fit`` drives as a generator."""
 
 from vaebm.training.batch_norm import reestimate_batch_norms
+from vaebm.training.chains import log_density_of, make_kernel
 from vaebm.training.ema import update_average
-from vaebm.training.energy_stage import (
-    EnergySettings,
-    EnergyState,
-    energy_step,
-    log_density_of,
-    make_kernel,
-    start_energy,
-)
+from vaebm.training.energy_stage import energy_step, start_energy
+from vaebm.training.energy_state import EnergySettings, EnergyState
 from vaebm.training.fit import Progress, fit
 from vaebm.training.vae_stage import VAESettings, VAEState, start_vae, vae_step
 
