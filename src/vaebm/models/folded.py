@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vaebm.models.energy import EnergyNetwork
-from vaebm.models.nvae import CLAMP, LEAST_SCALE, NVAE, gaussian
+from vaebm.models.nvae import CLAMP, LEAST_SCALE, NVAE, gaussian, pixel_likelihood
 from vaebm.models.vae import Decoded, ElboTerms
 from vaebm.models.vaebm import VAEBM
 from vaebm.nn import ResidualBlock, at_least_float32
@@ -82,6 +82,7 @@ class FoldedNVAE(nn.Module):
     def __init__(self, vae: NVAE, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.image_shape, self.noise_layout, self.num_groups = vae.image_shape, vae.noise_layout, vae.num_groups
+        self.least_scale = vae.least_scale
         self.register_buffer("start", vae.start.detach().clone())
         self.groups = nn.ModuleList(_FoldedGroup(group) for group in vae.groups)
         self.rises = nn.ModuleList(FoldedCell(cell) for cell in vae.rises)  # type: ignore[arg-type]
@@ -106,8 +107,8 @@ class FoldedNVAE(nn.Module):
             latents.append(latent)
             prior_scales.append(scale)
             hidden = group.merge(hidden, latent)
-        parameters = at_least_float32(self.pixels(functional.elu(self.outward(hidden))))
-        pixels = gaussian(*parameters.chunk(2, 1))
+        maps = self.pixels(functional.elu(self.outward(hidden)))
+        pixels = pixel_likelihood(maps, self.image_shape, self.least_scale)
         return Decoded(pixels.mean, pixels.scale, latents, prior_scales)
 
     def elbo_terms(self, images: Tensor, posterior_noise: Tensor) -> ElboTerms:

@@ -33,6 +33,7 @@ from vaebm.nn.autoregressive import FlowPair
 from vaebm.nn.cells import DecoderCell, EncoderCell, log_normalized
 
 LEAST_SCALE, CLAMP = 0.01, 5.0
+SCALE_KINDS = ("pixel", "fixed")
 INNER_EXPANSION, OUTER_EXPANSION = 6, 3
 
 
@@ -71,6 +72,9 @@ class NVAE(nn.Module):
         num_flows: The number of pairs of inverse-autoregressive flows of each group's posterior.
         is_residual: Whether the posterior's parameters add to those of the prior; else they stand alone.
         has_excitation: Whether the channels of each cell are gated (squeeze-excitation).
+        scale_kind: pixel (predicted for each pixel), or fixed at ``least_scale``: of images with constant regions, a
+            predicted scale learns where these are, and little else.
+        least_scale: The least pixel scale, in units of the range [−1, 1].
 
     Raises:
         ValueError: If an argument is out of range, or the image can't be halved so often.
@@ -98,6 +102,8 @@ class NVAE(nn.Module):
         num_flows: int = 0,
         is_residual: bool = True,
         has_excitation: bool = True,
+        scale_kind: str = "pixel",
+        least_scale: float = LEAST_SCALE,
     ) -> None:
         super().__init__()
         self.arguments: dict[str, Any] = {
@@ -113,6 +119,8 @@ class NVAE(nn.Module):
             "num_flows": num_flows,
             "is_residual": is_residual,
             "has_excitation": has_excitation,
+            "scale_kind": scale_kind,
+            "least_scale": least_scale,
         }
         _check(self.arguments)
         self.image_shape = tuple(image_shape)
@@ -120,7 +128,7 @@ class NVAE(nn.Module):
         self.noise_layout = NoiseLayout(
             tuple((latents, *scale.size) for scale in layout for _ in range(scale.num_groups))
         )
-        self.is_residual = is_residual
+        self.is_residual, self.least_scale = is_residual, least_scale
         encoder = partial(EncoderCell, has_excitation=has_excitation)
         decoder = partial(DecoderCell, has_excitation=has_excitation)
         inner = partial(decoder, expansion=INNER_EXPANSION)
@@ -142,7 +150,8 @@ class NVAE(nn.Module):
         )
         self.num_groups = tuple(scale.num_groups for scale in layout)
         self.outward = nn.Sequential(*_outward(decoder, decoder_width, outer_blocks, outer_cells))
-        self.pixels = log_normalized(nn.Conv2d(decoder_width, 2 * image_shape[0], 3, padding=1))
+        num_maps = image_shape[0] * (2 if scale_kind == "pixel" else 1)
+        self.pixels = log_normalized(nn.Conv2d(decoder_width, num_maps, 3, padding=1))
 
     def _steps(self) -> Iterator[tuple[nn.Module | None, _Group]]:
         """Yields each group, with the cell that doubles the resolution before it, if there is one."""
@@ -155,8 +164,7 @@ class NVAE(nn.Module):
         return self.start.expand(batch_size, -1, -1, -1)
 
     def _likelihood(self, hidden: Tensor) -> Normal:
-        parameters = at_least_float32(self.pixels(functional.elu(self.outward(hidden))))
-        return gaussian(*parameters.chunk(2, 1))
+        return pixel_likelihood(self.pixels(functional.elu(self.outward(hidden))), self.image_shape, self.least_scale)
 
     def decode(self, latent_noise: Tensor) -> Decoded:
         """Transports latent noise (B, latent_size) to latents and on to the pixel likelihood."""
@@ -282,9 +290,17 @@ def soft_clamp(values: Tensor, limit: float = CLAMP) -> Tensor:
     return limit * torch.tanh(values / limit)
 
 
-def gaussian(mean: Tensor, log_scale: Tensor) -> Normal:
-    """Returns NVAE's Gaussian of raw parameters: both softly clamped, the scale at least 0.01."""
-    return Normal(soft_clamp(mean), soft_clamp(log_scale).exp() + LEAST_SCALE)
+def gaussian(mean: Tensor, log_scale: Tensor, least_scale: float = LEAST_SCALE) -> Normal:
+    """Returns NVAE's Gaussian of raw parameters: both softly clamped, the scale above a least one."""
+    return Normal(soft_clamp(mean), soft_clamp(log_scale).exp() + least_scale)
+
+
+def pixel_likelihood(maps: Tensor, image_shape: Sequence[int], least_scale: float) -> Normal:
+    """Returns the pixels' Gaussian of means, and log-scales if there are any: maps (B, C or 2 C, H, W)."""
+    maps = at_least_float32(maps)
+    if maps.shape[1] > image_shape[0]:
+        return gaussian(*maps.chunk(2, 1), least_scale)
+    return Normal(soft_clamp(maps), torch.full_like(maps, least_scale))
 
 
 def _inward(cell: Callable[..., nn.Module], width: int, num_blocks: int, num_cells: int) -> list[nn.Module]:
@@ -328,6 +344,10 @@ def _check(arguments: Mapping[str, Any]) -> None:
                         ("outer_blocks", 0), ("num_flows", 0)):  # fmt: skip
         if arguments[name] < least:
             raise ValueError(f"{name} is {arguments[name]}: expected {least} or more")
+    if arguments["scale_kind"] not in SCALE_KINDS:
+        raise ValueError(f"scale_kind is {arguments['scale_kind']!r}: expected {' or '.join(SCALE_KINDS)}")
+    if not 0 < arguments["least_scale"] < 1:
+        raise ValueError(f"least_scale is {arguments['least_scale']}: expected a number above 0 and below 1")
     for name in ("encoder_width", "decoder_width"):
         if arguments[name] < 4:
             raise ValueError(f"{name} is {arguments[name]}: expected 4 or more")

@@ -33,6 +33,8 @@ class NVAENetworkConfig:
         num_flows: The number of pairs of inverse-autoregressive flows of each posterior.
         is_residual: Whether the posterior's parameters add to those of the prior.
         has_excitation: Whether the channels of each cell are gated.
+        scale_kind: pixel (predicted for each pixel), or fixed at least_scale.
+        least_scale: The least pixel scale, in units of the range [−1, 1]; 0.01 is NVAE's.
     """
 
     groups: tuple[int, ...] = (2, 2)
@@ -46,6 +48,8 @@ class NVAENetworkConfig:
     num_flows: int = 0
     is_residual: bool = True
     has_excitation: bool = True
+    scale_kind: str = "pixel"
+    least_scale: float = 0.01
 
 
 @dataclass(frozen=True)
