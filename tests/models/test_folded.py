@@ -20,6 +20,7 @@ LAYOUTS: list[dict[str, Any]] = [
     {"groups": (3,)},
     {"groups": (1, 2), "outer_blocks": 2, "outer_cells": 1},
     {"groups": (2,), "has_excitation": False, "outer_blocks": 0, "decoder_cells": 1},
+    {"groups": (1, 1), "scale_kind": "fixed", "least_scale": 0.2},
 ]
 
 

@@ -17,6 +17,7 @@ LAYOUTS = [
     {"groups": (2,), "outer_blocks": 0},
     {"groups": (1, 1), "outer_blocks": 2, "outer_cells": 1, "encoder_cells": 1, "decoder_cells": 3},
     {"groups": (2,), "has_excitation": False, "is_residual": False, "num_flows": 2},
+    {"groups": (1, 1), "scale_kind": "fixed", "least_scale": 0.2},
 ]
 
 
@@ -44,6 +45,18 @@ def test_noise_that_the_elbo_returns_decodes_to_the_same_image(vae: NVAE) -> Non
     assert torch.allclose(decoded.mean, terms.reconstruction, atol=1e-10)
     assert torch.allclose(decoded.scale, terms.scale, atol=1e-10)
     assert [tuple(latent.shape[1:]) for latent in decoded.latents] == list(vae.noise_layout.latent_shapes)
+
+
+def test_pixel_scales_are_predicted_above_the_least_or_fixed() -> None:
+    noise = draw(5, 128)
+    for kind, least in (("pixel", 0.01), ("pixel", 0.5), ("fixed", 0.2)):
+        vae = NVAE(
+            (3, 16, 16), groups=(1,), latents=2, encoder_width=4, decoder_width=4, scale_kind=kind, least_scale=least
+        )
+        scale = vae.double().eval().decode(noise).scale
+        assert scale.shape == (5, 3, 16, 16)
+        assert bool((scale == least).all() if kind == "fixed" else (scale > least).all())
+        assert (scale.std() == 0) == (kind == "fixed")
 
 
 def test_images_know_nothing_of_their_neighbours(vae: NVAE) -> None:
@@ -146,6 +159,8 @@ def test_groups_per_scale() -> None:
         ({"encoder_width": 2}, "encoder_width is 2"),
         ({"num_flows": -1}, "num_flows"),
         ({"outer_cells": 0}, "outer_cells"),
+        ({"scale_kind": "shared"}, "scale_kind is 'shared': expected pixel or fixed"),
+        ({"least_scale": 0.0}, "least_scale is 0.0"),
     ],
 )
 def test_a_layout_that_can_not_be_built_is_refused(arguments: dict[str, object], words: str) -> None:

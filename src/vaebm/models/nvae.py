@@ -88,7 +88,7 @@ class NVAE(nn.Module):
     """
 
     # Over forty lines: each argument stands twice, here and in what the model folder keeps, and each part is named.
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # the settings of a published architecture, each by its name
         self,
         image_shape: Sequence[int],
         groups: Sequence[int] = (2, 2),
@@ -299,7 +299,8 @@ def pixel_likelihood(maps: Tensor, image_shape: Sequence[int], least_scale: floa
     """Returns the pixels' Gaussian of means, and log-scales if there are any: maps (B, C or 2 C, H, W)."""
     maps = at_least_float32(maps)
     if maps.shape[1] > image_shape[0]:
-        return gaussian(*maps.chunk(2, 1), least_scale)
+        mean, log_scale = maps.chunk(2, 1)
+        return gaussian(mean, log_scale, least_scale)
     return Normal(soft_clamp(maps), torch.full_like(maps, least_scale))
 
 
