@@ -7,12 +7,13 @@ notice a changed byte. It is read with `weights_only=True`, so that no code in i
 from __future__ import annotations
 
 import hashlib
-import io
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from vaebm.checkpoint.atomic import write_bytes
+from vaebm.checkpoint.atomic import replace_file
 from vaebm.checkpoint.errors import CheckpointError, one_line
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 SEAL = b"\nvaebm checkpoint sha256 "
 SEAL_LENGTH = len(SEAL) + 64 + 1
+CHUNK = 2**20
 
 
 def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
@@ -35,10 +37,41 @@ def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
     """
     import torch
 
-    buffer = io.BytesIO()
-    torch.save(_storable(state, "state"), buffer)
-    data = buffer.getvalue()
-    write_bytes(path, data + _seal(data))
+    storable = _storable(state, "state")
+
+    def write(file: BinaryIO) -> None:
+        hashing = _Hashing(file)
+        try:
+            torch.save(storable, cast(BinaryIO, hashing))
+        except Exception as error:
+            # torch goes on to close its archive, and tells of that.
+            raise hashing.error or error from None
+        file.write(_seal(hashing.digest))
+
+    replace_file(path, write)
+
+
+class _Hashing:
+    """Passes on what is written to a file, and takes its hash on the way: a state needn't be in memory twice."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._hash = file, hashlib.sha256()
+        self.error: OSError | None = None
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+    def write(self, data: bytes) -> int:
+        self._hash.update(data)
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def load_state(path: str | Path) -> dict[str, Any]:
@@ -55,9 +88,11 @@ def load_state(path: str | Path) -> dict[str, Any]:
     """
     import torch
 
-    data = _read_sealed(Path(path))
+    _check_seal(Path(path))
     try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        # Mapped, large tensors become resident only where they are read; elsewhere a mapped file can't be replaced.
+        is_mapped = sys.platform == "linux"
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_mapped)
     except Exception as error:  # torch raises many kinds here, and all mean that the content is not plain values
         raise CheckpointError(f"{path} is not a checkpoint of vaebm ({type(error).__name__}); remove it") from error
     if not isinstance(state, dict):
@@ -65,19 +100,23 @@ def load_state(path: str | Path) -> dict[str, Any]:
     return state
 
 
-def _seal(data: bytes) -> bytes:
-    return SEAL + hashlib.sha256(data).hexdigest().encode() + b"\n"
+def _seal(digest: str) -> bytes:
+    return SEAL + digest.encode() + b"\n"
 
 
-def _read_sealed(path: Path) -> bytes:
+def _check_seal(path: Path) -> None:
     try:
-        content = path.read_bytes()
+        with open(path, "rb") as file:
+            left = max(0, os.fstat(file.fileno()).st_size - SEAL_LENGTH)
+            found = hashlib.sha256()
+            while chunk := file.read(min(left, CHUNK)):
+                found.update(chunk)
+                left -= len(chunk)
+            seal = file.read()
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {one_line(error)}; check the path") from error
-    data = content[:-SEAL_LENGTH]
-    if content[-SEAL_LENGTH:] != _seal(data):
+    if seal != _seal(found.hexdigest()):
         raise CheckpointError(f"{path} is damaged, truncated or altered; restore it from a copy, or start anew")
-    return data
 
 
 def _storable(value: Any, where: str) -> Any:

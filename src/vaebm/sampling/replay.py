@@ -15,6 +15,7 @@ References:
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -44,6 +45,10 @@ class Rows(Protocol):
         """Puts rows (n, width) to places (n,)."""
         ...
 
+    def first(self, count: int) -> Tensor:
+        """Returns the first rows (count, width), not copied: they change with the next writing."""
+        ...
+
 
 class MemoryRows:
     """Rows in a tensor.
@@ -68,6 +73,10 @@ class MemoryRows:
         """Puts rows (n, width) to places (n,)."""
         self.rows[places] = rows.to(self.rows.dtype)
 
+    def first(self, count: int) -> Tensor:
+        """Returns the first rows (count, width), not copied: they change with the next writing."""
+        return self.rows[:count]
+
 
 class FileRows:
     """Rows in a file of their own; they are read and written one by one, so that none stays in this process's memory.
@@ -84,6 +93,7 @@ class FileRows:
 
     def __init__(self, path: str | Path, count: int, width: int, dtype: torch.dtype) -> None:
         self.shape = (count, width)
+        self._path, self._torch_dtype = str(path), dtype
         self._dtype = torch.zeros(0, dtype=dtype).numpy().dtype
         self._size = width * self._dtype.itemsize
         self._file = open(path, "w+b", buffering=0)  # noqa: SIM115  # lives as long as the rows
@@ -98,11 +108,18 @@ class FileRows:
 
     def write(self, places: Tensor, rows: Tensor) -> None:
         """Puts rows (n, width) to places (n,)."""
-        values = rows.numpy().astype(self._dtype)
-        for row, place in zip(values, places.tolist(), strict=True):
-            written = os.pwrite(self._file.fileno(), row.tobytes(), place * self._size)
+        for row, place in zip(rows, places.tolist(), strict=True):
+            content = row.numpy().astype(self._dtype).tobytes()
+            written = os.pwrite(self._file.fileno(), content, place * self._size)
             if written != self._size:
-                raise OSError(f"the replay buffer's file took {written} of {self._size} bytes: is the disk full?")
+                raise OSError(errno.ENOSPC, f"the replay buffer's file took {written} of {self._size} bytes")
+
+    def first(self, count: int) -> Tensor:
+        """Returns the first rows (count, width), mapped, not copied: they change with the next writing."""
+        if not count:
+            return torch.zeros(0, self.shape[1], dtype=self._torch_dtype)
+        size = count * self.shape[1]
+        return torch.from_file(self._path, shared=True, size=size, dtype=self._torch_dtype).view(count, -1)
 
 
 @dataclass(frozen=True)
@@ -142,13 +159,16 @@ class ReplayBuffer:
         return (ages + self.next_place - self.count) % max(1, self.capacity)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the end points, the oldest first; they are a copy."""
-        return {"noise": self.noise}
+        """Returns the end points as they lie in the ring, not copied, and the place of the next one."""
+        return {"rows": self.rows.first(self.count), "next_place": self.next_place}
 
     def load_state_dict(self, state: Mapping[str, Any] | Tensor) -> ReplayBuffer:
-        """Returns the buffer with the end points that ``state_dict`` returned, or those of a tensor (N, width)."""
-        noise = state if isinstance(state, Tensor) else state["noise"]
-        return write_back(replace(self, count=0, next_place=0), noise)
+        """Returns the buffer with what ``state_dict`` returned, or, from older checkpoints, a tensor, oldest first."""
+        if isinstance(state, Tensor):
+            return write_back(replace(self, count=0, next_place=0), state)
+        rows = state["rows"]
+        self.rows.write(torch.arange(len(rows)), rows)
+        return replace(self, count=len(rows), next_place=int(state["next_place"]))
 
 
 @dataclass(frozen=True)
