@@ -30,3 +30,22 @@ def test_a_process_that_keeps_its_memory_has_no_page_faults() -> None:
         result = subprocess.run([sys.executable, "-c", PROGRAM, word], capture_output=True, text=True, check=True)
         faults[word] = int(result.stdout)
     assert faults["keep"] < 0.1 * faults["return"]
+
+
+PEAK = """
+import torch
+from vaebm.distributed import peak_memory
+cpu = torch.device("cpu")
+before = peak_memory(cpu)
+block = torch.ones(2**27)
+del block
+print(before, peak_memory(cpu))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the system doesn't tell")
+def test_the_peak_is_what_was_held_at_once() -> None:
+    result = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    before, after = (float(word) for word in result.stdout.split())
+    assert 0.05 < before < 2
+    assert after - before == pytest.approx(0.5, abs=0.05)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from vaebm.models import ImageFields
+from vaebm.models import NVAE, ImageFields
 from vaebm.recipes import NOTES, PAPER_RECIPES, Config, NVAEConfig, config_class, digits, from_dict, to_dict
 from vaebm.recipes.estimates import estimate
+from vaebm.recipes.hierarchical import NVAENetworkConfig
+from vaebm.recipes.paper import cifar10
 
 
 @pytest.mark.parametrize(
@@ -40,6 +44,20 @@ def test_the_cost_of_a_step_is_that_of_its_convolutions() -> None:
     config = PAPER_RECIPES["cifar10"]()
     step = estimate(config, (3, 32, 32)).step_flops
     assert 16 * step / 1e9 == pytest.approx(905, rel=0.01)
+
+
+def test_a_gradient_costs_twice_its_value_and_recomputing_the_value_once_more() -> None:
+    config = replace(cifar10(), vae_network=NVAENetworkConfig((1, 2), 2, 8, 8))
+    forward = estimate(config, (3, 32, 32))
+    again = estimate(replace(config, vae=replace(config.vae, recompute=True)), (3, 32, 32))
+    with FlopCounterMode(display=False) as counter, torch.device("meta"):
+        vae = NVAE((3, 32, 32), **asdict(config.vae_network))
+        vae.elbo_terms(torch.zeros(config.vae.batch_size, 3, 32, 32), torch.zeros(config.vae.batch_size, 640))
+    alone = counter.get_total_flops()
+    assert forward.vae_flops == pytest.approx(3 * alone, rel=0.02)
+    assert 3.5 * alone < again.vae_flops < 4 * alone
+    assert again.vae_memory < 0.6 * forward.vae_memory
+    assert again.energy_memory == forward.energy_memory
 
 
 def test_negatives_of_the_loss() -> None:

@@ -16,6 +16,7 @@ from vaebm.cli.card import training_summary, write_card
 from vaebm.cli.evaluation import Against, calibrate, evaluate_model, record_chain
 from vaebm.cli.running import Run, save_checkpoint
 from vaebm.data import to_float, to_uint8
+from vaebm.distributed import peak_memory
 from vaebm.recipes import save, to_dict
 from vaebm.reports import Evaluation, NearestImages, ReportContent, evaluation_text, render_report
 from vaebm.sampling import Langevin
@@ -43,12 +44,12 @@ def finish(run: Run) -> None:
     try:
         with run.stop.leaving_at_once(), run.console.busy("measuring"):
             calibration = calibrate(model, run.splits.calibration, run.config.evaluation.num_posterior_samples)
-            _note_times(run)
+            _note_costs(run)
             # Whatever happens while it is measured, there is a model.
             _save(run, calibration, Evaluation())
             evaluation = _evaluation(run, calibration)
             run.seconds["evaluation"] = time.monotonic() - origin
-            _note_times(run)
+            _note_costs(run)
             _save(run, calibration, evaluation)
             write_bytes(run.folder.report, render_report(_content(run, evaluation)).encode())
     finally:
@@ -57,9 +58,14 @@ def finish(run: Run) -> None:
     run.console.tell(evaluation_text(evaluation))
 
 
-def _note_times(run: Run) -> None:
+def _note_costs(run: Run) -> None:
     seconds = {name: round(value, 1) for name, value in run.seconds.items()}
-    run.folder.write_provenance({**run.folder.read_provenance(), "seconds": seconds})
+    provenance = {**run.folder.read_provenance(), "seconds": seconds}
+    peak = peak_memory(run.engine.device)
+    if peak is not None:
+        # A run that was resumed held its memory in several processes.
+        provenance["peak_memory_gib"] = round(max(peak, provenance.get("peak_memory_gib", 0.0)), 2)
+    run.folder.write_provenance(provenance)
 
 
 def _evaluation(run: Run, calibration: Mapping[str, Any]) -> Evaluation:

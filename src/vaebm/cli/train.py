@@ -28,7 +28,7 @@ from vaebm.cli.running import Run, restore, with_way_on
 from vaebm.cli.stages import train_stages
 from vaebm.cli.stop import Interrupted, StopRequest
 from vaebm.data import DataError, Splits
-from vaebm.distributed import keep_freed_memory, make_engine
+from vaebm.distributed import keep_freed_memory, make_engine, peak_memory
 from vaebm.recipes import (
     NOTES,
     PLANAR_RECIPES,
@@ -229,7 +229,8 @@ def run(arguments: Sequence[str]) -> int:
             raise with_way_on(error, folder) from error
         finally:
             begun.engine.close()
-    begun.console.tell(f"report: {folder.report}")
+    peak = peak_memory(begun.engine.device)
+    begun.console.tell(f"report: {folder.report}" + (f"; peak memory {peak:.1f} GiB" if peak is not None else ""))
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from vaebm.distributed.engine import Engine, EngineError, Precision, make_engine
 from vaebm.distributed.hardware import hardware_facts, supports_bfloat16
-from vaebm.distributed.memory import keep_freed_memory
+from vaebm.distributed.memory import keep_freed_memory, peak_memory
 
 __all__ = [
     "Engine",
@@ -11,5 +11,6 @@ __all__ = [
     "hardware_facts",
     "keep_freed_memory",
     "make_engine",
+    "peak_memory",
     "supports_bfloat16",
 ]

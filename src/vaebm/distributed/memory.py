@@ -1,11 +1,18 @@
-"""How freed memory is kept: glibc hands large blocks back to the system, and every next step pays for getting them."""
+"""How much memory a process holds, and how it keeps what it frees.
+
+glibc hands large blocks back to the system, and every next step pays for getting them.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import sys
 
-__all__ = ["keep_freed_memory"]
+import torch
+
+__all__ = ["keep_freed_memory", "peak_memory"]
+
+GIB = 2**30
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
 
@@ -27,3 +34,23 @@ def keep_freed_memory() -> bool:
         return all(library.mallopt(option, value) == 1 for option, value in options)
     except (OSError, AttributeError):
         return False
+
+
+def peak_memory(device: torch.device) -> float | None:
+    """Tells how much memory this process has held at once so far.
+
+    Arguments:
+        device: Where its tensors are; of CUDA it is what tensors held there, else what was resident.
+
+    Returns:
+        GiB, or None where the system doesn't tell.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / GIB
+    try:
+        import resource
+    except ImportError:
+        return None
+    # Kilobytes, but on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB

@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from vaebm.distributions import NoiseLayout, Normal
 from vaebm.models.vae import Decoded, ElboTerms
-from vaebm.nn import at_least_float32
+from vaebm.nn import Recomputed, at_least_float32
 from vaebm.nn.autoregressive import FlowPair
 from vaebm.nn.cells import DecoderCell, EncoderCell, log_normalized
 
@@ -133,7 +133,7 @@ class NVAE(nn.Module):
         decoder = partial(DecoderCell, has_excitation=has_excitation)
         inner = partial(decoder, expansion=INNER_EXPANSION)
         self.stem = log_normalized(nn.Conv2d(image_shape[0], encoder_width, 3, padding=1))
-        self.inward = nn.Sequential(*_inward(encoder, encoder_width, outer_blocks, outer_cells))
+        self.inward = Recomputed(*_inward(encoder, encoder_width, outer_blocks, outer_cells))
         self.encoder = nn.ModuleList(_encoder(encoder, layout, encoder_width, encoder_cells))
         peak = encoder_width * layout[0].factor
         self.peak = log_normalized(nn.Conv2d(peak, peak, 1))
@@ -149,7 +149,7 @@ class NVAE(nn.Module):
             for above, below in pairwise(layout)
         )
         self.num_groups = tuple(scale.num_groups for scale in layout)
-        self.outward = nn.Sequential(*_outward(decoder, decoder_width, outer_blocks, outer_cells))
+        self.outward = Recomputed(*_outward(decoder, decoder_width, outer_blocks, outer_cells))
         num_maps = image_shape[0] * (2 if scale_kind == "pixel" else 1)
         self.pixels = log_normalized(nn.Conv2d(decoder_width, num_maps, 3, padding=1))
 
@@ -248,7 +248,7 @@ class _Group(nn.Module):
         self, cells: Sequence[nn.Module], encoder_width: int, decoder_width: int, latents: int, num_flows: int
     ) -> None:
         super().__init__()
-        self.cells = nn.Sequential(*cells)
+        self.cells = Recomputed(*cells)
         self.prior_map = log_normalized(nn.Conv2d(decoder_width, 2 * latents, 1)) if cells else None
         self.combiner = log_normalized(nn.Conv2d(decoder_width, encoder_width, 1)) if cells else None
         self.posterior_map = log_normalized(nn.Conv2d(encoder_width, 2 * latents, 3, padding=1))
@@ -329,9 +329,7 @@ def _encoder(cell: Callable[..., nn.Module], layout: Sequence[Scale], width: int
         channels = width * scale.factor
         if blocks:
             blocks.append(cell(channels // 2, channels, down=True))
-        blocks += [
-            nn.Sequential(*(cell(channels, channels) for _ in range(num_cells))) for _ in range(scale.num_groups)
-        ]
+        blocks += [Recomputed(*(cell(channels, channels) for _ in range(num_cells))) for _ in range(scale.num_groups)]
     return blocks
 
 

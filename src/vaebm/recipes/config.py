@@ -225,6 +225,8 @@ class Config:
             _ = self.data.preprocessing
         except DataError as error:
             raise ConfigError(f"data: {error}") from error
+        if self.vae.recompute and isinstance(self.vae_network, VAENetworkConfig):
+            raise ConfigError("vae.recompute is true, but only the cells of an NVAE are recomputed: set it to false")
         if self.energy.potential == "official" and self.images.chain_image != "sampled":
             raise ConfigError(
                 "energy.potential is 'official', which needs image noise: set images.chain_image to sampled"

@@ -8,6 +8,7 @@ pass; what an operation needs for itself comes on top, so the real peak is large
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vaebm.models import VAEBM
+from vaebm.nn import set_recomputation
 from vaebm.recipes.build import build_model
 from vaebm.recipes.config import Config
 
@@ -64,9 +66,11 @@ def estimate(config: Config, image_shape: tuple[int, int, int]) -> Estimate:
         counts = {name: _size(getattr(model, name)) for name in ("vae", "energy")}
         images = torch.zeros(2, *image_shape)
         model.requires_grad_(True).train()
+        set_recomputation(model.vae, config.vae.recompute)
         latent_noise = _noise(model.vae, 2)
         elbo = _trace(lambda: model.vae.elbo_terms(images, latent_noise).elbo.sum())  # noqa: PLW0108  # it is traced
         model.vae.requires_grad_(False).eval()
+        set_recomputation(model.vae, False)
         update = _trace(lambda: model.energy(images).sum())
         model.requires_grad_(False)
         noise = _noise(model, 2).requires_grad_()
@@ -102,11 +106,21 @@ def _trace(value: Any) -> _Traced:
             kept[id(tensor)] = tensor
         return tensor
 
-    with FlopCounterMode(display=False) as counter:
+    # torch's own count of this operation leaves out that a grouped convolution is narrow.
+    mapping = {torch.ops.aten.convolution_backward: _convolution_backward_flops}
+    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             result = value()
         torch.autograd.backward(result)
     return _Traced(float(counter.get_total_flops()), float(sum(t.numel() * t.element_size() for t in kept.values())))
+
+
+def _convolution_backward_flops(
+    gradient: torch.Size, _: torch.Size, weight: torch.Size, *others: Any, **__: Any
+) -> int:
+    """Returns the FLOPs of the gradients by input and weight, each of which costs as much as the convolution itself."""
+    num_gradients: int = sum(others[7][:2])
+    return 2 * num_gradients * gradient[0] * math.prod(gradient[2:]) * math.prod(weight)
 
 
 def _noise(model: VAEBM | Any, count: int) -> Tensor:

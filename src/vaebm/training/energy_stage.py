@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from vaebm.distributed import Engine
 from vaebm.models import VAEBM, can_fold
-from vaebm.nn import initialize_from_data, spectral_vectors
+from vaebm.nn import initialize_from_data, set_recomputation, spectral_vectors
 from vaebm.objectives import contrastive_loss, importance_sampled_loss, spectral_penalty
 from vaebm.sampling import Kernel, empty_buffer, write_back
 from vaebm.training.chains import chain_models, make_kernel, negative_images, positive_images, run_chains
@@ -59,6 +59,7 @@ def start_energy(
         OSError: If the file can't be made.
     """
     model.vae.requires_grad_(False).eval()
+    set_recomputation(model.vae, False)
     if can_fold(model):
         model.vae.to(memory_format=torch.channels_last)
     model.energy.requires_grad_(True).train()
