@@ -50,6 +50,9 @@ def benchmarks(folder: Path) -> None:
     little = ("--num-samples", 100, "--num-draws", 500, "--steps", 5, "--temperatures", 3)
     run(ROOT / "density.py", *little, "--results", folder / "density.json")
     run(ROOT / "export.py", "--num-images", 20, "--results", folder / "export.json")
+    for what in ("stage1", "stage2", "buffer"):
+        some = ("--sizes", "tiny", "--repeats", 2, "--num-chains", 50)
+        run(ROOT / "training.py", what, *some, "--results", folder / "training.json")
     run(ROOT / "defects.py", "run", "--short", "--results", folder / "defects.json")
     for document in ("README.md", "docs/training.md", "docs/density.md", "docs/scores.md", "docs/images.md"):
         shutil.copy(ROOT.parent / document, folder)

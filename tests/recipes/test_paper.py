@@ -13,6 +13,7 @@ from vaebm.recipes import NOTES, PAPER_RECIPES, Config, NVAEConfig, config_class
 from vaebm.recipes.estimates import estimate
 from vaebm.recipes.hierarchical import NVAENetworkConfig
 from vaebm.recipes.paper import cifar10
+from vaebm.recipes.small import SMALL_RECIPES
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,8 @@ def test_a_gradient_costs_twice_its_value_and_recomputing_the_value_once_more() 
     again = estimate(replace(config, vae=replace(config.vae, recompute=True)), (3, 32, 32))
     with FlopCounterMode(display=False) as counter, torch.device("meta"):
         vae = NVAE((3, 32, 32), **asdict(config.vae_network))
-        vae.elbo_terms(torch.zeros(config.vae.batch_size, 3, 32, 32), torch.zeros(config.vae.batch_size, 640))
+        noise = torch.zeros(config.vae.batch_size, vae.noise_layout.latent_size)
+        vae.elbo_terms(torch.zeros(config.vae.batch_size, 3, 32, 32), noise)
     alone = counter.get_total_flops()
     assert forward.vae_flops == pytest.approx(3 * alone, rel=0.02)
     assert 3.5 * alone < again.vae_flops < 4 * alone
@@ -60,9 +62,25 @@ def test_a_gradient_costs_twice_its_value_and_recomputing_the_value_once_more() 
     assert again.energy_memory == forward.energy_memory
 
 
+def test_stacked_mnist_has_the_published_energy_network_and_its_own_data() -> None:
+    config = PAPER_RECIPES["stacked_mnist"]()
+    assert estimate(config, (3, 32, 32)).num_parameters["energy"] / 1e6 == pytest.approx(0.68, rel=0.005)
+    assert config.data.source == "stacked_mnist"
+
+
+@pytest.mark.parametrize("name", SMALL_RECIPES)
+def test_small_twins_fit_a_laptop_and_come_back_from_their_values(name: str) -> None:
+    config = SMALL_RECIPES[name]()
+    assert from_dict(config_class(to_dict(config)), to_dict(config)) == config
+    costs = estimate(config, (3, 32, 32))
+    assert costs.num_parameters["vae"] < 3e6
+    assert costs.memory < 4 * 2**30
+    assert NOTES[name].images == NOTES[name.removesuffix("-small")].images
+
+
 def test_negatives_of_the_loss() -> None:
     sampled = {name for name, recipe in PAPER_RECIPES.items() if recipe().images.loss_image == "sampled"}
-    assert sampled == {"cifar10"}
+    assert sampled == {"cifar10", "stacked_mnist"}
     assert all(
         recipe().images == ImageFields("sampled", recipe().images.loss_image) for recipe in PAPER_RECIPES.values()
     )

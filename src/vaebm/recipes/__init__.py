@@ -20,10 +20,12 @@ from vaebm.recipes.given import take_given_vae, with_given_vae
 from vaebm.recipes.hierarchical import NVAEConfig, config_class
 from vaebm.recipes.images import images
 from vaebm.recipes.mnist import mnist
-from vaebm.recipes.paper import NOTES, PAPER_RECIPES
+from vaebm.recipes.paper import NOTES as PAPER_NOTES
+from vaebm.recipes.paper import PAPER_RECIPES
 from vaebm.recipes.planar import PLANAR_RECIPES, PlanarConfig
 from vaebm.recipes.published import Imported, import_published
 from vaebm.recipes.quick import quick
+from vaebm.recipes.small import NOTES as SMALL_NOTES
 from vaebm.recipes.small import SMALL_RECIPES
 
 RECIPES: dict[str, Callable[[], Config]] = {
@@ -32,6 +34,7 @@ RECIPES: dict[str, Callable[[], Config]] = {
     **PAPER_RECIPES,
     **SMALL_RECIPES,
 }
+NOTES = {**PAPER_NOTES, **SMALL_NOTES}
 
 __all__ = [
     "NOTES",
