@@ -73,7 +73,7 @@ def test_small_twins_fit_a_laptop_and_come_back_from_their_values(name: str) -> 
     config = SMALL_RECIPES[name]()
     assert from_dict(config_class(to_dict(config)), to_dict(config)) == config
     costs = estimate(config, (3, 32, 32))
-    assert costs.num_parameters["vae"] < 3e6
+    assert costs.num_parameters["vae"] < 5e6
     assert costs.memory < 4 * 2**30
     assert NOTES[name].images == NOTES[name.removesuffix("-small")].images
 
