@@ -57,22 +57,24 @@ def cifar10_small() -> NVAEConfig:
             halvings=(1, 1, 0, 1, 0),
         ),
         energy=EnergySettings(
-            num_iterations=2000,
+            num_iterations=1500,
             batch_size=64,
             learning_rate=7e-4,
             num_steps=8,
-            step_size=0.1,
-            replay_probability=0.85,
+            step_size=0.01,
+            replay_probability=0.9,
             buffer_size=2000,
             l2=0.002,
             ema_decay=0.99,
             initial_spread=1.0,
         ),
         images=ImageFields("sampled", "sampled", "mean"),
-        sampling=SamplingConfig(num_steps=60, step_size=0.1),
-        selection=SelectionConfig(num_candidates=3, after=0.6, num_samples=500, num_steps=(15, 30, 60), vae_every=1000),
+        sampling=SamplingConfig(num_steps=60, step_size=0.01),
+        selection=SelectionConfig(
+            num_candidates=3, after=0.6, num_samples=500, num_steps=(30, 60, 120), vae_every=1000
+        ),
         evaluation=EvaluationConfig(
-            num_samples=2000, steps_curve=(0, 8, 15, 30, 60, 120), num_posterior_samples=4, num_test=5000
+            num_samples=2000, steps_curve=(0, 15, 30, 60, 120), num_posterior_samples=4, num_test=5000
         ),
         sample_every=500,
         checkpoint_every=200,
