@@ -53,6 +53,11 @@ def benchmarks(folder: Path) -> None:
     for what in ("stage1", "stage2", "buffer"):
         some = ("--sizes", "tiny", "--repeats", 2, "--num-chains", 50)
         run(ROOT / "training.py", what, *some, "--results", folder / "training.json")
+    np.savez(folder / "colours.npz", images=load_images("stacked_mnist").images[:400])
+    lean = ("--source", folder / "colours.npz", "--runs", folder / "small", "--results", folder / "small.json")
+    fewer = ["--vae.num_iterations", 6, "--vae.batch_size", 8, "--energy.batch_size", 4, "--energy.num_steps", 2,
+             "--selection.num_steps", "[5]"]  # fmt: skip
+    run(ROOT / "small.py", "run", "cifar10-small", *lean, "--", *SMALL, *fewer)
     run(ROOT / "defects.py", "run", "--short", "--results", folder / "defects.json")
     for document in ("README.md", "docs/training.md", "docs/density.md", "docs/scores.md", "docs/images.md"):
         shutil.copy(ROOT.parent / document, folder)

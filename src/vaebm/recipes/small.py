@@ -74,7 +74,7 @@ def cifar10_small() -> NVAEConfig:
             num_candidates=3, after=0.6, num_samples=500, num_steps=(30, 60, 120), vae_every=1000
         ),
         evaluation=EvaluationConfig(
-            num_samples=2000, steps_curve=(0, 15, 30, 60, 120), num_posterior_samples=4, num_test=5000
+            num_samples=2000, steps_curve=(0, 15, 30, 60, 120), num_posterior_samples=2, num_test=3000
         ),
         sample_every=500,
         checkpoint_every=200,

@@ -1,0 +1,173 @@
+"""The small twins of the paper's recipes, trained on this CPU: what the energy network adds to its NVAE.
+
+    python benchmarks/small.py run stacked_mnist-small
+    python benchmarks/small.py run cifar10-small --source cifar10.npz
+    python benchmarks/small.py collect RUN
+    python benchmarks/small.py table docs/nvae.md
+
+``run`` trains the recipe with ``vaebm train`` in ``runs/small/NAME``, or goes on where it was stopped, and collects.
+``collect`` takes what a finished run measured, the bits per dimension of all test images with uniform noise of one grey
+level (``--num-test`` of them if given), the log, and a picture of samples, the VAE's left, the VAEBM's right, from the
+same noise. Written to ``benchmarks/results/small.json``, ``NAME.log`` and ``NAME.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch import Tensor
+
+import vaebm
+from tables import put_table
+from vaebm.applications import snapshots, start_noise
+from vaebm.checkpoint import RunFolder
+from vaebm.data import load_splits, to_float, to_uint8
+from vaebm.distributions import bits_per_dim
+from vaebm.models import VAEBM
+from vaebm.plots import image_grid, png_bytes
+from vaebm.recipes import Config, config_class, from_dict
+from vaebm.sampling import Langevin
+
+ROOT = Path(__file__).parent
+RESULTS = ROOT / "results" / "small.json"
+SIDE, BATCH, GAP = 8, 250, 8
+PAPER_VAE, PAPER_VAEBM = 51.67, 12.19
+
+
+def train(name: str, folder: Path, source: str, overrides: Sequence[str]) -> None:
+    """Trains a recipe, or goes on with its run."""
+    words = ["--resume", str(folder)]
+    if not (folder / "config.yaml").exists():
+        told = ["--data.source", source] if source else []
+        words = [name, "--output", str(folder), *told, *overrides]
+    subprocess.run([sys.executable, "-m", "vaebm", "train", *words], check=True)
+
+
+@torch.no_grad()
+def test_bits(model: VAEBM, images: Tensor) -> float:
+    """Returns the bits per dimension of images (N, C, H, W) with uniform noise of a grey level, by the ELBO."""
+    generator, total = torch.Generator().manual_seed(0), torch.zeros((), dtype=torch.float64)
+    for batch in torch.split(images, BATCH):
+        noisy = batch + (torch.rand(batch.shape, generator=generator) - 0.5) * 2 / 255
+        latent = torch.randn(len(batch), model.noise_layout.latent_size, generator=generator)
+        total += model.vae.elbo_terms(noisy, latent).elbo.double().sum()
+    return float(bits_per_dim(total / len(images), images[0].numel()))
+
+
+def picture(model: VAEBM) -> NDArray[np.uint8]:
+    """Returns samples of the VAE and of the VAEBM from the same noise, side by side."""
+    generator = torch.Generator().manual_seed(0)
+    noise = start_noise(model, SIDE**2, generator)
+    steps, kernel = int(model.sampling["num_steps"]), Langevin(model.sampling["step_size"])
+    grids = [
+        image_grid(to_uint8(look.images), SIDE, scale=2)
+        for look in snapshots(model, noise, (0, steps), kernel=kernel, generator=generator)
+    ]
+    white = np.full((grids[0].shape[0], GAP, 3), 255, np.uint8)
+    return np.concatenate([grids[0], white, grids[1]], axis=1)
+
+
+def collect(folder: Path, results: Path, num_test: int) -> None:
+    """Takes over what a finished run has, and measures its VAE."""
+    run = RunFolder(folder).open()
+    values = yaml.safe_load(run.config.read_text())
+    config: Config = from_dict(config_class(values), values)
+    provenance, evaluation = run.read_provenance(), json.loads(run.evaluation.read_text())
+    name = provenance["command"][2]
+    model = vaebm.load(folder)
+    test = load_splits(config.data.source, config.data.split_seed, config.data.preprocessing).test
+    kept = ("judge", "judge_sha256", "what", "n", "seed", "frechet", "kernel", "kernel_interval", "closed", "shares",
+            "precision", "recall", "density", "coverage", "confidence")  # fmt: skip
+    row: dict[str, Any] = {
+        "command": ["python", "benchmarks/small.py", "run", name],
+        "bits_per_dim": test_bits(model, to_float(test.images[: num_test or len(test)])),
+        "num_test": num_test or len(test),
+        "num_steps": evaluation["num_steps"],
+        "quality": [{key: _figure(key, entry[key]) for key in kept if key in entry} for entry in evaluation["quality"]],
+        "steps_curve": evaluation["steps_curve"],
+        "outliers": [entry for entry in evaluation["outliers"] if entry["score"] == "joint"],
+        "provenance": {key: value for key, value in provenance.items() if key != "command"},
+    }
+    known = json.loads(results.read_text()) if results.exists() else {}
+    results.write_text(json.dumps({**known, name: row}, indent=1) + "\n")
+    results.with_name(f"{name}.log").write_text(run.log.read_text())
+    results.with_name(f"{name}.png").write_bytes(png_bytes(picture(model)))
+
+
+def _figure(key: str, value: Any) -> Any:
+    """Returns a figure, but of a thousand class shares how many are missing."""
+    return f"{sum(share == 0 for share in value)} of {len(value)} missing" if key == "shares" and value else value
+
+
+def table(results: Path, document: Path) -> None:
+    """Writes the tables into a document."""
+    found = json.loads(results.read_text())
+    lines = [
+        "| recipe | judge | images | kernel distance, 95 % | Fréchet | of the way to the floor |",
+        "|---" * 6 + "|",
+    ]
+    for name, row in found.items():
+        for entry in row["quality"]:
+            interval, closed = entry["kernel_interval"], entry.get("closed")
+            lines.append(
+                f"| `{name}` | {entry['judge']} | {entry['what']} | {interval['value']:.3f} "
+                f"({interval['low']:.3f} to {interval['high']:.3f}) | {entry['frechet']:.4g} | "
+                f"{'' if closed is None else f'{closed:.0%}'} |"
+            )
+    put_table(document, "small", lines)
+    lines = ["| recipe | bits per dimension | Langevin steps | stage 1, stage 2, measuring, minutes | threads | "
+             "Fréchet distance less by | kernel distance less by |", "|---" * 7 + "|"]  # fmt: skip
+    for name, row in found.items():
+        threads, seconds = row["provenance"]["threads"], row["provenance"]["seconds"]
+        minutes = ", ".join(f"{seconds[stage] / 60:.0f}" for stage in ("vae", "energy", "evaluation"))
+        lines.append(
+            f"| `{name}` | {row['bits_per_dim']:.2f} | {row['num_steps']} | {minutes} | {threads} | "
+            f"{_gains(row, lambda entry: entry['frechet'])} | "
+            f"{_gains(row, lambda entry: entry['kernel_interval']['value'])} |"
+        )
+    lines.append(f"| the paper's CIFAR-10 | | 16 | | | {1 - PAPER_VAEBM / PAPER_VAE:.0%} (FID) | |")
+    put_table(document, "small-costs", lines)
+
+
+def _gains(row: dict[str, Any], figure: Any) -> str:
+    """Returns by how much a distance of each judge falls from the VAE to the VAEBM."""
+    entries = {(entry["judge"], entry["what"]): figure(entry) for entry in row["quality"]}
+    judges = dict.fromkeys(judge for judge, _ in entries)
+    return ", ".join(f"{1 - entries[judge, 'VAEBM'] / entries[judge, 'VAE']:.0%}" for judge in judges)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "collect", "table"))
+    parser.add_argument("which", help="a recipe, a run, or a document")
+    parser.add_argument("--source", default="", help="the images of a recipe that brings none")
+    parser.add_argument("--runs", type=Path, default=Path("runs/small"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--num-test", type=int, default=0, help="test images for bits per dimension, 0 for all")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # Behind --: options of vaebm train.
+    end = words.index("--") if "--" in words else len(words)
+    options = parser.parse_args(words[:end])
+    if options.what == "table":
+        table(options.results, Path(options.which))
+        return
+    folder = Path(options.which)
+    if options.what == "run":
+        folder = options.runs / options.which
+        train(options.which, folder, options.source, words[end + 1 :])
+    collect(folder, options.results, options.num_test)
+
+
+if __name__ == "__main__":
+    main()
