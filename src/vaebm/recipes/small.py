@@ -95,6 +95,8 @@ def stacked_mnist_small() -> NVAEConfig:
         vae_network=replace(pictures.vae_network, groups=(4, 4), outer_blocks=2, scale_kind="fixed", least_scale=0.2),
         vae=replace(pictures.vae, num_iterations=4000, kl_weight=2.25),
         energy_network=replace(pictures.energy_network, input_pooling=2),
+        energy=replace(pictures.energy, num_iterations=1200, step_size=0.03),
+        sampling=replace(pictures.sampling, step_size=0.03),
     )
 
 
