@@ -9,8 +9,8 @@ in evaluation mode without parameter gradients; ``folded`` the same by ``vaebm.m
 The forms take turns, so that all of them meet the same machine. Told are medians, ratios to ``plain``, the share of a
 step inside convolutions (by the profiler), the sum of all convolutions of a step, each in isolation with cold caches,
 over the step's time, and the peak memory of a step in a process of its own. As in training, the process keeps what it
-frees. Written to
-``benchmarks/results/step.json``.
+frees (``vaebm.distributed.keep_freed_memory``), which ``plain`` gains from too; so ``plain`` is also timed in a process
+of its own that doesn't, as any program runs it. Written to ``benchmarks/results/step.json``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,6 @@ def make_model(size: str) -> VAEBM:
 
 def make_step(size: str, form: str, batch_size: int) -> Callable[[], Any]:
     """Returns one Langevin step of a form."""
-    keep_freed_memory()
     model = make_model(size)
     if form != "plain float32":
         model = folded(model, getattr(torch, form.split()[1]))
@@ -123,6 +122,8 @@ def convolution_share(step: Callable[[], Any]) -> float:
 
 def measure(size: str, batch_size: int, repeats: int) -> dict[str, Any]:
     """Measures all forms of one size."""
+    as_any_program = [seconds_as_any_program(size, batch_size, repeats)]
+    keep_freed_memory()
     steps = {form: make_step(size, form, batch_size) for form in FORMS}
     times: dict[str, list[float]] = {form: [] for form in FORMS}
     for step in steps.values():
@@ -134,7 +135,8 @@ def measure(size: str, batch_size: int, repeats: int) -> dict[str, Any]:
             times[form].append(time.perf_counter() - began)
     with FlopCounterMode(display=False) as counter:
         steps["folded float32"]()
-    plain = statistics.median(times["plain float32"])
+    as_any_program.append(seconds_as_any_program(size, batch_size, repeats))
+    plain, usual = statistics.median(times["plain float32"]), statistics.mean(as_any_program)
     rows = {}
     for form, step in steps.items():
         median = statistics.median(times[form])
@@ -143,30 +145,29 @@ def measure(size: str, batch_size: int, repeats: int) -> dict[str, Any]:
             "fastest": min(times[form]),
             "slowest": max(times[form]),
             "times_faster": plain / median,
+            "times_faster_than_any_program": usual / median,
             "share_in_convolutions": convolution_share(step),
             "convolutions_alone": isolated(step, max(3, repeats // 3)) / median,
             "peak_memory_mib": peak_memory(size, form, batch_size),
         }
         print(form, {name: round(value, 3) for name, value in rows[form].items()}, flush=True)
     return {"size": size, "batch_size": batch_size, "repeats": repeats, "gflop": counter.get_total_flops() / 1e9,
-            "forms": rows}  # fmt: skip
+            "seconds_as_any_program": usual, "forms": rows}  # fmt: skip
 
 
 def table(results: Path, document: Path) -> None:
     """Writes the table into a document."""
-    lines = [
-        "| model | form | seconds | times faster | in convolutions | convolutions alone | peak memory, MiB |",
-        "|---" * 7 + "|",
-    ]
+    columns = ["model", "form", "seconds", "times faster", "than as any program runs it", "in convolutions",
+               "convolutions alone", "peak memory, MiB"]  # fmt: skip
+    shown = {"seconds": ".3f", "times_faster": ".2f", "times_faster_than_any_program": ".2f",
+             "share_in_convolutions": ".2f", "convolutions_alone": ".2f", "peak_memory_mib": ".0f"}  # fmt: skip
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for row in json.loads(results.read_text()):
         groups, width = SIZES[row["size"]]
         name = f"{groups} groups, {width} channels, batch {row['batch_size']}, {row['gflop']:.0f} GFLOP"
         for form, figures in row["forms"].items():
-            lines.append(
-                f"| {name} | {form} | {figures['seconds']:.3f} | {figures['times_faster']:.2f} | "
-                f"{figures['share_in_convolutions']:.2f} | {figures['convolutions_alone']:.2f} | "
-                f"{figures['peak_memory_mib']:.0f} |"
-            )
+            values = " | ".join(format(figures[key], kind) for key, kind in shown.items())
+            lines.append(f"| {name} | {form} | {values} |")
     put_table(document, "step", lines)
 
 
@@ -176,7 +177,23 @@ def peak_memory(size: str, form: str, batch_size: int) -> float:
     return float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
 
 
+def seconds_as_any_program(size: str, batch_size: int, repeats: int) -> float:
+    """Returns the median of a plain step in a process that hands freed memory back to the system, in seconds."""
+    words = [sys.executable, __file__, "--size", size, "--batch-size", str(batch_size), "--repeats", str(repeats)]
+    return float(subprocess.run([*words, "--plain"], check=True, capture_output=True, text=True).stdout)
+
+
+def _plain_seconds(size: str, batch_size: int, repeats: int) -> float:
+    step, times = make_step(size, "plain float32", batch_size), []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[1:])
+
+
 def _memory_of(size: str, form: str, batch_size: int) -> float:
+    keep_freed_memory()
     step = make_step(size, form, batch_size)
     gc.collect()
     # What it took to build the model doesn't count.
@@ -195,10 +212,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=11)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--memory-of", choices=FORMS, help=argparse.SUPPRESS)
+    parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--table", type=Path, metavar="FILE", help="only fill the table of this document")
     options = parser.parse_args(arguments)
     if options.table:
         table(options.results, options.table)
+        return
+    if options.plain:
+        print(_plain_seconds(options.size, options.batch_size, options.repeats))
         return
     if options.memory_of:
         print(_memory_of(options.size, options.memory_of, options.batch_size))
