@@ -55,6 +55,7 @@ def test_an_imported_nvae_gets_an_energy_network(cli: Cli) -> None:
         shape[0], "--initial_vae", "nvae", "--output", "run", "--precision", "fp32", *small,
     )  # fmt: skip
     assert found.code == 0, found.errors
+    assert "what it learned on isn't known" in found.output
     model = vaebm.load("run")
     assert isinstance(model.vae, NVAE)
     assert same_vae(model, vaebm.load("nvae"))
@@ -71,3 +72,22 @@ def test_a_vae_that_does_not_fit_is_refused_in_one_line(cli: Cli, given: str, me
     assert found.code == 2
     assert message in found.errors
     assert found.errors.count("\n") == 1
+    assert not Path("run").exists()
+
+
+def test_a_buffer_in_a_file_trains_as_one_in_memory_and_is_gone_in_the_end(cli: Cli) -> None:
+    half = ("--energy.buffer_dtype", "float16", "--seed", "5", *tiny())
+    assert cli("train", "digits", "--output", "memory", *half).code == 0
+    assert cli("train", "digits", "--output", "file", "--energy.buffer_on_disk", "true", *half).code == 0
+    assert same_vae(vaebm.load("memory"), vaebm.load("file"))
+    energies = [vaebm.load(name).energy.state_dict() for name in ("memory", "file")]
+    assert all(torch.equal(value, energies[1][name]) for name, value in energies[0].items())
+    assert not list(Path("file").glob("buffer*"))
+
+
+@pytest.mark.parametrize("option", ["--vae.recompute", "--energy.buffer_on_disk"])
+def test_what_is_for_images_is_refused_for_points(cli: Cli, option: str) -> None:
+    found = cli("train", "gaussians", option, "true", "--output", "run")
+    assert found.code == 2
+    assert "is for images" in found.errors
+    assert not Path("run").exists()

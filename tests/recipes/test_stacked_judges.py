@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 
 from vaebm.data import load_splits, to_float
@@ -9,7 +10,7 @@ from vaebm.recipes import load_judges, load_stacked_judges
 
 def test_they_see_three_digits_at_once() -> None:
     test = load_splits("stacked_mnist").test.take(list(range(500)))
-    judges = load_stacked_judges()
+    judges = load_stacked_judges((3, 32, 32))
     assert [judge.name for judge in judges] == ["stacked_digits_plain", "stacked_digits_residual"]
     assert [judge.sha256 for judge in judges] == [judge.sha256 for judge in load_judges((1, 28, 28))]
     for judge in judges:
@@ -29,3 +30,15 @@ def test_a_stacked_classifier_is_its_classifier_on_each_channel() -> None:
     logits = [grey(middles[:, [c]]).log_softmax(1) for c in (0, 1)]
     expected = torch.stack([logits[0][:, a] + logits[1][:, b] for a in range(3) for b in range(3)], 1)
     assert torch.allclose(stacked.head(features), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (3, 64, 64), (1, 32, 32)])
+def test_digits_of_another_size_have_no_judge(shape: tuple[int, int, int]) -> None:
+    assert not load_stacked_judges(shape)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 32, 32), (2, 3, 16, 16)])
+def test_images_that_do_not_fit_are_refused(shape: tuple[int, ...]) -> None:
+    stacked = StackedClassifier(Classifier((1, 28, 28), num_classes=10, widths=(4,), num_features=5))
+    with pytest.raises(ValueError, match="3 channels of 28x28 pixels or more"):
+        stacked.features(torch.zeros(shape))

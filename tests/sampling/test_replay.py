@@ -152,6 +152,20 @@ def test_a_restored_buffer_goes_on_as_the_one_it_was_made_of(made: Made) -> None
     assert torch.equal(write_back(restored, ends).noise, write_back(buffer, ends).noise)
 
 
+@pytest.mark.parametrize("capacity", [3, 5, 9])
+def test_a_buffer_of_another_capacity_takes_the_newest(made: Made, capacity: int) -> None:
+    stored = copy.deepcopy(marked(7, 2, 5, made).state_dict())
+    restored = made(capacity, 2).load_state_dict(stored)
+    assert restored.noise[:, 0].tolist() == [1002, 1003, 1004, 1005, 1006][-capacity:]
+    assert write_back(restored, torch.zeros(1, 2)).noise[-1].tolist() == [0, 0]
+
+
+def test_end_points_of_another_width_are_refused(made: Made) -> None:
+    stored = marked(3, 2, made=made).state_dict()
+    with pytest.raises(ValueError, match="stored end points have 2 entries, this buffer keeps 4"):
+        made(3, 4).load_state_dict(stored)
+
+
 def test_checkpoints_of_before_the_ring_hold_a_tensor() -> None:
     old = torch.arange(6.0).view(3, 2)
     assert torch.equal(empty_buffer(4, 2).load_state_dict(old).noise, old)

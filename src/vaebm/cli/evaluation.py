@@ -90,7 +90,7 @@ def judges_for(source: str, image_shape: Sequence[int], tell: Callable[[str], No
     if source not in DATA_SETS:
         with suppress(ExtraError):
             return [load_extractor()]
-    judges = load_stacked_judges() if source == "stacked_mnist" else load_judges(image_shape)
+    judges = load_stacked_judges(image_shape) if source == "stacked_mnist" else load_judges(image_shape)
     if not judges:
         tell(
             "nothing at hand judges such images: the quality of samples is not measured; the extra 'features' brings "

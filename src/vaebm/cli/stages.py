@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vaebm.applications import snapshots, start_noise
+from vaebm.checkpoint import CheckpointError
 from vaebm.cli.evaluation import FEWEST_JUDGED
 from vaebm.cli.parsing import UsageError
 from vaebm.cli.progress import CollapseWatch
@@ -23,7 +24,6 @@ from vaebm.data import Batches, to_float, to_uint8
 from vaebm.evaluation import FEWEST_FOR_INTERVAL, frechet_to_reference, kernel_to_reference, make_reference
 from vaebm.models import VAEBM
 from vaebm.plots import image_grid, png_bytes
-from vaebm.recipes import take_given_vae
 from vaebm.sampling import Langevin
 from vaebm.training import (
     Progress,
@@ -59,13 +59,12 @@ def train_stages(run: Run) -> None:
     Raises:
         Interrupted: If a signal asked to stop; the checkpoint is written.
         UsageError: If a stage diverges.
-        ConfigError: If the VAE that was given isn't one for these images.
+        CheckpointError: If the checkpoint doesn't fit the configuration.
     """
     stored = run.stored
     stage = stored.get("stage", "vae")
     if not stored and run.config.initial_vae:
         stage = "energy"
-        run.console.tell(take_given_vae(run.model, run.config))
     images = torch.from_numpy(run.splits.training.images)
     if stage == "vae":
         _train_vae(run, images, stored)
@@ -170,7 +169,11 @@ def _drive(run: Run, stage: _Stage, stored: Mapping[str, Any]) -> Any:
     """Runs one stage: figures, grids, checkpoints, and the end when a signal asks for it."""
     state, config, last = stage.start, run.config, stage.num_iterations
     if stored:
-        state.load_state_dict(stored["state"])
+        try:
+            state.load_state_dict(stored["state"])
+        except ValueError as error:
+            reason = f"the checkpoint in {run.folder.path} doesn't fit its config.yaml ({error})"
+            raise CheckpointError(f"{reason}: was it changed? start anew") from error
         stage.batches.load_state_dict(stored["batches"])
     origin = time.monotonic() - run.seconds.get(stage.name, 0.0)
     if stored.get("is_ended") or (stored.get("is_look_due") and stage.look(state)):

@@ -39,6 +39,7 @@ from vaebm.recipes import (
     build_model,
     config_class,
     from_dict,
+    take_given_vae,
     to_dict,
     with_given_vae,
 )
@@ -192,7 +193,10 @@ def _complete(path: Path) -> Config:
     config: Config = config_from(path, config_class(values), values)
     missing = sorted(_keys(to_dict(config)) - _keys(values))
     if missing:
-        raise ConfigError(f"{path} lacks {', '.join(missing[:3])}{', …' * (len(missing) > 3)}: restore it from a copy")
+        raise ConfigError(
+            f"{path} lacks {', '.join(missing[:3])}{', …' * (len(missing) > 3)}: restore it from a copy, or "
+            "start anew if an older vaebm began it"
+        )
     return config
 
 
@@ -261,6 +265,8 @@ def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Run:
     run = Run(folder, config, engine, splits, model, judges, console, stop)
     if request.resumed:
         restore(run)
+    if config.initial_vae and not run.stored:
+        told.append(take_given_vae(model, config))
     if engine.is_main and request.resumed:
         folder.keep_metrics(run.num_rows)
         folder.write_provenance(describe_resumption(folder.read_provenance(), engine))

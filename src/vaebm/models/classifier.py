@@ -115,8 +115,15 @@ class StackedClassifier(nn.Module):
         self.num_features = num_channels * classifier.num_features
 
     def features(self, images: Tensor) -> Tensor:
-        """Returns the features (B, C·F) of the middles, H×W, of images (B, C, H', W') in [−1, 1]."""
+        """Returns the features (B, C·F) of the middles, H×W, of images (B, C, H', W') in [−1, 1].
+
+        Raises:
+            ValueError: If there are other channels, or the images are smaller than the classifier's.
+        """
         height, width = self.classifier.image_shape[1:]
+        if images.shape[1] != self.num_channels or images.shape[2] < height or images.shape[3] < width:
+            expected = f"{self.num_channels} channels of {height}x{width} pixels or more"
+            raise ValueError(f"images have shape {tuple(images.shape[1:])}: expected {expected}")
         top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
         middles = images[:, :, top : top + height, left : left + width].flatten(0, 1)[:, None]
         return self.classifier.features(middles).view(len(images), self.num_features)

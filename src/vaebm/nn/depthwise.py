@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 __all__ = ["DepthwiseConv2d"]
@@ -24,6 +25,7 @@ class _LowPrecision(torch.autograd.Function):
         return functional.conv2d(values, low, padding=low.shape[-1] // 2, groups=len(low))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         values, low = ctx.saved_tensors
         count, margin = len(low), low.shape[-1] // 2

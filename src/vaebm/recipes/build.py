@@ -214,9 +214,15 @@ def load_judges(image_shape: Sequence[int], folder: Path | None = None) -> list[
     return judges
 
 
-def load_stacked_judges() -> list[Judge]:
-    """Loads the bundled classifiers of digits as judges of StackedMNIST: each sees the three channels one by one."""
-    stacked = []
+def load_stacked_judges(image_shape: Sequence[int]) -> list[Judge]:
+    """Loads the bundled classifiers of digits as judges of StackedMNIST: each sees the three channels one by one.
+
+    Arguments:
+        image_shape: The shape of one image; at another than (3, 32, 32) digits have another size, and none is loaded.
+    """
+    stacked: list[Judge] = []
+    if tuple(image_shape) != (3, 32, 32):
+        return stacked
     for judge in load_judges((1, 28, 28)):
         assert isinstance(judge.classifier, Classifier), "load_judges returns classifiers"
         network = StackedClassifier(judge.classifier).eval()

@@ -78,6 +78,7 @@ def estimate(config: Config, image_shape: tuple[int, int, int]) -> Estimate:
     vae, energy = config.vae, config.energy
     chains = energy.num_steps * energy.batch_size
     kept = model.noise_layout.latent_size if energy.buffer_keeps == "latent" else model.noise_layout.size
+    bytes_of_entry = 0 if energy.buffer_on_disk else 2 if energy.buffer_dtype == "float16" else BYTES
     return Estimate(
         num_parameters=counts,
         latent_size=model.noise_layout.latent_size,
@@ -86,7 +87,8 @@ def estimate(config: Config, image_shape: tuple[int, int, int]) -> Estimate:
         step_flops=step.flops / 2,
         energy_flops=step.flops / 2 * chains + update.flops / 2 * 2 * energy.batch_size,
         vae_memory=BYTES * counts["vae"] * (ADAM_COPIES + bool(vae.ema_decay)) + elbo.bytes / 2 * vae.batch_size,
-        energy_memory=BYTES * (counts["vae"] + counts["energy"] * (ADAM_COPIES + 1) + energy.buffer_size * kept)
+        energy_memory=BYTES * (counts["vae"] + counts["energy"] * (ADAM_COPIES + 1))
+        + bytes_of_entry * energy.buffer_size * kept
         + max(step.bytes / 2, update.bytes) * energy.batch_size,
     )
 

@@ -57,7 +57,9 @@ def take_given_vae(model: VAEBM, config: Config) -> str:
 def _on_split(loaded: LoadedModel, config: Config) -> str:
     """Returns a warning if that VAE may have learned images that this run calibrates or selects with."""
     data = loaded.details.get("config", {}).get("data", {})
-    if not data or (data.get("source"), data.get("split_seed")) == (config.data.source, config.data.split_seed):
+    if not data:
+        return "; what it learned on isn't known, so held-out images may not be new to it"
+    if (data.get("source"), data.get("split_seed")) == (config.data.source, config.data.split_seed):
         return ""
     return "; it learned on other images or another split, so held-out images may not be new to it"
 

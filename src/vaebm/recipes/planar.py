@@ -119,6 +119,12 @@ class PlanarConfig:
             raise ConfigError(f"density is {self.density!r}: expected one of {', '.join(PLANAR_DENSITIES)}")
         check_leaves(self)
         check_potential(self.energy)
+        for name, is_asked in (
+            ("vae.recompute", self.vae.recompute),
+            ("energy.buffer_on_disk", self.energy.buffer_on_disk),
+        ):
+            if is_asked:
+                raise ConfigError(f"{name} is true, but is for images: set it to false")
         if self.evaluation.num_steps < FEWEST_STEPS:
             steps = self.evaluation.num_steps
             raise ConfigError(f"evaluation.num_steps is {steps}: the diagnostics need chains of {FEWEST_STEPS} or more")

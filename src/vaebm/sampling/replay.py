@@ -5,8 +5,8 @@ part alone, as in the paper, or all of it; what it doesn't keep is drawn afresh.
 in place, at a cost that doesn't depend on how many there are. Drawing doesn't change it; writing returns the next
 value, and the one before is used up.
 
-Rows are float32 or float16: of noise, float16 rounds by less than 0.002, far less than a Langevin step of any use adds.
-They lie in memory, or in a file of which only the rows at hand are ever resident.
+Rows are float32 or float16, which rounds entries below 8 by less than 0.002: a Langevin step adds √η. They lie in
+memory, or in a file of which only the rows at hand are ever resident.
 
 References:
     VAEBM: A Symbiosis between Variational Autoencoders and Energy-based Models, https://arxiv.org/abs/2010.00654
@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+CHUNK = 256
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
@@ -109,7 +110,7 @@ class FileRows:
     def write(self, places: Tensor, rows: Tensor) -> None:
         """Puts rows (n, width) to places (n,)."""
         for row, place in zip(rows, places.tolist(), strict=True):
-            content = row.numpy().astype(self._dtype).tobytes()
+            content = row.to(self._torch_dtype).numpy().tobytes()
             written = os.pwrite(self._file.fileno(), content, place * self._size)
             if written != self._size:
                 raise OSError(errno.ENOSPC, f"the replay buffer's file took {written} of {self._size} bytes")
@@ -163,12 +164,24 @@ class ReplayBuffer:
         return {"rows": self.rows.first(self.count), "next_place": self.next_place}
 
     def load_state_dict(self, state: Mapping[str, Any] | Tensor) -> ReplayBuffer:
-        """Returns the buffer with what ``state_dict`` returned, or, from older checkpoints, a tensor, oldest first."""
-        if isinstance(state, Tensor):
-            return write_back(replace(self, count=0, next_place=0), state)
-        rows = state["rows"]
-        self.rows.write(torch.arange(len(rows)), rows)
-        return replace(self, count=len(rows), next_place=int(state["next_place"]))
+        """Returns the buffer with what ``state_dict`` returned, or, from older checkpoints, a tensor, oldest first.
+
+        Of a buffer of another capacity, the newest end points are taken.
+
+        Raises:
+            ValueError: If the end points have another width.
+        """
+        stored: Mapping[str, Any] = {"rows": state, "next_place": 0} if isinstance(state, Tensor) else state
+        rows, next_place = stored["rows"], int(stored["next_place"])
+        if rows.shape[1] != self.width:
+            raise ValueError(f"stored end points have {rows.shape[1]} entries, this buffer keeps {self.width}")
+        kept = min(len(rows), self.capacity)
+        # The oldest row lies where the next one goes.
+        newest_last = (torch.arange(len(rows)) + next_place) % max(1, len(rows))
+        restored = replace(self, count=0, next_place=0)
+        for places in torch.split(newest_last[len(rows) - kept :], CHUNK):
+            restored = write_back(restored, rows[places])
+        return restored
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,10 @@ def start_energy(
 
     Raises:
         OSError: If the file can't be made.
+        ValueError: If the buffer is to be on disk, and there is no path.
     """
+    if settings.buffer_on_disk and buffer_path is None:
+        raise ValueError("buffer_on_disk is true: expected a buffer_path, a file for the replay buffer")
     model.vae.requires_grad_(False).eval()
     set_recomputation(model.vae, False)
     if can_fold(model):
