@@ -1,4 +1,4 @@
-"""The paper's recipes cut down to one CPU: everything within two hours.
+"""The paper's recipes cut down to one CPU: everything in about two hours.
 
 The parts are the same, NVAE and a residual energy network, but narrower and less deep. Stage 1 is the paper's: balanced
 groups, Adamax, a cosine, the penalties on spectra and batch norms. Stage 2 is that of ``mnist``: few steps for each
@@ -107,12 +107,12 @@ SMALL_RECIPES: dict[str, Callable[[], NVAEConfig]] = {
 NOTES = {
     "cifar10-small": RecipeNotes(
         PAPER_NOTES["cifar10"].images,
-        "none; here under two hours on two cores of a CPU (docs/nvae.md)",
+        "none; here about two hours of one core of a CPU (docs/nvae.md)",
         "none; what it reaches here stands in docs/nvae.md",
     ),
     "stacked_mnist-small": RecipeNotes(
         PAPER_NOTES["stacked_mnist"].images,
-        "none; here under two hours on two cores of a CPU (docs/nvae.md)",
+        "none; here about two hours of one core of a CPU (docs/nvae.md)",
         "none; what it reaches here stands in docs/nvae.md",
     ),
 }
