@@ -85,7 +85,7 @@ def test_the_expected_shape_is_checked() -> None:
         ("mnsit", "unknown data set 'mnsit'.*did you mean 'mnist'"),
         ("MNIST", "did you mean 'mnist'"),
         ("digit", "did you mean 'digits'"),
-        ("zebra", r"unknown data set 'zebra': expected mnist, digits or the path of a file or folder$"),
+        ("zebra", r"unknown data set 'zebra': expected mnist, stacked_mnist, digits or the path of a file or folder$"),
         ("", "unknown data set ''"),
         ("images.npz", "images.npz: there is no such file or folder"),
         ("no/such/folder", "no/such/folder: there is no such file or folder"),

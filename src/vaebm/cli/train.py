@@ -234,7 +234,9 @@ def run(arguments: Sequence[str]) -> int:
         finally:
             begun.engine.close()
     peak = peak_memory(begun.engine.device)
-    begun.console.tell(f"report: {folder.report}" + (f"; peak memory {peak:.1f} GiB" if peak is not None else ""))
+    if peak is not None:
+        begun.console.tell(f"peak memory {peak:.1f} GiB")
+    begun.console.tell(f"report: {folder.report}")
     return 0
 
 
