@@ -33,7 +33,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from tables import put_table
-from vaebm.distributed import hardware_facts, keep_freed_memory
+from vaebm.distributed import hardware_facts, keep_freed_memory, peak_memory
 from vaebm.models import NVAE, VAEBM, EnergyNetwork, folded
 from vaebm.sampling import ChainState, Langevin
 
@@ -148,7 +148,7 @@ def measure(size: str, batch_size: int, repeats: int) -> dict[str, Any]:
             "times_faster_than_any_program": usual / median,
             "share_in_convolutions": convolution_share(step),
             "convolutions_alone": isolated(step, max(3, repeats // 3)) / median,
-            "peak_memory_mib": peak_memory(size, form, batch_size),
+            "peak_memory_mib": peak_mib(size, form, batch_size),
         }
         print(form, {name: round(value, 3) for name, value in rows[form].items()}, flush=True)
     return {"size": size, "batch_size": batch_size, "repeats": repeats, "gflop": counter.get_total_flops() / 1e9,
@@ -171,7 +171,7 @@ def table(results: Path, document: Path) -> None:
     put_table(document, "step", lines)
 
 
-def peak_memory(size: str, form: str, batch_size: int) -> float:
+def peak_mib(size: str, form: str, batch_size: int) -> float:
     """Returns the largest memory of a process while it makes two steps, the model included, in MiB (Linux)."""
     words = [sys.executable, __file__, "--size", size, "--batch-size", str(batch_size), "--memory-of", form]
     return float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
@@ -200,8 +200,9 @@ def _memory_of(size: str, form: str, batch_size: int) -> float:
     Path("/proc/self/clear_refs").write_text("5")
     for _ in range(2):
         step()
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    peak = peak_memory(torch.device("cpu"))
+    assert peak is not None
+    return 1024 * peak
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -150,6 +150,18 @@ def test_text_from_outside_never_becomes_markup(content: ReportContent) -> None:
     assert page.text.count("alert(2)") > 10
 
 
+def test_a_thousand_classes_are_told_of_in_words() -> None:
+    shares = [0.0] * 3 + [0.001] * 996 + [0.004]
+    rows = [{"judge": "j", "what": what, "frechet": 3.0, "shares": shares} for what in ("floor", "VAE", "VAEBM")]
+    many = render_report(ReportContent("t", "s", evaluation={"quality": rows}))  # type: ignore[typeddict-item]
+    few = [{**row, "shares": [0.4, 0.6]} for row in rows]
+    drawn = render_report(ReportContent("t", "s", evaluation={"quality": few}))  # type: ignore[typeddict-item]
+    assert "Which of 1000 classes judge j sees in each image." in many
+    assert many.count("3 of 1000 classes are missing; the largest has a share of") == 3
+    assert "The dash is the share among real images" not in many
+    assert "The dash is the share among real images" in drawn
+
+
 def test_missing_parts_are_left_out() -> None:
     page = Page(render_report(ReportContent("empty")))
     assert [attributes["id"] for attributes in page.attributes("section")] == ["limits"]

@@ -14,11 +14,13 @@ from vaebm.checkpoint.published import Published
 from vaebm.checkpoint.published_energy import read_published_energy
 from vaebm.checkpoint.published_vae import read_published_vae
 from vaebm.checkpoint.resolve import bundled_models, model_folders, resolve_model
+from vaebm.checkpoint.row_file import RowFile
 from vaebm.checkpoint.run_folder import RunFolder
 
 __all__ = [
     "CheckpointError",
     "Published",
+    "RowFile",
     "RunFolder",
     "StoredModel",
     "bundled_models",

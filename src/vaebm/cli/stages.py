@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vaebm.applications import snapshots, start_noise
-from vaebm.checkpoint import CheckpointError
+from vaebm.checkpoint import CheckpointError, RowFile
 from vaebm.cli.evaluation import FEWEST_JUDGED
 from vaebm.cli.parsing import UsageError
 from vaebm.cli.progress import CollapseWatch
@@ -26,9 +26,11 @@ from vaebm.models import VAEBM
 from vaebm.plots import image_grid, png_bytes
 from vaebm.sampling import Langevin
 from vaebm.training import (
+    BUFFER_DTYPES,
     Progress,
     energy_step,
     fit,
+    kept_width,
     reestimate_batch_norms,
     start_energy,
     start_vae,
@@ -147,18 +149,32 @@ def _train_energy(run: Run, images: Tensor, stored: Mapping[str, Any]) -> None:
     batches = _batches(run, images, settings.batch_size, "energy batches")
     first = next(Batches(images, max(settings.batch_size, 128), run.generator("energy initialization")))
     weights = copy.deepcopy(run.model.state_dict()) if stored else {}
-    buffer = run.folder.buffer(run.engine.process_index)
-    start = start_energy(run.model, settings, first.to(run.engine.device), run.generator("energy noise"), buffer)
-    if stored:
-        # start_energy has initialised the network from data once more.
-        run.model.load_state_dict(weights)
-    step = energy_step(run.model, settings, run.engine)
-    look = _candidates(run)
-    state = _drive(run, _Stage("energy", step, start, batches, settings.num_iterations, look), stored)
-    buffer.unlink(missing_ok=True)
+    rows = _rows_on_disk(run)
+    try:
+        start = start_energy(run.model, settings, first.to(run.engine.device), run.generator("energy noise"), rows)
+        if stored:
+            # start_energy has initialised the network from data once more.
+            run.model.load_state_dict(weights)
+        stage = _Stage(
+            "energy", energy_step(run.model, settings, run.engine), start, batches, settings.num_iterations,
+            _candidates(run),
+        )  # fmt: skip
+        state = _drive(run, stage, stored)
+    finally:
+        if rows is not None:
+            rows.close()
     _lay_out_as_loaded(run.model)
     run.model.energy.load_state_dict(run.best.get("energy", state.average))
     run.model.sampling = asdict(run.sampling)
+
+
+def _rows_on_disk(run: Run) -> RowFile | None:
+    """Makes the file of the replay buffer, if there is to be one."""
+    settings = run.config.energy
+    if not settings.buffer_on_disk or not settings.buffer_size:
+        return None
+    width, dtype = kept_width(run.model.noise_layout, settings), BUFFER_DTYPES[settings.buffer_dtype]
+    return RowFile(run.folder.buffer(run.engine.process_index), settings.buffer_size, width, dtype)
 
 
 def _is_due(iteration: int, every: int, num_iterations: int) -> bool:

@@ -1,8 +1,8 @@
 r"""Depthwise convolutions whose weights learn in bfloat16 at the speed of float32.
 
-This CPU library's gradient by a depthwise weight takes twice as long in bfloat16 as in float32, and is then most of a
-training step. With y = w ∗ x, the gradient by x is the mirrored w ∗ dy, a forward pass; only the gradient by w is taken
-in float32. It is exact in that type, so no less accurate than without this.
+On CPUs torch's gradient by a depthwise weight takes longer in bfloat16 than in float32, and is then most of a training
+step (``benchmarks/training.py stage1`` measures it). With y = w ∗ x, the gradient by x is the mirrored w ∗ dy, a
+forward pass; only the gradient by w is taken in float32, so no less accurate than without this.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from vaebm.models import VAEBM
 from vaebm.nn import set_recomputation
 from vaebm.recipes.build import build_model
 from vaebm.recipes.config import Config
+from vaebm.training import BUFFER_DTYPES, kept_width
 
 BYTES = 4
 ADAM_COPIES = 4
@@ -77,8 +78,7 @@ def estimate(config: Config, image_shape: tuple[int, int, int]) -> Estimate:
         step = _trace(lambda: model.log_density(noise).sum())
     vae, energy = config.vae, config.energy
     chains = energy.num_steps * energy.batch_size
-    kept = model.noise_layout.latent_size if energy.buffer_keeps == "latent" else model.noise_layout.size
-    bytes_of_entry = 0 if energy.buffer_on_disk else 2 if energy.buffer_dtype == "float16" else BYTES
+    buffer = energy.buffer_size * kept_width(model.noise_layout, energy) * BUFFER_DTYPES[energy.buffer_dtype].itemsize
     return Estimate(
         num_parameters=counts,
         latent_size=model.noise_layout.latent_size,
@@ -88,7 +88,7 @@ def estimate(config: Config, image_shape: tuple[int, int, int]) -> Estimate:
         energy_flops=step.flops / 2 * chains + update.flops / 2 * 2 * energy.batch_size,
         vae_memory=BYTES * counts["vae"] * (ADAM_COPIES + bool(vae.ema_decay)) + elbo.bytes / 2 * vae.batch_size,
         energy_memory=BYTES * (counts["vae"] + counts["energy"] * (ADAM_COPIES + 1))
-        + bytes_of_entry * energy.buffer_size * kept
+        + (0 if energy.buffer_on_disk else buffer)
         + max(step.bytes / 2, update.bytes) * energy.batch_size,
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
+from pathlib import Path
 
 from vaebm.models import NVAE, VAEBM
 from vaebm.recipes.build import LoadedModel, read_model
@@ -24,6 +26,9 @@ def with_given_vae(config: Config) -> Config:
     network = {name: value for name, value in vae.arguments.items() if name != "image_shape"}
     kind: type[Config] = NVAEConfig if is_hierarchical else Config
     values = {item.name: getattr(config, item.name) for item in fields(config)}
+    # A run goes on from any folder.
+    place = Path(os.path.expanduser(config.initial_vae))
+    values["initial_vae"] = str(place.resolve()) if place.exists() else config.initial_vae
     values["vae_network"] = from_dict(NVAENetworkConfig if is_hierarchical else VAENetworkConfig, network)
     return kind(**values)
 

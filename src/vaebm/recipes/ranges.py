@@ -12,7 +12,7 @@ from vaebm.models.energy import BLOCKS, POOLINGS
 from vaebm.nn import NORMALIZATIONS
 from vaebm.recipes.errors import ConfigError
 from vaebm.training.chains import KERNELS, POTENTIALS
-from vaebm.training.energy_state import ENERGY_SCHEDULES, OBJECTIVES
+from vaebm.training.energy_state import BUFFER_DTYPES, ENERGY_SCHEDULES, OBJECTIVES
 from vaebm.training.vae_stage import OPTIMIZERS, SCHEDULES, VAE_OBJECTIVES
 
 _POSITIVE = {
@@ -55,7 +55,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "vae.optimizer": OPTIMIZERS,
     "vae.schedule": SCHEDULES,
     "energy.buffer_keeps": ("all", "latent"),
-    "energy.buffer_dtype": ("float32", "float16"),
+    "energy.buffer_dtype": tuple(BUFFER_DTYPES),
     "energy.objective": OBJECTIVES,
     "energy.schedule": ENERGY_SCHEDULES,
     "energy.kernel": KERNELS,

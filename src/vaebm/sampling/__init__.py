@@ -30,7 +30,7 @@ from vaebm.sampling.kernel import (
 from vaebm.sampling.langevin import Langevin
 from vaebm.sampling.mala import Mala
 from vaebm.sampling.mixture import Mixture
-from vaebm.sampling.replay import ReplayBuffer, StartPoints, draw_start, empty_buffer, write_back
+from vaebm.sampling.replay import ReplayBuffer, Rows, StartPoints, draw_start, empty_buffer, write_back
 
 __all__ = [
     "Accepted",
@@ -47,6 +47,7 @@ __all__ = [
     "Mala",
     "Mixture",
     "ReplayBuffer",
+    "Rows",
     "StartPoints",
     "Transition",
     "ValueAndGrad",

@@ -6,7 +6,7 @@ in place, at a cost that doesn't depend on how many there are. Drawing doesn't c
 value, and the one before is used up.
 
 Rows are float32 or float16, which rounds entries below 8 by less than 0.002: a Langevin step adds √η. They lie in
-memory, or in a file of which only the rows at hand are ever resident.
+memory, or wherever a caller's ``Rows`` keep them.
 
 References:
     VAEBM: A Symbiosis between Variational Autoencoders and Energy-based Models, https://arxiv.org/abs/2010.00654
@@ -15,19 +15,14 @@ References:
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 CHUNK = 256
-DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
 class Rows(Protocol):
@@ -77,50 +72,6 @@ class MemoryRows:
     def first(self, count: int) -> Tensor:
         """Returns the first rows (count, width), not copied: they change with the next writing."""
         return self.rows[:count]
-
-
-class FileRows:
-    """Rows in a file of their own; they are read and written one by one, so that none stays in this process's memory.
-
-    Arguments:
-        path: The file; made, or emptied if it is there.
-        count: The number of rows N.
-        width: Their width.
-        dtype: Their type.
-
-    Raises:
-        OSError: If the file can't be made.
-    """
-
-    def __init__(self, path: str | Path, count: int, width: int, dtype: torch.dtype) -> None:
-        self.shape = (count, width)
-        self._path, self._torch_dtype = str(path), dtype
-        self._dtype = torch.zeros(0, dtype=dtype).numpy().dtype
-        self._size = width * self._dtype.itemsize
-        self._file = open(path, "w+b", buffering=0)  # noqa: SIM115  # lives as long as the rows
-        os.ftruncate(self._file.fileno(), count * self._size)
-
-    def read(self, places: Tensor) -> Tensor:
-        """Returns copies of the rows (n, width) at places (n,)."""
-        rows = np.empty((len(places), self.shape[1]), self._dtype)
-        for row, place in zip(rows, places.tolist(), strict=True):
-            row[:] = np.frombuffer(os.pread(self._file.fileno(), self._size, place * self._size), self._dtype)
-        return torch.from_numpy(rows)
-
-    def write(self, places: Tensor, rows: Tensor) -> None:
-        """Puts rows (n, width) to places (n,)."""
-        for row, place in zip(rows, places.tolist(), strict=True):
-            content = row.to(self._torch_dtype).numpy().tobytes()
-            written = os.pwrite(self._file.fileno(), content, place * self._size)
-            if written != self._size:
-                raise OSError(errno.ENOSPC, f"the replay buffer's file took {written} of {self._size} bytes")
-
-    def first(self, count: int) -> Tensor:
-        """Returns the first rows (count, width), mapped, not copied: they change with the next writing."""
-        if not count:
-            return torch.zeros(0, self.shape[1], dtype=self._torch_dtype)
-        size = count * self.shape[1]
-        return torch.from_file(self._path, shared=True, size=size, dtype=self._torch_dtype).view(count, -1)
 
 
 @dataclass(frozen=True)
@@ -192,29 +143,20 @@ class StartPoints:
     num_replayed: int
 
 
-def empty_buffer(capacity: int, width: int, dtype: str = "float32", path: str | Path | None = None) -> ReplayBuffer:
-    """Returns a buffer without entries.
+def empty_buffer(capacity: int, width: int, dtype: torch.dtype = torch.float32) -> ReplayBuffer:
+    """Returns a buffer without entries, in memory.
 
     Arguments:
         capacity: The largest number of end points.
         width: How many entries of the noise are kept.
-        dtype: float32 or float16.
-        path: A file to keep them in, or None for memory.
-
-    Raises:
-        ValueError: If the type is another.
-        OSError: If the file can't be made.
+        dtype: Their type.
 
     Example:
         >>> buffer = write_back(empty_buffer(capacity=3, width=2), torch.ones(2, 5))
         >>> tuple(buffer.noise.shape)
         (2, 2)
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype is {dtype!r}: expected {' or '.join(DTYPES)}")
-    if path is not None and capacity:
-        return ReplayBuffer(FileRows(path, capacity, width, DTYPES[dtype]))
-    return ReplayBuffer(MemoryRows(torch.zeros(capacity, width, dtype=DTYPES[dtype])))
+    return ReplayBuffer(MemoryRows(torch.zeros(capacity, width, dtype=dtype)))
 
 
 def draw_start(

@@ -4,11 +4,12 @@ from vaebm.training.batch_norm import reestimate_batch_norms
 from vaebm.training.chains import log_density_of, make_kernel
 from vaebm.training.ema import update_average
 from vaebm.training.energy_stage import energy_step, start_energy
-from vaebm.training.energy_state import EnergySettings, EnergyState
+from vaebm.training.energy_state import BUFFER_DTYPES, EnergySettings, EnergyState, kept_width
 from vaebm.training.fit import Progress, fit
 from vaebm.training.vae_stage import VAESettings, VAEState, start_vae, vae_step
 
 __all__ = [
+    "BUFFER_DTYPES",
     "EnergySettings",
     "EnergyState",
     "Progress",
@@ -16,6 +17,7 @@ __all__ = [
     "VAEState",
     "energy_step",
     "fit",
+    "kept_width",
     "log_density_of",
     "make_kernel",
     "reestimate_batch_norms",

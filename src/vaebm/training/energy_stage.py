@@ -21,7 +21,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -30,10 +29,10 @@ from vaebm.distributed import Engine
 from vaebm.models import VAEBM, can_fold
 from vaebm.nn import initialize_from_data, set_recomputation, spectral_vectors
 from vaebm.objectives import contrastive_loss, importance_sampled_loss, spectral_penalty
-from vaebm.sampling import Kernel, empty_buffer, write_back
+from vaebm.sampling import Kernel, ReplayBuffer, Rows, empty_buffer, write_back
 from vaebm.training.chains import chain_models, make_kernel, negative_images, positive_images, run_chains
 from vaebm.training.ema import update_average
-from vaebm.training.energy_state import EnergySettings, EnergyState
+from vaebm.training.energy_state import BUFFER_DTYPES, EnergySettings, EnergyState, kept_width
 from vaebm.training.fit import Progress
 
 
@@ -42,7 +41,7 @@ def start_energy(
     settings: EnergySettings,
     images: Tensor,
     generator: torch.Generator,
-    buffer_path: str | Path | None = None,
+    rows: Rows | None = None,
 ) -> EnergyState:
     """Freezes the VAE, initialises the energy network from data, and returns the state before the first step.
 
@@ -53,31 +52,27 @@ def start_energy(
         settings: How it will be trained.
         images: Images (B, C, H, W) for the initialisation, at least two.
         generator: The source of all randomness of the stage.
-        buffer_path: A file for the replay buffer, if the settings keep it on disk.
+        rows: Where the replay buffer keeps its end points; by default in memory.
 
     Raises:
-        OSError: If the file can't be made.
-        ValueError: If the buffer is to be on disk, and there is no path.
+        ValueError: If the settings keep the buffer on disk, and there are no rows.
     """
-    if settings.buffer_on_disk and buffer_path is None:
-        raise ValueError("buffer_on_disk is true: expected a buffer_path, a file for the replay buffer")
+    if settings.buffer_on_disk and settings.buffer_size and rows is None:
+        raise ValueError("buffer_on_disk is true: expected rows on a disk, such as vaebm.checkpoint.RowFile")
     model.vae.requires_grad_(False).eval()
     set_recomputation(model.vae, False)
     if can_fold(model):
         model.vae.to(memory_format=torch.channels_last)
     model.energy.requires_grad_(True).train()
     initialize_from_data(model.energy, images.to(next(model.energy.parameters()).device), settings.initial_spread)
-    layout = model.noise_layout
-    width = layout.latent_size if settings.buffer_keeps == "latent" else layout.size
+    width, dtype = kept_width(model.noise_layout, settings), BUFFER_DTYPES[settings.buffer_dtype]
     return EnergyState(
         iteration=0,
         optimizer=torch.optim.Adam(
             model.energy.parameters(), settings.learning_rate, settings.betas, weight_decay=settings.weight_decay
         ),
         average={name: value.clone() for name, value in model.energy.state_dict().items()},
-        buffer=empty_buffer(
-            settings.buffer_size, width, settings.buffer_dtype, buffer_path if settings.buffer_on_disk else None
-        ),
+        buffer=ReplayBuffer(rows) if rows is not None else empty_buffer(settings.buffer_size, width, dtype),
         vectors=spectral_vectors(model.energy, generator),
         generator=generator,
     )

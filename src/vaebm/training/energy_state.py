@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vaebm.distributions import NoiseLayout
 from vaebm.sampling import ReplayBuffer
 
+BUFFER_DTYPES = {"float32": torch.float32, "float16": torch.float16}
 OBJECTIVES, ENERGY_SCHEDULES = ("contrastive", "importance_sampled"), ("cosine", "constant")
 
 
@@ -107,3 +109,8 @@ class EnergyState:
         self.optimizer.load_state_dict(state["optimizer"])
         self.buffer = self.buffer.load_state_dict(state["buffer"])
         self.generator.set_state(state["generator"].cpu())
+
+
+def kept_width(layout: NoiseLayout, settings: EnergySettings) -> int:
+    """Returns how many entries of the noise the replay buffer keeps."""
+    return layout.latent_size if settings.buffer_keeps == "latent" else layout.size
