@@ -167,8 +167,10 @@ def test_what_is_shown_without_a_terminal_are_plain_lines(finished: FinishedRun)
         "energy 20/20",
         "|noise|²/D",
         "selection split",
+        "peak memory 0.",
     ):
         assert words in finished.output
+    assert 0.1 < RunFolder(finished.folder).read_provenance()["peak_memory_gib"] < 1
     assert finished.output.endswith(f"report: {finished.folder}/report.html\n")
     assert finished.output == (finished.folder / "log.txt").read_text()
     assert max(map(len, finished.output.split("Sample quality")[1].splitlines()[1:-1])) <= 80

@@ -55,6 +55,9 @@ def finish(run: Run) -> None:
     finally:
         run.seconds["evaluation"] = time.monotonic() - origin
         save_checkpoint(run, "trained")
+    peak = run.folder.read_provenance().get("peak_memory_gib")
+    if peak is not None:
+        run.console.tell(f"peak memory {peak:.1f} GiB")
     run.console.tell(evaluation_text(evaluation))
 
 

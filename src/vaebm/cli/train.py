@@ -28,7 +28,7 @@ from vaebm.cli.running import Run, restore, with_way_on
 from vaebm.cli.stages import train_stages
 from vaebm.cli.stop import Interrupted, StopRequest
 from vaebm.data import DataError, Splits
-from vaebm.distributed import keep_freed_memory, make_engine, peak_memory
+from vaebm.distributed import keep_freed_memory, make_engine
 from vaebm.recipes import (
     NOTES,
     PLANAR_RECIPES,
@@ -233,9 +233,6 @@ def run(arguments: Sequence[str]) -> int:
             raise with_way_on(error, folder) from error
         finally:
             begun.engine.close()
-    peak = peak_memory(begun.engine.device)
-    if peak is not None:
-        begun.console.tell(f"peak memory {peak:.1f} GiB")
     begun.console.tell(f"report: {folder.report}")
     return 0
 
