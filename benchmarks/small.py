@@ -17,7 +17,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,25 +83,32 @@ def collect(folder: Path, results: Path, num_test: int) -> None:
     values = yaml.safe_load(run.config.read_text())
     config: Config = from_dict(config_class(values), values)
     provenance, evaluation = run.read_provenance(), json.loads(run.evaluation.read_text())
-    name = provenance["command"][2]
+    name, places = provenance["command"][2], {str(folder): "RUN", config.data.source: Path(config.data.source).name}
     model = vaebm.load(folder)
     test = load_splits(config.data.source, config.data.split_seed, config.data.preprocessing).test
     kept = ("judge", "judge_sha256", "what", "n", "seed", "frechet", "kernel", "kernel_interval", "closed", "shares",
             "precision", "recall", "density", "coverage", "confidence")  # fmt: skip
     row: dict[str, Any] = {
-        "command": ["python", "benchmarks/small.py", "run", name],
+        "command": [_without_place(word, places) for word in provenance["command"]],
         "bits_per_dim": test_bits(model, to_float(test.images[: num_test or len(test)])),
         "num_test": num_test or len(test),
         "num_steps": evaluation["num_steps"],
         "quality": [{key: _figure(key, entry[key]) for key in kept if key in entry} for entry in evaluation["quality"]],
         "steps_curve": evaluation["steps_curve"],
         "outliers": [entry for entry in evaluation["outliers"] if entry["score"] == "joint"],
-        "provenance": {key: value for key, value in provenance.items() if key != "command"},
+        "provenance": {key: value for key, value in provenance.items() if key not in ("command", "images")},
     }
     known = json.loads(results.read_text()) if results.exists() else {}
     results.write_text(json.dumps({**known, name: row}, indent=1) + "\n")
-    results.with_name(f"{name}.log").write_text(run.log.read_text())
+    results.with_name(f"{name}.log").write_text(_without_place(run.log.read_text(), places))
     results.with_name(f"{name}.png").write_bytes(png_bytes(picture(model)))
+
+
+def _without_place(text: str, places: Mapping[str, str]) -> str:
+    """Returns a text in which folders of this machine are names."""
+    for place, name in places.items():
+        text = text.replace(place, name)
+    return text
 
 
 def _figure(key: str, value: Any) -> Any:
