@@ -54,3 +54,19 @@ def test_the_skip_of_a_down_cell_takes_each_place_of_a_square(images: torch.Tens
         changed[:, :, top::2, left::2] += 1
         difference = (skip(changed) - found).abs().sum((0, 2, 3)) > 0
         assert [bool(flag) for flag in difference].count(True) == part.shape[1]
+
+
+@pytest.mark.parametrize("channels", [3, 4, 8])
+def test_the_skip_of_a_down_cell_of_few_channels_learns_the_same_channels_last(channels: int) -> None:
+    # Strided 1×1 convolutions crash here, or give wrong gradients, on CPUs without AVX-512.
+    gradients = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.manual_seed(0)
+        skip = EncoderCell(channels, 2 * channels, down=True).skip.to(memory_format=layout)  # type: ignore[call-overload]
+        images = torch.rand(8, channels, 32, 32).contiguous(memory_format=layout)
+        for _ in range(20):
+            skip.zero_grad()
+            skip(images).square().sum().backward()
+        gradients.append({name: parameter.grad for name, parameter in skip.named_parameters()})
+    for name, grad in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], grad, rtol=1e-3, atol=1e-4 * float(grad.abs().max()))

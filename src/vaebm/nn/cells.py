@@ -90,11 +90,14 @@ class _DownSkip(nn.Module):
         super().__init__()
         quarter = out_channels // 4
         sizes = (quarter, quarter, quarter, out_channels - 3 * quarter)
-        self.parts = nn.ModuleList(log_normalized(nn.Conv2d(in_channels, size, 1, stride=2)) for size in sizes)
+        self.parts = nn.ModuleList(log_normalized(nn.Conv2d(in_channels, size, 1)) for size in sizes)
 
     def forward(self, hidden: Tensor) -> Tensor:
         hidden = functional.silu(hidden)
-        pieces = [part(hidden[:, :, top:, left:]) for part, (top, left) in zip(self.parts, self.PLACES, strict=True)]
+        # Pixels are picked first: of a 1×1 convolution with a stride, oneDNN's gradient by the weights writes past its
+        # memory where maps of few channels lie channels last (https://github.com/uxlfoundation/oneDNN/issues/6035).
+        picked = [hidden[:, :, top::2, left::2] for top, left in self.PLACES]
+        pieces = [part(pixels) for part, pixels in zip(self.parts, picked, strict=True)]
         return torch.cat(pieces, 1)
 
 
