@@ -82,6 +82,12 @@ def _evaluation(run: Run, calibration: Mapping[str, Any]) -> Evaluation:
     if config.energy.objective == "contrastive":
         evaluation["trained_steps"] = config.energy.num_steps
     evaluation["data"], evaluation["precision"] = config.data.source, run.engine.precision
+    if run.guard is not None:
+        acts = [act.text() for act in run.guard.acts]
+        evaluation["guard"] = {
+            "condition": run.guard.condition, "gave_up": run.guard.has_given_up, "acts": acts,
+            "rate_factor": run.guard.rate, "step_factor": run.guard.step,
+        }  # fmt: skip
     write_json(run.folder.evaluation, evaluation)
     return evaluation
 

@@ -38,9 +38,10 @@ from vaebm.models import VAEBM
 from vaebm.recipes import PLANAR_RECIPES, PlanarConfig, build_planar_model, from_dict, save, to_dict
 from vaebm.reports.planar import PlanarContent, PlanarEvaluation, planar_text, render_planar_report
 from vaebm.sampling import Kernel, Mala, run_chain, uniform_ladder
-from vaebm.training import energy_step, fit, make_kernel, start_energy, start_vae, vae_step
+from vaebm.training import Act, diagnosis, energy_step, fit, guarded_fit, make_kernel, start_energy, start_vae, vae_step
 
 ANNEALED_STEP, NUM_INITIAL = 0.05, 512
+GAVE_UP = 3
 OFFICIAL = "official potential"
 
 
@@ -86,10 +87,10 @@ def run(arguments: Sequence[str]) -> int:
     folder.create(yaml.safe_dump(to_dict(config), sort_keys=False), describe_origin(config.seed, arguments, engine))
     console = Console(folder.log)
     console.tell(f"run folder {folder.path}, {engine.device}, {engine.precision}, {torch.get_num_threads()} threads")
-    seconds = {}
+    seconds, acts = {}, list[Act]()
     for stage in ("vae", "energy"):
         began = time.monotonic()
-        _train(stage, model, config, density, folder, console)
+        acts += _train(stage, model, config, density, folder, console)
         seconds[stage] = round(time.monotonic() - began, 1)
     model.eval().requires_grad_(False)
     began = time.monotonic()
@@ -103,6 +104,9 @@ def run(arguments: Sequence[str]) -> int:
     write_bytes(folder.report, render_planar_report(content).encode())
     console.tell(planar_text(evaluation))
     console.tell(f"report: {folder.report}")
+    if acts and acts[-1].gave_up:
+        console.tell(diagnosis(acts, config.energy))
+        return GAVE_UP
     return 0
 
 
@@ -120,20 +124,32 @@ def measure(model: VAEBM, config: PlanarConfig) -> Measured:
 
 def _train(
     stage: str, model: VAEBM, config: PlanarConfig, density: PlanarDensity, folder: RunFolder, console: Console
-) -> None:
+) -> list[Act]:
+    """Trains a stage, and returns what the guard did."""
     engine, is_vae = make_engine("fp32", "cpu"), stage == "vae"
     settings = config.vae if is_vae else config.energy
     batches = _batches(density, settings.batch_size, _generator(config.seed, f"{stage} batches"))
     noise = _generator(config.seed, f"{stage} noise")
     first = density.to_images(density.sample(NUM_INITIAL, _generator(config.seed, "energy initialization")))
-    step: Any = vae_step(model.vae, config.vae, engine) if is_vae else energy_step(model, config.energy, engine)
     state: Any = start_vae(model.vae, config.vae, noise) if is_vae else start_energy(
         model, config.energy, first, noise
     )  # fmt: skip
+    iterations: Any = fit(vae_step(model.vae, config.vae, engine), state, batches, settings.num_iterations)
+    if not is_vae:
+        iterations = guarded_fit(
+            model, config.energy, lambda changed: energy_step(model, changed, engine), state, batches, config.guard
+        )
     watch = CollapseWatch(console.tell)
+    acts: list[Act] = []
     with console.stage(stage, 0, settings.num_iterations) as show:
-        for progress in fit(step, state, batches, settings.num_iterations):
+        for progress in iterations:
             state, figures = progress.state, progress.figures
+            act = None if is_vae else progress.act
+            if act is not None:
+                acts.append(act)
+                console.tell(act.text())
+                folder.append_metrics({"stage": "guard", **vars(act), "reasons": "; ".join(act.reasons)})
+                continue
             show(state.iteration, figures)
             watch(state.iteration, figures)
             if not math.isfinite(figures["loss"]):
@@ -145,6 +161,7 @@ def _train(
                 folder.append_metrics({"stage": stage, "iteration": state.iteration, **figures})
     if state.average:
         (model.vae if is_vae else model.energy).load_state_dict(state.average)
+    return acts
 
 
 def _batches(density: PlanarDensity, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:

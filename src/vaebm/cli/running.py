@@ -17,6 +17,7 @@ from vaebm.evaluation import Judge
 from vaebm.models import VAEBM
 from vaebm.recipes import Config
 from vaebm.recipes.config import SamplingConfig
+from vaebm.training import GuardMemory
 
 CHECKPOINT = "last"
 PURPOSES = (
@@ -48,10 +49,11 @@ class Run:
         console: What a person sees.
         stop: Whether a signal asked to stop.
         seconds: The wall time of each stage so far.
-        best: The best candidate on the selection split so far: frechet or kernel, iteration, num_steps, energy (its
-            tensors); or empty.
+        best: The best candidate on the selection split so far: frechet or kernel, iteration, num_steps, step_size,
+            energy (its tensors); or empty.
         best_vae: The best VAE on the selection split so far: elbo, iteration, vae (its tensors), and num_since, the
             number of looks since; or empty.
+        guard: What the guard of stage 2 knows, once that has begun.
         num_rows: The number of rows in the metrics.
         stored: The checkpoint that the run goes on from; empty for a new run.
     """
@@ -67,6 +69,7 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     best: dict[str, Any] = field(default_factory=dict)
     best_vae: dict[str, Any] = field(default_factory=dict)
+    guard: GuardMemory | None = None
     num_rows: int = 0
     stored: dict[str, Any] = field(default_factory=dict)
 
@@ -74,7 +77,15 @@ class Run:
     def sampling(self) -> SamplingConfig:
         """How images are generated: as configured, with the number of steps that was chosen."""
         steps = self.best.get("num_steps", self.config.sampling.num_steps)
-        return replace(self.config.sampling, num_steps=steps)
+        return replace(self.config.sampling, num_steps=steps, step_size=self.best.get("step_size", self.longest_step))
+
+    @property
+    def longest_step(self) -> float:
+        """The step size of chains that generate: the configured one, or that which the guard came down to."""
+        configured, guard = self.config.sampling.step_size, self.guard
+        if guard is None or guard.step == 1:
+            return configured
+        return min(configured, guard.adapt(self.config.energy).step_size)
 
     def generator(self, purpose: str) -> torch.Generator:
         """Returns a generator for one of ``PURPOSES``, seeded by the run's seed."""
@@ -108,6 +119,7 @@ def save_checkpoint(run: Run, stage: str, details: Mapping[str, Any] | None = No
         "seconds": run.seconds,
         "best": run.best,
         "best_vae": run.best_vae,
+        "guard": None if run.guard is None else run.guard.state_dict(),
         "num_metrics": run.num_rows,
     }
     if run.engine.is_main:
@@ -124,9 +136,9 @@ def restore(run: Run) -> None:
     if stored is None:
         rows = run.folder.read_metrics()
         # What the first checkpoint's iteration records, it records before that checkpoint.
-        first, stages = run.config.checkpoint_every, ("vae", "vae_selection")
+        first, stages = run.config.checkpoint_every, {"vae", "vae_selection"}
         if run.config.initial_vae:
-            stages = ("energy", "selection")
+            stages = {"energy", "selection", "guard"}
         if any(row.get("stage") not in stages or row.get("iteration", 0) > first for row in rows):
             raise CheckpointError(
                 f"{run.folder.path} has no checkpoint, though the run has come further than the first one: "
@@ -139,6 +151,7 @@ def restore(run: Run) -> None:
         run.seconds, run.best = dict(stored["seconds"]), dict(stored["best"])
         # Checkpoints of before VAEs were chosen hold none.
         run.best_vae = dict(stored.get("best_vae", {}))
+        run.guard = GuardMemory.from_state_dict(stored["guard"]) if stored.get("guard") else None
         run.num_rows, run.stored = int(stored["num_metrics"]), stored
     except (KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,9 +27,14 @@ from vaebm.plots import image_grid, png_bytes
 from vaebm.sampling import Langevin
 from vaebm.training import (
     BUFFER_DTYPES,
+    CONDITIONS,
+    Act,
+    EnergySettings,
+    Guarded,
     Progress,
     energy_step,
     fit,
+    guarded_fit,
     kept_width,
     reestimate_batch_norms,
     start_energy,
@@ -42,17 +47,19 @@ NUM_GRID, GRID_COLUMNS, GRID_PIXELS = 64, 8, 56
 
 @dataclass(frozen=True)
 class _Stage:
-    """One stage: its name, its step, where it starts, its images, its length, and what is done after each iteration.
+    """One stage: its name, its iterations from a state on, where it starts, its images and its length.
 
-    What is done then returns whether the stage may end early.
+    After each iteration ``has_acted`` tells what the guard has done, and returns whether it did anything; ``look``
+    looks at the state and returns whether the stage may end early.
     """
 
     name: str
-    step: Callable[[Any, Tensor], Progress[Any]]
+    iterations: Callable[[Any], Iterator[Any]]
     start: Any
     batches: Batches
     num_iterations: int
     look: Callable[[Any], bool]
+    has_acted: Callable[[Any], bool]
 
 
 def train_stages(run: Run) -> None:
@@ -99,7 +106,10 @@ def _train_vae(run: Run, images: Tensor, stored: Mapping[str, Any]) -> None:
             _grid(run, averaged, noise, 0, f"vae_{state.iteration:06d}")
         return is_candidate and _keep_better(run, averaged, state.iteration, elbo)
 
-    state = _drive(run, _Stage("vae", step, start, batches, last, look), stored)
+    def iterations(state: Any) -> Iterator[Any]:
+        return fit(step, state, batches, last)
+
+    state = _drive(run, _Stage("vae", iterations, start, batches, last, look, lambda progress: False), stored)
     if state.average:
         run.model.vae.load_state_dict(state.average)
     if "vae" in run.best_vae:
@@ -155,10 +165,13 @@ def _train_energy(run: Run, images: Tensor, stored: Mapping[str, Any]) -> None:
         if stored:
             # start_energy has initialised the network from data once more.
             run.model.load_state_dict(weights)
-        stage = _Stage(
-            "energy", energy_step(run.model, settings, run.engine), start, batches, settings.num_iterations,
-            _candidates(run),
-        )  # fmt: skip
+        watch = _Watch(run)
+
+        def iterations(state: Any) -> Iterator[Any]:
+            return guarded_fit(run.model, settings, watch.make_step, state, batches, run.config.guard, run.guard)
+
+        last = settings.num_iterations
+        stage = _Stage("energy", iterations, start, batches, last, _candidates(run), watch)
         state = _drive(run, stage, stored)
     finally:
         if rows is not None:
@@ -166,6 +179,36 @@ def _train_energy(run: Run, images: Tensor, stored: Mapping[str, Any]) -> None:
     _lay_out_as_loaded(run.model)
     run.model.energy.load_state_dict(run.best.get("energy", state.average))
     run.model.sampling = asdict(run.sampling)
+
+
+@dataclass
+class _Watch:
+    """Takes over what the guard knows after each iteration, records what it did, and tells a change of condition."""
+
+    run: Run
+    condition: str = "healthy"
+
+    def make_step(self, settings: EnergySettings) -> Callable[[Any, Tensor], Progress[Any]]:
+        return energy_step(self.run.model, settings, self.run.engine)
+
+    def __call__(self, progress: Guarded) -> bool:
+        run, act = self.run, progress.act
+        run.guard = progress.memory
+        if act is not None:
+            self.condition = "healthy"
+            run.console.tell(act.text())
+            run.record({"stage": "guard", "iteration": act.iteration, **_plain(act)})
+            return True
+        condition, reasons = progress.verdict.condition, "; ".join(progress.verdict.reasons)
+        # Back in health, it may be a short rest: only what is worse is told.
+        if CONDITIONS.index(condition) > CONDITIONS.index(self.condition):
+            run.console.tell(f"iteration {progress.state.iteration}: the energy network is {condition} ({reasons})")
+        self.condition = max(self.condition, condition, key=CONDITIONS.index)
+        return False
+
+
+def _plain(act: Act) -> dict[str, Any]:
+    return {**vars(act), "reasons": "; ".join(act.reasons)}
 
 
 def _rows_on_disk(run: Run) -> RowFile | None:
@@ -196,8 +239,13 @@ def _drive(run: Run, stage: _Stage, stored: Mapping[str, Any]) -> Any:
         return state
     watch = CollapseWatch(run.console.tell)
     with run.console.stage(stage.name, state.iteration, last) as show:
-        for progress in fit(stage.step, state, stage.batches, last):
+        for progress in stage.iterations(state):
             state = progress.state
+            if stage.has_acted(progress):
+                run.seconds[stage.name] = time.monotonic() - origin
+                is_ended = run.guard is not None and run.guard.has_given_up
+                save_checkpoint(run, stage.name, {**_details(stage, state), "is_ended": is_ended})
+                continue
             show(state.iteration, progress.figures)
             watch(state.iteration, progress.figures)
             _check_finite(stage.name, state.iteration, progress.figures["loss"])
@@ -272,13 +320,14 @@ def _compare(run: Run, judge: _SelectionJudge, averaged: VAEBM, iteration: int) 
     best = min(figures, key=figures.__getitem__)
     if figures[best] < run.best.get(judge.measure, float("inf")):
         energy = {name: value.clone() for name, value in averaged.energy.state_dict().items()}
-        run.best = {judge.measure: figures[best], "iteration": iteration, "num_steps": best, "energy": energy}
+        chains = {"num_steps": best, "step_size": run.longest_step}
+        run.best = {judge.measure: figures[best], "iteration": iteration, **chains, "energy": energy}
 
 
 def _grid(run: Run, model: VAEBM, noise: Tensor, num_steps: int, name: str) -> None:
     if not run.engine.is_main:
         return
-    kernel, generator = Langevin(run.config.sampling.step_size), run.generator("grid chains")
+    kernel, generator = Langevin(run.longest_step), run.generator("grid chains")
     with run.engine.autocast():
         (seen,) = snapshots(model, noise, (num_steps,), kernel=kernel, generator=generator)
     pixels = to_uint8(seen.images.cpu())
@@ -304,7 +353,6 @@ def _selection_judge(run: Run) -> _SelectionJudge | None:
     reference = make_reference(
         run.judges[0], images, training, num_samples=count, generator=run.generator("selection reference")
     )
-    kernel = Langevin(run.config.sampling.step_size)
     is_kernel = FEWEST_FOR_INTERVAL <= fewest < run.judges[0].classifier.num_features
 
     measure = kernel_to_reference if is_kernel else frechet_to_reference
@@ -314,7 +362,7 @@ def _selection_judge(run: Run) -> _SelectionJudge | None:
         generator = run.generator("selection samples")
         noise = start_noise(model, run.config.selection.num_samples, generator)
         with run.engine.autocast():
-            seen = snapshots(model, noise, steps, kernel=kernel, generator=generator)
+            seen = snapshots(model, noise, steps, kernel=Langevin(run.longest_step), generator=generator)
         return {look.step: measure(look.images.cpu(), reference) for look in seen}
 
     return _SelectionJudge("kernel" if is_kernel else "frechet", distances)

@@ -44,8 +44,10 @@ from vaebm.recipes import (
     with_given_vae,
 )
 from vaebm.recipes.estimates import estimate
+from vaebm.training import diagnosis
 
 LARGEST_USUAL_RATE = 0.05
+GAVE_UP = 3
 
 
 @dataclass(frozen=True)
@@ -234,6 +236,9 @@ def run(arguments: Sequence[str]) -> int:
         finally:
             begun.engine.close()
     begun.console.tell(f"report: {folder.report}")
+    if begun.guard is not None and begun.guard.has_given_up:
+        begun.console.tell(diagnosis(begun.guard.acts, begun.config.energy))
+        return GAVE_UP
     return 0
 
 

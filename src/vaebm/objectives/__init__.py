@@ -6,7 +6,7 @@ from vaebm.objectives.balancing import (
     hierarchical_kl_weight_at,
     penalty_weight_at,
 )
-from vaebm.objectives.contrastive import ContrastiveLoss, contrastive_loss
+from vaebm.objectives.contrastive import ContrastiveLoss, contrastive_loss, separation
 from vaebm.objectives.elbo import ElboLoss, balanced_elbo_loss, elbo_loss, kl_weight_at
 from vaebm.objectives.importance_sampled import ImportanceSampledLoss, importance_sampled_loss
 from vaebm.objectives.regularization import SpectralPenalty, spectral_penalty
@@ -25,5 +25,6 @@ __all__ = [
     "importance_sampled_loss",
     "kl_weight_at",
     "penalty_weight_at",
+    "separation",
     "spectral_penalty",
 ]

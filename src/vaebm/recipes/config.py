@@ -16,7 +16,7 @@ from vaebm.data import DataError, Preprocessing
 from vaebm.models import ImageFields
 from vaebm.recipes.errors import ConfigError
 from vaebm.recipes.ranges import check_leaves
-from vaebm.training import EnergySettings, VAESettings
+from vaebm.training import EnergySettings, GuardSettings, VAESettings
 
 
 @dataclass(frozen=True)
@@ -187,6 +187,7 @@ class Config:
         vae: How the VAE is trained.
         energy_network: The energy network.
         energy: How the energy network is trained.
+        guard: When that counts as diverged, and what is done then.
         images: Which image the energy sees, the loss takes and generation returns.
         sampling: How images are generated.
         selection: How the energy network is chosen.
@@ -206,6 +207,7 @@ class Config:
     vae: VAESettings = field(default_factory=VAESettings)
     energy_network: EnergyNetworkConfig = field(default_factory=EnergyNetworkConfig)
     energy: EnergySettings = field(default_factory=EnergySettings)
+    guard: GuardSettings = field(default_factory=GuardSettings)
     images: ImageFields = field(default_factory=ImageFields)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     selection: SelectionConfig = field(default_factory=SelectionConfig)

@@ -15,7 +15,7 @@ from vaebm.evaluation import FEWEST_STEPS
 from vaebm.recipes.config import check_potential
 from vaebm.recipes.errors import ConfigError
 from vaebm.recipes.ranges import check_leaves
-from vaebm.training import EnergySettings, VAESettings
+from vaebm.training import EnergySettings, GuardSettings, VAESettings
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ class PlanarConfig:
         vae: How the VAE is trained.
         energy_network: The energy network.
         energy: How the energy network is trained.
+        guard: When that counts as diverged, and what is done then.
         evaluation: What is measured at the end.
         seed: The seed of everything random but the measurements.
         report_every: Figures are recorded after so many iterations.
@@ -110,6 +111,7 @@ class PlanarConfig:
             ema_decay=0.99,
         )
     )
+    guard: GuardSettings = field(default_factory=GuardSettings)
     evaluation: PlanarEvaluationConfig = field(default_factory=PlanarEvaluationConfig)
     seed: int = 0
     report_every: int = 10

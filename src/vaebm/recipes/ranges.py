@@ -25,14 +25,22 @@ _POSITIVE = {
     "energy.clip_norm", "energy.initial_spread", "energy.num_prior_samples", "energy_network.input_scale",
     "sampling.step_size", "selection.num_candidates", "evaluation.num_samples", "evaluation.num_posterior_samples",
     "evaluation.grid_size", "evaluation.latent_grid_size", "evaluation.num_draws", "evaluation.num_annealed",
-    "report_every", "sample_every", "checkpoint_every",
+    "guard.window", "guard.snapshot_every", "guard.largest_separation", "guard.largest_noise_norm",
+    "guard.rate_factor", "guard.step_factor", "report_every", "sample_every", "checkpoint_every",
 }  # fmt: skip
 _SIGNED = {"data.value_range"}
 _SHARES = {
     "selection.after", "vae.kl_warmup", "vae.rate_warmup", "energy.replay_probability", "energy.replay_rise",
-    "energy.jump_probability",
+    "energy.jump_probability", "guard.least_acceptance",
 }  # fmt: skip
-_BELOW_ONE = {"vae.ema_decay", "energy.ema_decay", "vae.betas", "energy.betas"}
+_BELOW_ONE = {
+    "vae.ema_decay",
+    "energy.ema_decay",
+    "vae.betas",
+    "energy.betas",
+    "guard.rate_factor",
+    "guard.step_factor",
+}
 _LEAST = dict.fromkeys(
     ("evaluation.num_samples", "evaluation.num_draws", "evaluation.num_annealed", "selection.num_samples"), 10
 )

@@ -82,6 +82,16 @@ class PValueRow(TypedDict, total=False):
     seed: int
 
 
+class GuardRecord(TypedDict):
+    """How stage 2 ended: its condition, whether the guard gave up, what it did, and what rate and step size became."""
+
+    condition: str
+    gave_up: bool
+    acts: list[str]
+    rate_factor: float
+    step_factor: float
+
+
 class Evaluation(TypedDict, total=False):
     """Everything that `vaebm evaluate` measures, and on which data, in which precision of the chains.
 
@@ -100,6 +110,7 @@ class Evaluation(TypedDict, total=False):
     steps_curve: list[StepsRow]
     outliers: list[OutlierRow]
     p_values: list[PValueRow]
+    guard: GuardRecord
     chains: dict[str, Any]
     diagnostics: dict[str, Any]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from vaebm.reports.sentences import (
     weak_spots,
 )
 from vaebm.reports.tables import format_value, html_table
+from vaebm.training import Act
 
 _SCORE_TONES: dict[str, Tone] = {"energy": "other", "elbo": "vae", "joint": "vaebm"}
 
@@ -218,6 +219,8 @@ _VAE_CURVES = {
 }
 _ENERGY_CURVES = {
     "gap": "Gap: data − samples",
+    "separation": "Separation: the gap in standard deviations",
+    "would_accept": "How likely a move would be accepted",
     "noise_norm": "|noise|² / D of the chains",
     "displacement": "How far a chain moves",
     "spectral_penalty": "Spectral penalty",
@@ -241,6 +244,7 @@ def _stage_charts(
     pairs: Mapping[str, Sequence[Series | None]],
     curves: Mapping[str, str],
     tone: Tone,
+    undone: Sequence[Mapping[str, Any]] = (),
 ) -> list[str]:
     across, down = Axis("iteration"), Axis(cut=True)
     charts = []
@@ -249,27 +253,58 @@ def _stage_charts(
         if shown:
             charts.append(figure(line_chart(title, shown, across, down)))
     for key, title in curves.items():
-        series = _series(rows, key, "", tone)
+        series, before = _series(rows, key, "kept" if undone else "", tone), _series(undone, key, "undone", "other")
         if series is not None:
             levels = [_LEVELS[key]] if key in _LEVELS else []
-            charts.append(figure(line_chart(title, [series], across, down, levels)))
+            shown = [series] if before is None else [before, series]
+            charts.append(figure(line_chart(title, shown, across, down, levels)))
     return charts
+
+
+class _Energy(NamedTuple):
+    """Rows of stage 2: those that were kept, those that the guard undid, and what it did, in sentences."""
+
+    kept: list[Mapping[str, Any]]
+    undone: list[Mapping[str, Any]]
+    acts: list[str]
+
+
+def _energy_rows(metrics: Sequence[Mapping[str, Any]]) -> _Energy:
+    found = _Energy([], [], [])
+    for row in metrics:
+        if row.get("stage") == "energy":
+            found.kept.append(row)
+        elif row.get("stage") == "guard":
+            undone = [one for one in found.kept if one["iteration"] > row["returned_to"]]
+            found.undone.extend(undone)
+            found.kept[:] = [one for one in found.kept if one["iteration"] <= row["returned_to"]]
+            values = {name: value for name, value in row.items() if name != "stage"}
+            found.acts.append(Act(**{**values, "reasons": (row["reasons"],)}).text())
+    return found
 
 
 def training_section(content: ReportContent) -> str:
     """Return the curves of both stages."""
-    vae, energy, selection = (
-        [row for row in content.metrics if row.get("stage") == stage] for stage in ("vae", "energy", "vae_selection")
+    vae, selection = (
+        [row for row in content.metrics if row.get("stage") == stage] for stage in ("vae", "vae_selection")
     )
+    energy = _energy_rows(content.metrics)
     elbos = [_series(vae, "elbo", "training", "vae"), _series(selection, "elbo", "selection split", "real")]
-    energies = [_series(energy, "data_energy", "data", "real"), _series(energy, "sample_energy", "samples", "vaebm")]
+    energies = [
+        _series(energy.kept, "data_energy", "data", "real"),
+        _series(energy.kept, "sample_energy", "samples", "vaebm"),
+    ]
     stages = {
         "First stage: the VAE": _stage_charts(vae, {"ELBO, nats": elbos}, _VAE_CURVES, "vae"),
-        "Second stage: the energy network": _stage_charts(energy, {"Mean energy": energies}, _ENERGY_CURVES, "vaebm"),
+        "Second stage: the energy network": _stage_charts(
+            energy.kept, {"Mean energy": energies}, _ENERGY_CURVES, "vaebm", energy.undone
+        ),
     }
     parts = [
         f'<h3>{title}</h3><div class="charts">{"".join(charts)}</div>' for title, charts in stages.items() if charts
     ]
+    if energy.acts:
+        parts.append(paragraphs("What the guard did:") + bullets(energy.acts))
     note = '<p class="note">Where there are many records, a curve is the mean of neighbours and its band their range; '
     note += "the first records may lie outside of the frame.</p>"
     return "".join(parts) + note if parts else ""

@@ -24,13 +24,15 @@ class LogDensity(Protocol):
 class ChainState:
     """The positions of B chains: noise (B, D), and there, where the last step knows them, log-density and gradient.
 
-    What isn't known is None; the next kernel that needs it evaluates it. A state belongs to one log-density: a chain
-    that goes on under another one starts from ``ChainState(noise)``.
+    What isn't known is None; the next kernel that needs it evaluates it. ``before`` is where the last step began, from
+    kernels without an accept step: the next step tells how likely that one would have been accepted. A state belongs to
+    one log-density: a chain that goes on under another one starts from ``ChainState(noise)``.
     """
 
     noise: Tensor
     log_density: Tensor | None = None
     grad: Tensor | None = None
+    before: ChainState | None = None
 
 
 @dataclass(frozen=True)
@@ -38,13 +40,15 @@ class KernelInfo:
     """Diagnostics of one step, each (B,).
 
     Log-density before the step; norm of its gradient, not a number where the kernel takes none; distance moved; the
-    probability with which the move was accepted, 1 without an accept step.
+    probability with which the move was accepted, 1 without an accept step. ``earlier_acceptance`` is, for a kernel
+    without one, that with which the move *before* this one would have been accepted; None where it isn't known.
     """
 
     log_density: Tensor
     grad_norm: Tensor
     displacement: Tensor
     acceptance: Tensor
+    earlier_acceptance: Tensor | None = None
 
 
 class Transition(NamedTuple):

@@ -3,6 +3,9 @@ r"""Unadjusted Langevin dynamics.
 noise ← noise + (η/2) ∇ log h(noise) + √η ξ, ξ ~ N(0, I). Without an accept step the stationary density is biased: for
 h = N(0, 1) its variance is 1/(1 − η/4), so the bias is of first order in η.
 
+How far a chain is from following h is told by the probability with which each move would have been accepted by
+Metropolis and Hastings. It needs the gradient where the move ends, so it is known for nothing one step later.
+
 References:
     VAEBM: A Symbiosis between Variational Autoencoders and Energy-based Models, https://arxiv.org/abs/2010.00654
     Exponential convergence of Langevin distributions and their discrete approximations (Roberts, Tweedie),
@@ -32,6 +35,24 @@ def langevin_move(grad: Tensor, step_size: float, generator: torch.Generator) ->
     return move
 
 
+def metropolis_ratio(start: ChainState, end: ChainState, step_size: float) -> Tensor:
+    """Returns log h(end) q(start|end) − log h(start) q(end|start), (B,), float64; q is the density of a Langevin move.
+
+    Both states must know log-density and gradient.
+    """
+    assert start.log_density is not None
+    assert end.log_density is not None
+    rise = end.log_density.double() - start.log_density.double()
+    return rise + _log_move(end, start, step_size) - _log_move(start, end, step_size)
+
+
+def _log_move(start: ChainState, end: ChainState, step_size: float) -> Tensor:
+    """Returns log q(end|start), (B,), up to a constant."""
+    assert start.grad is not None
+    drift = start.noise.double() + 0.5 * step_size * start.grad.double()
+    return -(end.noise.double() - drift).square().sum(1) / (2 * step_size)
+
+
 @dataclass(frozen=True)
 class Langevin:
     """The unadjusted Langevin kernel.
@@ -58,6 +79,11 @@ class Langevin:
     def __call__(self, state: ChainState, log_density: LogDensity, generator: torch.Generator) -> Transition:
         """Moves all chains by one step."""
         value, grad = evaluate(log_density, state)
+        here = ChainState(state.noise.detach(), value, grad)
         move = langevin_move(grad, self.step_size, generator)
-        info = KernelInfo(value, grad.norm(dim=1), move.norm(dim=1), torch.ones_like(value))
-        return Transition(ChainState(state.noise.detach() + move), info)
+        earlier = None
+        if state.before is not None:
+            # Not a number: refused.
+            earlier = metropolis_ratio(state.before, here, self.step_size).clamp(max=0).exp().nan_to_num(0.0)
+        info = KernelInfo(value, grad.norm(dim=1), move.norm(dim=1), torch.ones_like(value), earlier)
+        return Transition(ChainState(here.noise + move, before=here), info)

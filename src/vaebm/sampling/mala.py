@@ -15,10 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from vaebm.sampling.kernel import ChainState, KernelInfo, LogDensity, Transition, accept, evaluate, grad_log_density
-from vaebm.sampling.langevin import check_step_size, langevin_move
+from vaebm.sampling.langevin import check_step_size, langevin_move, metropolis_ratio
 
 
 @dataclass(frozen=True)
@@ -49,19 +48,6 @@ class Mala:
         here = ChainState(state.noise.detach(), value, grad)
         move = langevin_move(grad, self.step_size, generator)
         there = ChainState(here.noise + move, *grad_log_density(log_density, here.noise + move))
-        log_ratio = _difference(there, here) + self._log_move(there, here) - self._log_move(here, there)
-        after, probability = accept(here, there, log_ratio, generator)
+        after, probability = accept(here, there, metropolis_ratio(here, there, self.step_size), generator)
         moved = (after.noise - here.noise).norm(dim=1)
         return Transition(after, KernelInfo(value, grad.norm(dim=1), moved, probability))
-
-    def _log_move(self, start: ChainState, end: ChainState) -> Tensor:
-        """Returns log q(end|start), (B,), up to a constant."""
-        assert start.grad is not None
-        drift = start.noise.double() + 0.5 * self.step_size * start.grad.double()
-        return -(end.noise.double() - drift).square().sum(1) / (2 * self.step_size)
-
-
-def _difference(there: ChainState, here: ChainState) -> Tensor:
-    assert there.log_density is not None
-    assert here.log_density is not None
-    return there.log_density.double() - here.log_density.double()

@@ -6,17 +6,37 @@ from vaebm.training.ema import update_average
 from vaebm.training.energy_stage import energy_step, start_energy
 from vaebm.training.energy_state import BUFFER_DTYPES, EnergySettings, EnergyState, kept_width
 from vaebm.training.fit import Progress, fit
+from vaebm.training.guard import (
+    CONDITIONS,
+    Act,
+    Guarded,
+    GuardMemory,
+    GuardSettings,
+    Verdict,
+    diagnosis,
+    guarded_fit,
+    judge,
+)
 from vaebm.training.vae_stage import VAESettings, VAEState, start_vae, vae_step
 
 __all__ = [
     "BUFFER_DTYPES",
+    "CONDITIONS",
+    "Act",
     "EnergySettings",
     "EnergyState",
+    "GuardMemory",
+    "GuardSettings",
+    "Guarded",
     "Progress",
     "VAESettings",
     "VAEState",
+    "Verdict",
+    "diagnosis",
     "energy_step",
     "fit",
+    "guarded_fit",
+    "judge",
     "kept_width",
     "log_density_of",
     "make_kernel",

@@ -6,6 +6,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -135,6 +136,7 @@ def run_chains(model: VAEBM, settings: EnergySettings, engine: Engine, kernel: K
     noise = begin = start.noise.to(engine.device)
     grad_norm = noise.new_full((1,), torch.nan)
     accepted: list[Tensor] = []
+    followed: list[Tensor] = []
     log_density = _shared(log_density_of(model, settings.potential), engine)
     with frozen(model.energy), engine.autocast():
         for chain_step in run_chain(kernel, begin, log_density, settings.num_steps, state.generator):
@@ -142,11 +144,14 @@ def run_chains(model: VAEBM, settings: EnergySettings, engine: Engine, kernel: K
             # A jump takes no gradient: that of the last step which took one is shown.
             grad_norm = grad_norm if info.grad_norm.isnan().all() else info.grad_norm
             accepted.append(info.acceptance.mean())
+            if info.earlier_acceptance is not None:
+                followed.append(info.earlier_acceptance.mean())
     figures = {
         "noise_norm": float(noise.square().mean(dtype=torch.float64)),
         "displacement": float((noise - begin).square().mean(dtype=torch.float64).sqrt()),
         "chain_grad_norm": float(grad_norm.mean()),
         "acceptance": float(torch.stack(accepted).mean()),
+        "would_accept": float(torch.stack(followed).mean()) if followed else math.nan,
         "num_replayed": float(start.num_replayed),
     }
     return Chains(noise, figures)

@@ -10,7 +10,7 @@ With the importance-sampled objective there are no chains: the negatives are dra
 matched noise, the default, it is the likelihood of data with pixel noise; the recipes of the plane switch it off.
 
 On k processes every process holds all chains and all noise, and evaluates log h and its gradient for its own rows; so
-chains and buffer are those of one process. Only the centring term is that of each process's rows.
+chains, buffer and loss are those of one process.
 
 References:
     VAEBM: A Symbiosis between Variational Autoencoders and Energy-based Models, https://arxiv.org/abs/2010.00654
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from vaebm.distributed import Engine
 from vaebm.models import VAEBM, can_fold
 from vaebm.nn import initialize_from_data, set_recomputation, spectral_vectors
-from vaebm.objectives import contrastive_loss, importance_sampled_loss, spectral_penalty
+from vaebm.objectives import contrastive_loss, importance_sampled_loss, separation, spectral_penalty
 from vaebm.sampling import Kernel, ReplayBuffer, Rows, empty_buffer, write_back
 from vaebm.training.chains import chain_models, make_kernel, negative_images, positive_images, run_chains
 from vaebm.training.ema import update_average
@@ -90,10 +90,12 @@ def energy_step(
         kernel: The kernel of the chains, by default that of the settings.
 
     Returns:
-        A step for ``fit``. Its figures: loss, data_energy, sample_energy, gap, spectral_penalty, noise_norm (|noise|²/D
-        at the end of the chains), displacement (RMS distance from start to end, in units of √D), chain_grad_norm,
-        acceptance, num_replayed, learning_rate, grad_norm. With the importance-sampled objective there are no chains:
-        loss, data_energy, log_z, effective_sample_size, spectral_penalty, learning_rate, grad_norm.
+        A step for ``fit``. Its figures: loss, data_energy, sample_energy, gap, separation (the gap in standard
+        deviations of the energies), spectral_penalty, noise_norm (|noise|²/D at the end of the chains), displacement
+        (RMS distance from start to end, in units of √D), chain_grad_norm, acceptance, would_accept (how likely
+        Metropolis would have accepted the moves of a kernel without an accept step), num_replayed, learning_rate,
+        grad_norm. With the importance-sampled objective there are no chains: loss, data_energy, log_z,
+        effective_sample_size, spectral_penalty, learning_rate, grad_norm.
     """
     if settings.objective == "importance_sampled":
         if kernel is not None:
@@ -112,10 +114,13 @@ def energy_step(
         with engine.autocast():
             energies = model.energy(torch.cat([positives, negatives]))
         data_energy, sample_energy = torch.split(energies, [len(positives), len(negatives)])
-        contrast = contrastive_loss(data_energy, sample_energy, settings.centring, settings.l2)
-        descent = _descend(model, settings, engine, state, contrast.loss, len(positives))
+        num_rows = len(positives)
+        contrast = contrastive_loss(
+            data_energy, sample_energy, settings.centring, settings.l2, lambda level: engine.mean(level, num_rows)
+        )
+        descent = _descend(model, settings, engine, state, contrast.loss, num_rows)
         figures = {
-            **{name: float(engine.mean(value, len(positives))) for name, value in vars(contrast).items()},
+            **_energy_figures({name: float(engine.mean(value, num_rows)) for name, value in vars(contrast).items()}),
             **descent.figures,
             **chains.figures,
             "learning_rate": rate,
@@ -123,6 +128,14 @@ def energy_step(
         return Progress(replace(descent.state, buffer=write_back(state.buffer, chains.noise)), figures)
 
     return step
+
+
+def _energy_figures(means: dict[str, float]) -> dict[str, float]:
+    """Returns the means over a batch with the separation of energies in the place of their squares."""
+    figures = dict(means)
+    spread = figures.pop("data_square") - means["data_energy"] ** 2
+    sample_spread = figures.pop("sample_square") - means["sample_energy"] ** 2
+    return {**figures, "separation": separation(means["gap"], max(spread, 0.0), max(sample_spread, 0.0))}
 
 
 def _importance_step(

@@ -1,0 +1,193 @@
+"""How stage 2 fares under stress, without and with its guard: 24 cells of settings, two seeds each.
+
+    python benchmarks/stress.py run digits
+    python benchmarks/stress.py run mnist
+    python benchmarks/stress.py run gaussians
+    python benchmarks/stress.py seeds digits --count 20
+    python benchmarks/stress.py table docs/training.md
+
+A cell is the recipe with its learning rate times 1, 10 or 30, 2 or 15 steps, with its regularisers or without any, and
+its step size of training times 1 or 4. Each run is a ``vaebm train`` that it prints; those of a seed share their VAE.
+``digits`` is the recipe; ``mnist`` an energy network for the bundled VAE in 400 iterations; ``gaussians`` the plane
+with chains instead of the importance-sampled objective.
+
+A run *closes* the share 1 − (d − floor)/(d of the VAE − floor) of the Fréchet distance d by the first judge, on the
+plane 1 − gap/(gap of the VAE) of the log-likelihood. It holds if it closes at least half of what the default settings
+close, *flat* if its energy network changes nothing (below a tenth), and *given up* if the guard says so. Told too are
+the recorded iterations whose loss isn't finite. ``seeds`` runs the default settings alone. What is finished isn't done
+again. Results go to ``benchmarks/results/stress.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tables import put_table
+
+RESULTS = Path(__file__).parent / "results" / "stress.json"
+RATES, STEPS, REGULARISED, SIZES = (1, 10, 30), (2, 15), (True, False), (1, 4)
+CELLS = tuple(itertools.product(RATES, STEPS, REGULARISED, SIZES))
+ONLY_QUALITY = ["--evaluation.steps_curve", "[]", "--evaluation.num_posterior_samples", "1"]
+DATA: dict[str, dict[str, Any]] = {
+    "digits": {"rate": 1e-3, "size": 0.1, "further": ONLY_QUALITY},
+    "mnist": {"rate": 7e-4, "size": 0.1, "vae": "mnist", "further": [
+        "--energy.num_iterations", "400", "--evaluation.num_samples", "1000", "--selection.num_samples", "500",
+        "--evaluation.num_test", "500", "--sample_every", "400", *ONLY_QUALITY]},
+    "gaussians": {"rate": 3e-3, "size": 0.02, "further": [
+        "--energy.objective", "contrastive", "--energy.num_iterations", "800", "--energy.batch_size", "256",
+        "--evaluation.num_samples", "1000", "--evaluation.num_draws", "10000", "--evaluation.temperatures", "[2]"]},
+}  # fmt: skip
+PLAIN = {"energy.spectral": "0", "energy.centring": "0", "energy.l2": "0"}
+
+
+def arguments(data: str, seed: int, cell: tuple[int, int, bool, int] | None, guarded: bool) -> list[str]:
+    """Returns the words of a run; of the default settings without a cell."""
+    known = DATA[data]
+    words = ["train", data, "--seed", str(seed), *known["further"], "--guard.rolls_back", str(guarded).lower()]
+    if "vae" in known:
+        words += ["--initial_vae", known["vae"]]
+    if cell is None:
+        return words
+    rate, steps, regularised, size = cell
+    words += ["--energy.learning_rate", f"{known['rate'] * rate:g}", "--energy.num_steps", str(steps),
+              "--energy.step_size", f"{known['size'] * size:g}"]  # fmt: skip
+    plain = {name: value for name, value in PLAIN.items() if data != "gaussians" or name != "energy.spectral"}
+    return words if regularised else [*words, *(word for pair in plain.items() for word in (f"--{pair[0]}", pair[1]))]
+
+
+def run(runs: Path, name: str, words: list[str]) -> dict[str, Any]:
+    """Makes a run, if it isn't there, and returns its entry."""
+    folder = runs / name
+    code = folder / "code"
+    if not code.exists():
+        print("$ vaebm", *words, flush=True)
+        ended = subprocess.run([sys.executable, "-m", "vaebm", *words, "--output", str(folder)], stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True, check=False)  # fmt: skip
+        (folder / "said.txt").write_text(ended.stdout)
+        code.write_text(str(ended.returncode))
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["stage"] == "energy"]
+    provenance = json.loads((folder / "provenance.json").read_text())
+    # Folders of this machine say nothing to others.
+    shown = [Path(word).name if word.startswith(str(runs)) else word for word in words]
+    entry: dict[str, Any] = {
+        "command": ["vaebm", *shown],
+        "exit_code": int(code.read_text()),
+        "num_not_finite": sum(not math.isfinite(float(row["loss"])) for row in rows),
+        "largest_gap": max((abs(float(row["gap"])) for row in rows if "gap" in row), default=None),
+        "last": {name: rows[-1].get(name) for name in ("gap", "separation", "would_accept", "noise_norm")},
+        "seconds": provenance.get("seconds", {}).get("energy"),
+        "commit": provenance["commit"],
+    }
+    entry["acts"] = [line for line in (folder / "log.txt").read_text().splitlines() if "; back to " in line]
+    if (folder / "evaluation.json").exists():
+        entry["closed"] = closed(json.loads((folder / "evaluation.json").read_text()))
+    if entry["exit_code"] != 0:
+        entry["said"] = (folder / "said.txt").read_text().strip().splitlines()[-1]
+    return entry
+
+
+def closed(evaluation: dict[str, Any]) -> float | None:
+    """Returns how much of the VAE's distance a model closes."""
+    if "rows" in evaluation:
+        gaps = {row["what"]: float(row["gap"]) for row in evaluation["rows"]}
+        return 1 - gaps["VAEBM"] / gaps["VAE"]
+    distances = {row["what"]: row.get("frechet") for row in reversed(evaluation["quality"])}
+    floor, start, end = (distances[what] for what in ("floor", "VAE", "VAEBM"))
+    return None if None in (floor, start, end) else 1 - (end - floor) / (start - floor)
+
+
+def stress(data: str, runs: Path, seeds: Sequence[int], cells: Sequence[Any], jobs: int) -> dict[str, Any]:
+    """Runs all cells of a data set."""
+
+    def one(seed: int, cell: Any, guarded: bool) -> tuple[str, dict[str, Any]]:
+        name = "default" if cell is None else "rate{}-steps{}-{}-size{}".format(
+            cell[0], cell[1], "regularised" if cell[2] else "plain", cell[3]
+        )  # fmt: skip
+        key = f"{name}-{'guarded' if guarded else 'alone'}-{seed}"
+        words = arguments(data, seed, cell, guarded)
+        if cell is not None and data == "digits":
+            words += ["--initial_vae", str(runs / f"default-guarded-{seed}")]
+        return key, {"cell": name, "seed": seed, "guarded": guarded, **run(runs, key, words)}
+
+    runs.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(jobs) as pool:
+        found = dict(pool.map(lambda seed: one(seed, None, True), seeds))
+        work = [(seed, cell, guarded) for seed in seeds for cell in cells for guarded in (True, False)]
+        found |= dict(pool.map(lambda item: one(*item), work))
+    return found
+
+
+def condition(entry: dict[str, Any], default: float) -> str:
+    """Returns in a word how a run ended."""
+    share = entry.get("closed")
+    if entry["exit_code"] == 3:
+        return "given up"
+    if entry["exit_code"] != 0 or share is None or not math.isfinite(share):
+        return "broken off"
+    return "holds" if share >= default / 2 else "flat" if abs(share) < 0.1 else "worse"
+
+
+def table(results: Path, document: Path) -> None:
+    """Writes the tables into a document."""
+    known = json.loads(results.read_text())
+    lines = ["| data | guard | runs | hold | worse | flat | given up | broken off | not finite | least share closed |",
+             "|---" * 10 + "|"]  # fmt: skip
+    for data, entries in known.items():
+        if data.endswith(" seeds"):
+            continue
+        defaults = [entry["closed"] for entry in entries.values() if entry["cell"] == "default"]
+        default = sum(defaults) / len(defaults)
+        for guarded in (False, True):
+            group = [entry for entry in entries.values() if entry["guarded"] is guarded and entry["cell"] != "default"]
+            ends = [condition(entry, default) for entry in group]
+            counts = [str(ends.count(name)) for name in ("holds", "worse", "flat", "given up", "broken off")]
+            kept = [entry["closed"] for entry, end in zip(group, ends, strict=True)
+                    if end != "given up" and entry.get("closed") is not None]  # fmt: skip
+            lost = sum(entry["num_not_finite"] > 0 for entry in group)
+            lines.append(f"| {data} (default closes {default:.2f}) | {'on' if guarded else 'off'} | {len(group)} "
+                         f"| {' | '.join(counts)} | {lost} | {min(kept, default=math.nan):.2f} |")  # fmt: skip
+    put_table(document, "stress", lines)
+
+
+def save(results: Path, data: str, entries: dict[str, Any]) -> None:
+    """Puts the entries of a data set among the results."""
+    known = json.loads(results.read_text()) if results.exists() else {}
+    results.write_text(json.dumps({**known, data: entries}, indent=1) + "\n")
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="what", required=True)
+    for what in ("run", "seeds"):
+        part = commands.add_parser(what)
+        part.add_argument("data", choices=sorted(DATA))
+        part.add_argument("--runs", type=Path, default=Path("runs/stress"))
+        part.add_argument("--results", type=Path, default=RESULTS)
+        part.add_argument("--jobs", type=int, default=1, help="runs at a time")
+        part.add_argument("--count", type=int, default=2, help="seeds")
+        part.add_argument("--cells", type=int, default=len(CELLS), help="so many of the cells")
+    part = commands.add_parser("table")
+    part.add_argument("document", type=Path)
+    part.add_argument("--results", type=Path, default=RESULTS)
+    chosen = parser.parse_args()
+    if chosen.what == "table":
+        table(chosen.results, chosen.document)
+        return
+    cells = CELLS[:: max(1, len(CELLS) // chosen.cells)] if chosen.what == "run" else ()
+    found = stress(chosen.data, chosen.runs / chosen.data, range(chosen.count), cells, chosen.jobs)
+    save(chosen.results, chosen.data if chosen.what == "run" else f"{chosen.data} seeds", found)
+
+
+if __name__ == "__main__":
+    main()
