@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import distributions
 
-from vaebm.objectives import contrastive_loss
+from vaebm.objectives import contrastive_loss, separation
 
 DOUBLE = torch.float64
 
@@ -61,3 +61,24 @@ def test_centring_pulls_the_level_to_zero_and_leaves_the_gap_alone(level: float)
 def test_levels_far_from_zero_do_not_lose_the_gap() -> None:
     data, samples = torch.full((64,), 1e6), torch.full((64,), 1e6 + 0.25)
     assert float(contrastive_loss(data, samples).gap) == -0.25
+
+
+def test_the_mean_over_parts_is_the_loss_and_the_gradient_of_the_whole() -> None:
+    slope = torch.tensor(1.5, dtype=DOUBLE, requires_grad=True)
+    data, samples = torch.tensor([1.0, -1.0, 4.0, 2.0], dtype=DOUBLE), torch.tensor([2.0, -2.0, 0.5, 7.0], dtype=DOUBLE)
+    whole = contrastive_loss(slope * data, slope * samples, centring=1.0, l2=0.1).loss
+    level = (1.5 * data.mean() + 1.5 * samples.mean()) / 2
+    parts = [
+        contrastive_loss(slope * data[part], slope * samples[part], 1.0, 0.1, lambda own: level).loss
+        for part in (slice(0, 2), slice(2, 4))
+    ]
+    mean = (parts[0] + parts[1]) / 2
+    assert float(mean.detach()) == pytest.approx(float(whole.detach()), rel=1e-14)
+    (found,), (wanted,) = torch.autograd.grad(mean, slope), torch.autograd.grad(whole, slope)
+    assert float(found) == pytest.approx(float(wanted), rel=1e-14)
+
+
+def test_separation_counts_in_standard_deviations() -> None:
+    assert separation(-4.0, 5.0, 3.0) == -2
+    assert separation(0.0, 0.0, 0.0) == 0
+    assert separation(-1.0, 0.0, 0.0) < -1000

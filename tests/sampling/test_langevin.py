@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaebm.sampling import ChainState, Langevin, run_chain
+from vaebm.sampling import ChainState, Langevin, Mala, run_chain
 
 DOUBLE = torch.float64
 
@@ -81,3 +81,26 @@ def test_without_a_force_a_chain_diffuses(generator: torch.Generator) -> None:
 def test_a_step_size_must_be_positive(step_size: float) -> None:
     with pytest.raises(ValueError, match="expected a positive number"):
         Langevin(step_size)
+
+
+def test_the_acceptance_of_a_move_is_known_one_step_later() -> None:
+    def skewed(noise: Tensor) -> Tensor:
+        return -(0.25 * noise**4 + 0.5 * (noise - 1) ** 2).sum(1)
+
+    noise = torch.randn(400, 3, dtype=DOUBLE, generator=torch.Generator().manual_seed(1))
+    steps = list(run_chain(Langevin(0.5), noise, skewed, 2, torch.Generator().manual_seed(0)))
+    assert steps[0].info.earlier_acceptance is None
+    _, info = Mala(0.5)(ChainState(noise), skewed, torch.Generator().manual_seed(0))
+    assert steps[1].info.earlier_acceptance is not None
+    assert torch.allclose(steps[1].info.earlier_acceptance, info.acceptance, rtol=1e-12)
+    assert 0.3 < float(info.acceptance.mean()) < 0.95
+
+
+@pytest.mark.parametrize(("step_size", "dimensions"), [(0.1, 80), (0.4, 80), (0.1, 800)])
+def test_on_a_standard_normal_that_acceptance_is_the_formula(step_size: float, dimensions: int) -> None:
+    noise = torch.randn(4000, dimensions, dtype=DOUBLE, generator=torch.Generator().manual_seed(1))
+    steps = list(run_chain(Langevin(step_size), noise, standard_normal, 2, torch.Generator().manual_seed(0)))
+    assert steps[1].info.earlier_acceptance is not None
+    spread = (dimensions * step_size**3 / 16) ** 0.5
+    expected = 2 * torch.distributions.Normal(0.0, 1.0).cdf(torch.tensor(-spread / 2))
+    assert float(steps[1].info.earlier_acceptance.mean()) == pytest.approx(float(expected), abs=0.03)

@@ -21,7 +21,7 @@ BATCH_SIZE = 7
 
 
 def train(engine: Engine) -> dict[str, Tensor]:
-    """Both stages for a few iterations; without centring, which each process does for its own rows.
+    """Both stages for a few iterations.
 
     With SGD, as the first steps of Adam are of one size however small a gradient, and so show its rounding.
     """
@@ -37,12 +37,12 @@ def train(engine: Engine) -> dict[str, Tensor]:
         figures = {f"vae.{name}": torch.tensor(value) for name, value in progress.figures.items()}
     for kernel, jump_probability in (("langevin", 0.0), ("mala", 0.5)):
         second = EnergySettings(
-            num_iterations=4, batch_size=BATCH_SIZE, num_steps=3, buffer_size=10, centring=0, learning_rate=0.1,
+            num_iterations=20, batch_size=BATCH_SIZE, num_steps=3, buffer_size=10, centring=1.0, learning_rate=0.01,
             kernel=kernel, jump_probability=jump_probability,
         )  # fmt: skip
         begun = start_energy(model, second, images, torch.Generator().manual_seed(2))
-        begun.optimizer = torch.optim.SGD(model.energy.parameters(), 0.1)
-        for progress in fit(energy_step(model, second, engine), begun, iter([images] * 4), 4):
+        begun.optimizer = torch.optim.SGD(model.energy.parameters(), 0.01)
+        for progress in fit(energy_step(model, second, engine), begun, iter([images] * 20), 20):
             figures |= {f"{kernel}.{name}": torch.tensor(value) for name, value in progress.figures.items()}
             begun = progress.state
         figures |= {f"{kernel}.{name}": value.clone() for name, value in model.state_dict().items()}

@@ -1,0 +1,91 @@
+"""Runs under guard: what a person sees of one that diverges, gives up, or is killed on the way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commandline import Cli, tiny
+
+import vaebm
+from vaebm.checkpoint import RunFolder
+from vaebm.cli.stages import train_stages
+from vaebm.cli.stop import StopRequest
+from vaebm.cli.train import begin, parse
+
+SHORT = tiny(
+    vae__num_iterations="2", energy__num_iterations="6", report_every="1", evaluation__num_samples="10",
+    selection__num_candidates="2",
+)  # fmt: skip
+# No chain stays below this norm.
+HOPELESS = ["--guard.window", "2", "--guard.largest_noise_norm", "0.1", "--guard.num_attempts", "2"]
+
+
+def test_a_run_that_gives_up_ends_with_a_diagnosis_a_model_and_a_report(cli: Cli) -> None:
+    found = cli("train", "digits", "--output", "run", *SHORT, *HOPELESS)
+    assert found.code == 3
+    assert found.output.count("; back to iteration 0, learning rate ") == 2
+    last = found.output.strip().splitlines()[-1]
+    assert last.startswith(
+        "the energy network diverged 3 times, the last time at iteration 2: |noise|²/D of the chains"
+    )
+    assert "Try more --energy.num_steps" in last
+    guard = json.loads(Path("run/evaluation.json").read_text())["guard"]
+    assert (guard["gave_up"], len(guard["acts"]), guard["rate_factor"]) == (True, 3, pytest.approx(0.3**2))
+    assert vaebm.load("run").energy is not None
+    report = Path("run/report.html").read_text()
+    assert "What the guard did:" in report
+    assert report.count(": the energy network diverged (") == 3
+    assert cli("train", "--resume", "run").code == 0
+
+
+def test_without_rolling_back_a_run_is_told_of_and_goes_to_its_end(cli: Cli) -> None:
+    found = cli("train", "digits", "--output", "run", *SHORT, "--guard.rolls_back", "false", *HOPELESS[:4])
+    assert found.code == 0
+    assert "iteration 2: the energy network is diverged (" in found.output
+    assert "back to iteration" not in found.output
+    guard = json.loads(Path("run/evaluation.json").read_text())["guard"]
+    assert (guard["condition"], guard["gave_up"], guard["acts"]) == ("diverged", False, [])
+
+
+@pytest.mark.parametrize("deadly", [1, 2, 3])
+def test_a_run_killed_while_the_guard_acts_ends_as_one_that_is_not(cli: Cli, deadly: int) -> None:
+    short = [*SHORT, *HOPELESS, "--checkpoint_every", "1"]
+    assert cli("train", "digits", "--output", "whole", *short).code == 3
+    arguments = ["digits", "--output", "part", *short]
+    request = parse(arguments)
+    assert request is not None
+    run = begin(request, StopRequest(), arguments)
+    record = run.record
+
+    def record_and_die(row: Mapping[str, Any]) -> None:
+        record(row)
+        if row["stage"] == "guard" and sum(one["stage"] == "guard" for one in run.folder.read_metrics()) == deadly:
+            raise KeyboardInterrupt
+
+    run.record = record_and_die  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        train_stages(run)
+    assert cli("train", "--resume", "part").code == 3
+    for name in ("model/model.safetensors", "metrics.jsonl"):
+        assert (Path("part") / name).read_bytes() == (Path("whole") / name).read_bytes()
+    rows = RunFolder(Path("part")).read_metrics()
+    assert [row["returned_to"] for row in rows if row["stage"] == "guard"] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--guard.window", "0", "guard.window is 0: expected a number above 0"),
+        ("--guard.rate_factor", "1.5", "guard.rate_factor is 1.5: expected a number from 0 to below 1"),
+        ("--guard.least_acceptance", "2", "guard.least_acceptance is 2.0: expected a share from 0 to 1"),
+    ],
+)
+def test_bad_settings_are_refused(cli: Cli, option: str, value: str, message: str) -> None:
+    found = cli("train", "digits", option, value)
+    assert found.code == 2
+    assert message in found.errors
+    assert not Path("runs").exists()

@@ -1,0 +1,263 @@
+"""The guard of stage 2: what it judges, where it goes back to, and what it does then."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from test_energy_stage import SETTINGS, Stage, begin
+from torch import Tensor
+
+from vaebm.distributed import Engine
+from vaebm.training import (
+    EnergySettings,
+    EnergyState,
+    Guarded,
+    GuardMemory,
+    GuardSettings,
+    Progress,
+    diagnosis,
+    energy_step,
+    fit,
+    guarded_fit,
+    judge,
+)
+from vaebm.training.guard import LARGEST_COPY, Act, Snapshot, Verdict, respond, take_snapshot
+
+HEALTHY = {"loss": -1.0, "grad_norm": 3.0, "separation": 0.05, "would_accept": 0.84, "noise_norm": 1.15}
+GUARD = GuardSettings(window=2, snapshot_every=2, num_attempts=2)
+Step = Callable[[EnergyState, Tensor], Progress[EnergyState]]
+
+
+@pytest.mark.parametrize(
+    ("figures", "condition", "reason"),
+    [
+        ({}, "healthy", ""),
+        ({"separation": -1.2}, "diverged", "1.20 standard deviations"),
+        ({"separation": -0.7}, "strained", "0.70 standard deviations"),
+        ({"separation": 3.0}, "healthy", ""),
+        ({"would_accept": 0.3, "separation": -0.2}, "diverged", "probability 0.30"),
+        ({"would_accept": 0.55, "separation": -0.2}, "strained", "probability 0.55"),
+        # In many dimensions few moves would be accepted, and chains follow all the same.
+        ({"would_accept": 0.1}, "healthy", ""),
+        ({"noise_norm": 2.5}, "diverged", "|noise|²/D of the chains is 2.50"),
+        ({"noise_norm": 1.6}, "strained", "1.60"),
+        ({"loss": math.nan}, "diverged", "loss is nan"),
+        ({"grad_norm": math.inf}, "diverged", "grad_norm is inf"),
+        ({"noise_norm": math.nan}, "diverged", "noise_norm is nan"),
+    ],
+)
+def test_figures_are_judged(figures: dict[str, float], condition: str, reason: str) -> None:
+    verdict = judge([{**HEALTHY, **figures}] * 20, GuardSettings())
+    assert verdict.condition == condition
+    assert reason in "; ".join(verdict.reasons)
+    assert bool(verdict.reasons) == (condition != "healthy")
+
+
+def test_before_the_window_is_full_only_numbers_that_are_none_count() -> None:
+    assert judge([{**HEALTHY, "separation": -9.0}] * 19, GuardSettings()).condition == "healthy"
+    assert judge([{**HEALTHY, "loss": math.inf}], GuardSettings()).condition == "diverged"
+
+
+def test_of_a_kernel_with_an_accept_step_its_own_acceptance_counts() -> None:
+    row = {**HEALTHY, "would_accept": math.nan, "acceptance": 0.3, "separation": -0.3}
+    assert judge([row] * 20, GuardSettings()).is_steep
+    assert not judge([{**row, "would_accept": 0.9, "acceptance": 1.0}] * 20, GuardSettings()).is_steep
+
+
+def at(*iterations: int) -> GuardMemory:
+    return GuardMemory(snapshots=tuple(Snapshot(iteration, {}, {}) for iteration in iterations))
+
+
+def test_the_policy() -> None:
+    guard, steep, flat = GuardSettings(), Verdict("diverged", ("steep",), True), Verdict("diverged", ("far",))
+    memory = respond(at(0, 50, 100, 150), 160, steep, SETTINGS, guard)
+    # 150 is too fresh: it was taken while the window filled that told of the divergence.
+    assert (memory.acts[-1].returned_to, memory.rate, memory.step) == (100, 1, 0.5)
+    memory = respond(memory, 140, steep, SETTINGS, guard)
+    assert (memory.acts[-1].returned_to, memory.rate, memory.step) == (50, 0.3, 0.25)
+    first = respond(at(0, 50), 90, flat, SETTINGS, guard)
+    assert (first.acts[-1].returned_to, first.rate, first.step) == (50, 0.3, 1)
+    assert first.acts[-1].learning_rate == pytest.approx(0.3 * SETTINGS.learning_rate)
+    assert first.adapt(SETTINGS) == replace(SETTINGS, learning_rate=0.3 * SETTINGS.learning_rate)
+
+
+def test_after_its_attempts_it_gives_up_and_changes_nothing_more() -> None:
+    memory, verdict = at(0), Verdict("diverged", ("far",))
+    for _ in range(3):
+        memory = respond(memory, 30, verdict, SETTINGS, GUARD)
+    assert [act.gave_up for act in memory.acts] == [False, False, True]
+    assert memory.has_given_up
+    assert memory.acts[2].learning_rate == memory.acts[1].learning_rate
+    words = diagnosis(memory.acts, SETTINGS)
+    assert "diverged 3 times, the last time at iteration 30: far" in words
+    assert "--energy.step_size" in words
+    assert "\n" not in words
+
+
+def spoiled(stage: Stage, engine: Engine, bad: set[int]) -> Callable[[EnergySettings], Step]:
+    """Makes steps that tell of a loss that is no number, at the first time of some iterations."""
+    left = set(bad)
+
+    def make_step(settings: EnergySettings) -> Step:
+        step = energy_step(stage.model, settings, engine)
+
+        def spoiling(state: EnergyState, images: Tensor) -> Progress[EnergyState]:
+            progress = step(state, images)
+            if progress.state.iteration in left:
+                left.discard(progress.state.iteration)
+                return progress._replace(figures={**progress.figures, "loss": math.nan})
+            return progress
+
+        return spoiling
+
+    return make_step
+
+
+def guarded(stage: Stage, engine: Engine, bad: set[int], memory: GuardMemory | None = None) -> list[Guarded]:
+    found = []
+    iterations = guarded_fit(
+        stage.model, SETTINGS, spoiled(stage, engine, bad), stage.state, stage.batches, GUARD, memory
+    )
+    for progress in iterations:
+        stage.state = progress.state
+        found.append(progress)
+    return found
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[name]) for name, value in one.items())
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(same(*pair) for pair in zip(one, other, strict=True))
+    return bool(one == other)
+
+
+def held(stage: Stage) -> dict[str, Any]:
+    """What a stage holds; of the ring of end points, their order and not their places."""
+    stored = stage.stored()
+    return {**stored, "stage": {**stored["stage"], "buffer": stage.state.buffer.noise}}
+
+
+def test_a_healthy_stage_is_left_alone(digits: Tensor, engine: Engine) -> None:
+    watched, plain = begin(digits), begin(digits)
+    found = guarded(watched, engine, set())
+    plain.state = list(fit(energy_step(plain.model, SETTINGS, engine), plain.state, plain.batches, 8))[-1].state
+    assert same(held(watched), held(plain))
+    assert not any(progress.act for progress in found)
+
+
+def test_it_goes_back_to_the_last_healthy_state_to_the_bit(
+    digits: Tensor, engine: Engine, through_a_file: Callable[[Any], Any]
+) -> None:
+    stage = begin(digits)
+    iterations = guarded_fit(stage.model, SETTINGS, spoiled(stage, engine, {7}), stage.state, stage.batches, GUARD)
+    healthy: dict[str, Any] = {}
+    for progress in iterations:
+        stage.state = progress.state
+        if progress.state.iteration == 4 and not healthy:
+            healthy = through_a_file(held(stage))
+        if progress.act:
+            break
+    assert (progress.act.iteration, progress.act.returned_to) == (7, 4)
+    assert progress.act.reasons == ("loss is nan",)
+    restored = held(stage)
+    # Data go on where they are.
+    assert not same(restored.pop("batches"), healthy.pop("batches"))
+    assert same(restored, healthy)
+    after = next(iterations)
+    assert after.figures["learning_rate"] == pytest.approx(
+        0.3 * SETTINGS.learning_rate * 0.5 * (1 + math.cos(math.pi * 4 / 8))
+    )
+
+
+@pytest.mark.parametrize("cut", [3, 6, 7, 9])
+def test_what_it_knows_goes_through_a_checkpoint(
+    digits: Tensor, engine: Engine, through_a_file: Callable[[Any], Any], cut: int
+) -> None:
+    whole, part = begin(digits), begin(digits)
+    told = guarded(whole, engine, {7})
+    memory = None
+    make_step = spoiled(part, engine, {7})
+    for number, progress in enumerate(
+        guarded_fit(part.model, SETTINGS, make_step, part.state, part.batches, GUARD), start=1
+    ):
+        part.state, memory = progress.state, progress.memory
+        if number == cut:
+            break
+    assert memory is not None
+    stored = through_a_file({**part.stored(), "guard": memory.state_dict()})
+    fresh = begin(digits, seed=5)
+    fresh.restore(stored)
+    rest = guarded(fresh, engine, {7} if cut < 7 else set(), GuardMemory.from_state_dict(stored["guard"]))
+    assert same(held(fresh), held(whole))
+    assert len(rest) == len(told) - cut
+    assert rest[-1].memory.acts == told[-1].memory.acts
+
+
+def test_a_stage_that_never_heals_ends_with_the_last_healthy_state(digits: Tensor, engine: Engine) -> None:
+    stage = begin(digits)
+    before = {name: value.clone() for name, value in stage.model.energy.state_dict().items()}
+    make_step = spoiled(stage, engine, set())
+
+    def broken(settings: EnergySettings) -> Step:
+        step = make_step(settings)
+
+        def breaking(state: EnergyState, images: Tensor) -> Progress[EnergyState]:
+            progress = step(state, images)
+            return progress._replace(figures={**progress.figures, "grad_norm": math.inf})
+
+        return breaking
+
+    found = list(guarded_fit(stage.model, SETTINGS, broken, stage.state, stage.batches, GUARD))
+    assert [progress.act is not None for progress in found] == [True] * 3
+    last = found[-1]
+    assert isinstance(last.act, Act)
+    assert last.act.gave_up
+    assert last.state.iteration == 0
+    assert same(stage.model.energy.state_dict(), before)
+
+
+def test_without_rolling_back_it_only_tells(digits: Tensor, engine: Engine) -> None:
+    stage = begin(digits)
+    watch = replace(GUARD, rolls_back=False)
+    found = list(guarded_fit(stage.model, SETTINGS, spoiled(stage, engine, {7}), stage.state, stage.batches, watch))
+    assert [progress.verdict.condition for progress in found if progress.state.iteration == 7] == ["diverged"]
+    assert len(found) == 8
+
+
+def test_chains_of_a_large_buffer_are_left_out(digits: Tensor, monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
+    assert LARGEST_COPY == 2**29
+    monkeypatch.setattr("vaebm.training.guard.LARGEST_COPY", 100)
+    stage = begin(digits)
+    stage.go(engine, 3)
+    assert stage.state.buffer.count == 30
+    snapshot = take_snapshot(stage.model, stage.state)
+    assert snapshot.state["buffer"]["rows"].shape[0] == 0
+    stage.state.load_state_dict(snapshot.state)
+    assert stage.state.buffer.count == 0
+
+
+def test_a_network_that_overruns_its_chains_is_held(digits: Tensor, engine: Engine) -> None:
+    wild = replace(SETTINGS, num_iterations=150, learning_rate=0.1, num_steps=1, step_size=1.0, spectral=0.0)
+    alone = begin(digits, settings=wild)
+    last = list(fit(energy_step(alone.model, wild, engine), alone.state, alone.batches, 150))[-1]
+    window = [{**last.figures}] * 20
+    assert judge(window, GuardSettings()).condition == "diverged"
+    stage = begin(digits, settings=wild)
+    found = list(
+        guarded_fit(
+            stage.model, wild, lambda changed: energy_step(stage.model, changed, engine), stage.state, stage.batches,
+            GuardSettings(num_attempts=8, snapshot_every=10),
+        )
+    )  # fmt: skip
+    acts = [progress.act for progress in found if progress.act]
+    assert acts
+    assert found[-1].verdict.condition != "diverged" or found[-1].act is not None
+    assert all(bool(value.isfinite().all()) for value in stage.model.energy.state_dict().values())
