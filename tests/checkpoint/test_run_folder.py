@@ -148,3 +148,43 @@ def test_unreadable_configuration_is_named(run: RunFolder) -> None:
     run.config.unlink()
     with pytest.raises(CheckpointError, match=r"cannot read .*config\.yaml"):
         run.read_config()
+
+
+def test_the_checkpoint_before_stays_under_its_name(run: RunFolder) -> None:
+    for step in range(3):
+        run.save_checkpoint("last", {"step": step}, "previous")
+    assert (run.load_checkpoint("last"), run.load_checkpoint("previous")) == ({"step": 2}, {"step": 1})
+    with pytest.raises(TypeError):
+        run.save_checkpoint("last", {"step": object()}, "previous")
+    assert (run.load_checkpoint("last"), run.load_checkpoint("previous")) == ({"step": 2}, {"step": 2})
+
+
+def test_a_folder_is_locked_until_it_is_let_go(run: RunFolder) -> None:
+    lock = run.lock()
+    with pytest.raises(CheckpointError, match=r"in use: another process trains in it: wait until that has ended"):
+        run.lock()
+    lock.release()
+    run.lock().release()
+
+
+def test_what_killed_writes_left_is_removed_and_nothing_else(run: RunFolder) -> None:
+    run.save_checkpoint("last", {"step": 1})
+    for folder in (run.path, run.checkpoints):
+        (folder / ".last.pt.0123456789ab.tmp").write_bytes(b"half")
+    before = {path.name for path in run.path.rglob("*")} - {".last.pt.0123456789ab.tmp"}
+    run.remove_leftovers()
+    assert {path.name for path in run.path.rglob("*")} == before
+
+
+def test_a_run_killed_before_it_was_written_down_may_start_again(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    for folder in (run.samples, run.checkpoints):
+        folder.mkdir(parents=True)
+    run.provenance.write_text("{}")
+    (run.path / ".config.yaml.0123456789ab.tmp").write_text("see")
+    assert run.create("seed: 1\n", {"commit": "abc"}).read_provenance() == {"commit": "abc"}
+    other = RunFolder(tmp_path / "other")
+    other.samples.mkdir(parents=True)
+    (other.samples / "mine.png").write_bytes(b"png")
+    with pytest.raises(CheckpointError, match="not empty"):
+        other.check_new()

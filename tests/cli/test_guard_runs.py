@@ -69,6 +69,7 @@ def test_a_run_killed_while_the_guard_acts_ends_as_one_that_is_not(cli: Cli, dea
     run.record = record_and_die  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         train_stages(run)
+    run.close()
     assert cli("train", "--resume", "part").code == 3
     for name in ("model/model.safetensors", "metrics.jsonl"):
         assert (Path("part") / name).read_bytes() == (Path("whole") / name).read_bytes()

@@ -55,6 +55,8 @@ def test_a_run_stopped_after_every_iteration_ends_as_one_that_is_not(cli: Cli) -
             arguments = ["--resume", "parts"]
         else:
             break
+        finally:
+            run.close()
     # The end of one stage and the beginning of the next are two stops.
     assert stops == [("vae", 1), ("vae", 2), ("energy", 1), ("energy", 2), ("energy", 3), ("energy", 4)]
     assert cli("train", "--resume", "parts").code == 0
@@ -91,6 +93,7 @@ def test_a_stage_that_ended_early_stays_ended(cli: Cli, is_asked: bool) -> None:
     run.record = record_and_stop  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         train_stages(run)
+    run.close()
     checkpoint = RunFolder(Path("parts")).load_checkpoint(CHECKPOINT)
     assert checkpoint is not None
     assert (checkpoint["stage"], checkpoint["state"]["iteration"]) == ("vae", ended)
@@ -125,6 +128,7 @@ def test_a_signal_does_not_wait_for_the_selection(cli: Cli) -> None:
     run.judges = [replace(judge, classifier=RingingNetwork(judge.classifier)) for judge in run.judges]
     with stop.listening(), pytest.raises(Interrupted):
         train_stages(run)
+    run.close()
     assert "selection split" not in Path("part/log.txt").read_text()
     assert cli("train", "--resume", "part").code == 0
     assert weights(Path("part")) == weights(Path("whole"))
@@ -184,7 +188,7 @@ def test_signals_save_and_the_run_goes_on_to_the_same_weights(finished: Finished
 def test_a_run_killed_before_its_first_checkpoint_starts_anew(cli: Cli) -> None:
     assert cli("train", "digits", "--output", "run", *SHORT).code == 0
     expected = weights(Path("run"))
-    for name in ("report.html", "evaluation.json", "checkpoints/last.pt"):
+    for name in ("report.html", "evaluation.json", "checkpoints/last.pt", "checkpoints/previous.pt"):
         (Path("run") / name).unlink()
     shutil.rmtree("run/model")
     metrics = Path("run/metrics.jsonl")
@@ -226,3 +230,44 @@ def _work(stop: StopRequest, done: list[str]) -> None:
         done.append("before")
         signal.raise_signal(signal.SIGINT)
         done.append("after")
+
+
+def test_a_second_process_leaves_a_run_that_is_under_way_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = command("train", "digits", "--output", str(folder), *tiny(energy__num_iterations="2000"))
+    first = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment())
+    try:
+        deadline = time.monotonic() + 300
+        while not (folder / "metrics.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        second = subprocess.run(
+            command("train", "--resume", str(folder)), capture_output=True, text=True, check=False, env=environment()
+        )
+        assert second.returncode == 2
+        assert second.stderr.count("\n") == 1
+        assert "is in use: another process trains in it" in second.stderr
+        assert first.poll() is None
+    finally:
+        os.kill(first.pid, signal.SIGKILL)
+        first.communicate()
+    # The lock went with its process.
+    stopped = stop_when(["train", "--resume", str(folder)], folder, "going on", signal.SIGTERM)
+    assert stopped.returncode in (0, 130), stopped.stderr
+
+
+def test_of_a_damaged_or_lost_checkpoint_the_one_before_is_offered(cli: Cli) -> None:
+    short = [*SHORT, "--checkpoint_every", "1"]
+    assert cli("train", "digits", "--output", "run", *short).code == 0
+    expected = weights(Path("run"))
+    for name in ("report.html", "evaluation.json"):
+        (Path("run") / name).unlink()
+    shutil.rmtree("run/model")
+    last, earlier = Path("run/checkpoints/last.pt"), Path("run/checkpoints/previous.pt")
+    for spoil in (lambda: last.write_bytes(b"half"), last.unlink):
+        spoil()
+        outcome = cli("train", "--resume", "run")
+        assert outcome.code == 2
+        assert f"the one before it is whole: to go on from there, mv {earlier} {last}" in outcome.errors
+    earlier.rename(last)
+    assert cli("train", "--resume", "run").code == 0
+    assert weights(Path("run")) == expected

@@ -43,6 +43,23 @@ def replace_file(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
         remove_quietly(temporary)
 
 
+def link_file(path: str | Path, other: str | Path) -> None:
+    """Gives a file a second name, in the place of what had that name before; the content isn't copied.
+
+    Arguments:
+        path: the file.
+        other: its second name, on the same disk; where a disk has no such links nothing happens.
+    """
+    temporary = temporary_sibling(Path(other))
+    try:
+        os.link(path, temporary)
+        os.replace(temporary, other)
+    except OSError:
+        return
+    finally:
+        remove_quietly(temporary)
+
+
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Writes bytes to a file, whole or not at all.
 

@@ -7,7 +7,8 @@
 | `metrics.jsonl` | one line of figures for each report of the training loop |
 | `log.txt` | what was shown |
 | `samples/` | sample grids |
-| `checkpoints/` | what training needs to go on |
+| `checkpoints/` | what training needs to go on: `last.pt`, and `previous.pt` before it |
+| `.lock` | held by the process that writes here |
 | `buffer-0.bin` | while the energy network is trained: a replay buffer that is kept on disk |
 | `model/` | the trained model, a model folder |
 | `evaluation.json`, `report.html` | what was measured, and what a person reads |
@@ -23,7 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vaebm.checkpoint.atomic import write_bytes, write_json
+from filelock import FileLock, Timeout
+
+from vaebm.checkpoint.atomic import link_file, remove_quietly, write_bytes, write_json
 from vaebm.checkpoint.errors import CheckpointError, one_line
 from vaebm.checkpoint.json_text import from_text, read_json, to_text
 from vaebm.checkpoint.state_file import load_state, save_state
@@ -109,7 +112,7 @@ class RunFolder:
             CheckpointError: The folder is not empty, is a file, or cannot be read.
         """
         try:
-            is_empty = not self.path.exists() or not any(self.path.iterdir())
+            is_empty = not self.path.exists() or all(map(_is_of_no_run, self.path.iterdir()))
         except OSError as error:
             raise CheckpointError(f"cannot make the folder {self.path}: {one_line(error)}; choose another") from error
         if not is_empty:
@@ -131,9 +134,8 @@ class RunFolder:
         """
         self.check_new()
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self.samples.mkdir()
-            self.checkpoints.mkdir()
+            for folder in (self.path, self.samples, self.checkpoints):
+                folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointError(f"cannot make the folder {self.path}: {one_line(error)}; choose another") from error
         write_json(self.provenance, provenance)
@@ -252,12 +254,37 @@ class RunFolder:
         write_bytes(path, data)
         return path
 
-    def save_checkpoint(self, name: str, state: Mapping[str, Any]) -> Path:
+    def lock(self) -> FileLock:
+        """Takes the folder into use, until the lock is released or this process ends, however it ends.
+
+        Returns:
+            The lock.
+
+        Raises:
+            CheckpointError: another process uses the folder, or no lock can be made there.
+        """
+        taken = FileLock(self.path / ".lock")
+        try:
+            taken.acquire(timeout=0)
+        except Timeout as error:
+            reason = "another process trains in it: wait until that has ended, or choose another folder"
+            raise CheckpointError(f"the run folder {self.path} is in use: {reason}") from error
+        except OSError as error:
+            raise CheckpointError(f"cannot lock {self.path}: {one_line(error)}; check space and rights") from error
+        return taken
+
+    def remove_leftovers(self) -> None:
+        """Removes what writes left behind that were killed; only for who holds the lock."""
+        for path in self.path.glob("**/.*.tmp"):
+            remove_quietly(path)
+
+    def save_checkpoint(self, name: str, state: Mapping[str, Any], earlier: str | None = None) -> Path:
         """Writes what training needs to go on, whole or not at all.
 
         Arguments:
             name: the checkpoint's name, for instance "last".
             state: nested dicts, lists and tuples of tensors, numbers, strings, booleans and None.
+            earlier: under which name the one that was there stays, for instance "previous"; by default it doesn't.
 
         Returns:
             Where it lies.
@@ -267,6 +294,8 @@ class RunFolder:
             TypeError: the state holds something that could not be read back; the message says where.
         """
         path = self._checkpoint_path(name)
+        if earlier is not None and path.exists():
+            link_file(path, self._checkpoint_path(earlier))
         save_state(path, state)
         return path
 
@@ -287,6 +316,13 @@ class RunFolder:
 
     def _checkpoint_path(self, name: str) -> Path:
         return self.checkpoints / _checked_name(f"{name}.pt")
+
+
+def _is_of_no_run(path: Path) -> bool:
+    """Whether a file or folder is of a run that was killed before its configuration was written."""
+    if path.name in ("samples", "checkpoints"):
+        return path.is_dir() and not any(path.iterdir())
+    return path.name in (".lock", "provenance.json") or (path.name[:1] == "." and path.suffix == ".tmp")
 
 
 def _checked_name(name: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from vaebm.checkpoint import CheckpointError, RunFolder
 from vaebm.cli.progress import Console
@@ -19,7 +20,7 @@ from vaebm.recipes import Config
 from vaebm.recipes.config import SamplingConfig
 from vaebm.training import GuardMemory
 
-CHECKPOINT = "last"
+CHECKPOINT, EARLIER = "last", "previous"
 PURPOSES = (
     "vae batches",
     "vae noise",
@@ -56,6 +57,7 @@ class Run:
         guard: What the guard of stage 2 knows, once that has begun.
         num_rows: The number of rows in the metrics.
         stored: The checkpoint that the run goes on from; empty for a new run.
+        lock: Held in the main process, so that no other one writes to the folder.
     """
 
     folder: RunFolder
@@ -72,6 +74,13 @@ class Run:
     guard: GuardMemory | None = None
     num_rows: int = 0
     stored: dict[str, Any] = field(default_factory=dict)
+    lock: FileLock | None = None
+
+    def close(self) -> None:
+        """Lets go of the folder and of the other processes."""
+        if self.lock is not None:
+            self.lock.release()
+        self.engine.close()
 
     @property
     def sampling(self) -> SamplingConfig:
@@ -123,7 +132,7 @@ def save_checkpoint(run: Run, stage: str, details: Mapping[str, Any] | None = No
         "num_metrics": run.num_rows,
     }
     if run.engine.is_main:
-        run.folder.save_checkpoint(CHECKPOINT, {**stored, **(details or {})})
+        run.folder.save_checkpoint(CHECKPOINT, {**stored, **(details or {})}, EARLIER)
 
 
 def restore(run: Run) -> None:
@@ -132,7 +141,7 @@ def restore(run: Run) -> None:
     Raises:
         CheckpointError: If the checkpoint is damaged, gone, or belongs to another configuration.
     """
-    stored = run.folder.load_checkpoint(CHECKPOINT)
+    stored = _load_last(run.folder)
     if stored is None:
         rows = run.folder.read_metrics()
         # What the first checkpoint's iteration records, it records before that checkpoint.
@@ -158,6 +167,27 @@ def restore(run: Run) -> None:
         raise CheckpointError(
             f"the checkpoint in {run.folder.path} doesn't fit its config.yaml ({reason}): was it changed? start anew"
         ) from error
+
+
+def _load_last(folder: RunFolder) -> dict[str, Any] | None:
+    """Reads the last checkpoint; if it is damaged or gone, the error says whether the one before it is whole."""
+    try:
+        stored = folder.load_checkpoint(CHECKPOINT)
+        if stored is not None:
+            return stored
+        reason = f"{folder.path} has lost its last checkpoint"
+    except CheckpointError as error:
+        reason = str(error)
+    try:
+        is_whole = folder.load_checkpoint(EARLIER) is not None
+    except CheckpointError:
+        is_whole = False
+    last, earlier = (folder.checkpoints / f"{name}.pt" for name in (CHECKPOINT, EARLIER))
+    if is_whole:
+        raise CheckpointError(f"{reason}; the one before it is whole: to go on from there, mv {earlier} {last}")
+    if last.exists():
+        raise CheckpointError(reason)
+    return None
 
 
 def with_way_on(error: CheckpointError | OSError, folder: RunFolder) -> CheckpointError | OSError:

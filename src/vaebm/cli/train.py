@@ -234,7 +234,7 @@ def run(arguments: Sequence[str]) -> int:
         except (CheckpointError, OSError) as error:
             raise with_way_on(error, folder) from error
         finally:
-            begun.engine.close()
+            begun.close()
     begun.console.tell(f"report: {folder.report}")
     if begun.guard is not None and begun.guard.has_given_up:
         begun.console.tell(diagnosis(begun.guard.acts, begun.config.energy))
@@ -268,6 +268,9 @@ def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Run:
     judges = judges_for(config.data.source, splits.training.shape, told.append)
     run = Run(folder, config, engine, splits, model, judges, console, stop)
     if request.resumed:
+        if engine.is_main:
+            run.lock = folder.lock()
+            folder.remove_leftovers()
         restore(run)
     if config.initial_vae and not run.stored:
         told.append(take_given_vae(model, config))
@@ -278,6 +281,7 @@ def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Run:
         origin = describe_origin(config.seed, arguments, engine, request.reasons)
         origin["images"] = fingerprint(splits, config.data.source)
         folder.create(yaml.safe_dump(to_dict(config), sort_keys=False), origin)
+        run.lock = folder.lock()
     engine.wait()
     _introduce(run, told)
     return run

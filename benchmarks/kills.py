@@ -1,0 +1,121 @@
+"""A run that is killed at random moments ends as one that never was, to the bit.
+
+    python benchmarks/kills.py --kills 40
+
+Trains 8×8 digits for a short time, with a checkpoint after every second iteration and a guard that is easily alarmed,
+so that some kills fall into the writing of a checkpoint or a return of the guard. The same command then runs again and
+again: each time the process gets SIGKILL after a random time and the run goes on with ``--resume``, until it ends; then
+another one begins, until there were enough kills. Told are how many kills fell into which phase, into a
+write (a temporary file was left), and how many runs were lost or ended with other weights or other recorded figures.
+Written to ``benchmarks/results/kills.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from vaebm.checkpoint import CheckpointError, RunFolder
+from vaebm.distributed import hardware_facts
+
+RESULTS = Path(__file__).parent / "results" / "kills.json"
+SETTINGS = {
+    "vae.num_iterations": "40", "energy.num_iterations": "60", "energy.num_steps": "3", "sampling.num_steps": "5",
+    "selection.num_candidates": "2", "selection.num_samples": "50", "evaluation.num_samples": "50",
+    "evaluation.steps_curve": "[0]", "evaluation.num_posterior_samples": "1", "report_every": "1",
+    "checkpoint_every": "2", "guard.window": "5", "guard.snapshot_every": "5", "guard.largest_noise_norm": "1.04",
+    "guard.num_attempts": "5",
+}  # fmt: skip
+COMPARED = ("model/model.safetensors", "metrics.jsonl", "evaluation.json")
+
+
+def command(*words: str) -> list[str]:
+    """Returns a command line of vaebm."""
+    return [sys.executable, "-m", "vaebm", "train", *words]
+
+
+def kill_after(words: list[str], seconds: float) -> int | None:
+    """Runs a command and kills it after a time; returns its exit code, None if it was killed."""
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        _, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return None
+    if process.returncode not in (0, 3):
+        print(errors, flush=True)
+    return process.returncode
+
+
+def phase(folder: Path) -> str:
+    """Returns how far a killed run had come by what it left."""
+    if not (folder / "config.yaml").exists():
+        return "before it began"
+    try:
+        stored = RunFolder(folder).load_checkpoint("last")
+    except CheckpointError:
+        return "damaged"
+    return "before its first checkpoint" if stored is None else f"stage {stored['stage']}"
+
+
+def measure(num_kills: int, seed: int, folder: Path) -> dict[str, Any]:
+    """Kills and compares."""
+    chance = random.Random(seed)
+    options = [word for name, value in SETTINGS.items() for word in (f"--{name}", value)]
+    began = time.monotonic()
+    code = subprocess.run(command("digits", "--output", str(folder / "whole"), *options), stdout=subprocess.DEVNULL,
+                          check=False).returncode  # fmt: skip
+    longest = time.monotonic() - began
+    phases: Counter[str] = Counter()
+    in_write = num_runs = num_lost = num_differing = 0
+    while sum(phases.values()) < num_kills:
+        part, ended = folder / f"part-{num_runs}", None
+        num_runs += 1
+        while ended is None:
+            words = (
+                ["--resume", str(part)]
+                if (part / "config.yaml").exists()
+                else ["digits", "--output", str(part), *options]
+            )
+            enough = sum(phases.values()) >= num_kills
+            ended = kill_after(command(*words), 3600 if enough else chance.uniform(0, longest))
+            if ended is None:
+                phases[phase(part)] += 1
+                in_write += bool(list(part.glob("**/.*.tmp")))
+        num_lost += ended != code
+        num_differing += any((part / name).read_bytes() != (folder / "whole" / name).read_bytes() for name in COMPARED)
+        print(f"{num_runs} runs, {sum(phases.values())} kills: {dict(phases)}", flush=True)
+    guard = json.loads((folder / "whole" / "evaluation.json").read_text())["guard"]
+    return {"kills": sum(phases.values()), "phases": dict(phases), "in_a_write": in_write, "runs": num_runs,
+            "lost": num_lost, "differing": num_differing, "acts_of_the_guard": len(guard["acts"]), "seed": seed,
+            "command": ["python", "benchmarks/kills.py", "--kills", str(num_kills)],
+            "hardware": hardware_facts()}  # fmt: skip
+
+
+def main() -> None:
+    """Runs the command line; exit code 1 if a run was lost or differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    chosen = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(chosen.kills, chosen.seed, Path(folder))
+    chosen.results.write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found, indent=1))
+    sys.exit(bool(found["lost"] or found["differing"]))
+
+
+if __name__ == "__main__":
+    main()
