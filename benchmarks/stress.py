@@ -106,7 +106,9 @@ def closed(evaluation: dict[str, Any]) -> float | None:
     return None if None in (floor, start, end) else 1 - (end - floor) / (start - floor)
 
 
-def stress(data: str, runs: Path, seeds: Sequence[int], cells: Sequence[Any], jobs: int) -> dict[str, Any]:
+def stress(
+    data: str, runs: Path, seeds: Sequence[int], cells: Sequence[Any], jobs: int, further: Sequence[str] = ()
+) -> dict[str, Any]:
     """Runs all cells of a data set."""
 
     def one(seed: int, cell: Any, guarded: bool) -> tuple[str, dict[str, Any]]:
@@ -114,7 +116,7 @@ def stress(data: str, runs: Path, seeds: Sequence[int], cells: Sequence[Any], jo
             cell[0], cell[1], "regularised" if cell[2] else "plain", cell[3]
         )  # fmt: skip
         key = f"{name}-{'guarded' if guarded else 'alone'}-{seed}"
-        words = arguments(data, seed, cell, guarded)
+        words = [*arguments(data, seed, cell, guarded), *further]
         if cell is not None and data == "digits":
             words += ["--initial_vae", str(runs / f"default-guarded-{seed}")]
         return key, {"cell": name, "seed": seed, "guarded": guarded, **run(runs, key, words)}
@@ -177,6 +179,7 @@ def main() -> None:
         part.add_argument("--jobs", type=int, default=1, help="runs at a time")
         part.add_argument("--count", type=int, default=2, help="seeds")
         part.add_argument("--cells", type=int, default=len(CELLS), help="so many of the cells")
+        part.add_argument("further", nargs="*", help="behind --: options of every run")
     part = commands.add_parser("table")
     part.add_argument("document", type=Path)
     part.add_argument("--results", type=Path, default=RESULTS)
@@ -185,7 +188,7 @@ def main() -> None:
         table(chosen.results, chosen.document)
         return
     cells = CELLS[:: max(1, len(CELLS) // chosen.cells)] if chosen.what == "run" else ()
-    found = stress(chosen.data, chosen.runs / chosen.data, range(chosen.count), cells, chosen.jobs)
+    found = stress(chosen.data, chosen.runs / chosen.data, range(chosen.count), cells, chosen.jobs, chosen.further)
     save(chosen.results, chosen.data if chosen.what == "run" else f"{chosen.data} seeds", found)
 
 
