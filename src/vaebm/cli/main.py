@@ -73,7 +73,7 @@ def run(arguments: Sequence[str]) -> int:
         arguments: What stands behind ``vaebm`` on the command line.
 
     Returns:
-        The exit code: 0, 2 for an error of the user, 130 after an interruption.
+        The exit code: 0, 2 for an error of the user, 3 where the guard gave up, 130 after an interruption.
     """
     try:
         return _dispatch(arguments)
@@ -124,4 +124,8 @@ def main() -> None:
         # Else Python complains once more when it closes the pipe that nobody reads.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        # One of several processes: where threads of gloo outlive the others, torch's teardown may abort.
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
