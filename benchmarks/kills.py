@@ -1,6 +1,7 @@
 """A run that is killed at random moments ends as one that never was, to the bit.
 
     python benchmarks/kills.py --kills 40
+    python benchmarks/kills.py --table docs/guard.md
 
 Trains 8×8 digits for a short time, with a checkpoint after every second iteration and a guard that is easily alarmed,
 so that some kills fall into the writing of a checkpoint or a return of the guard. The same command then runs again and
@@ -24,6 +25,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from tables import put_table
 from vaebm.checkpoint import CheckpointError, RunFolder
 from vaebm.distributed import hardware_facts
 
@@ -102,13 +104,36 @@ def measure(num_kills: int, seed: int, folder: Path) -> dict[str, Any]:
             "hardware": hardware_facts()}  # fmt: skip
 
 
+def table(results: Path, document: Path) -> None:
+    """Writes the table into a document."""
+    found = json.loads(results.read_text())
+    phases = ", ".join(f"{count} {name}" for name, count in sorted(found["phases"].items()))
+    columns = (
+        "kills",
+        "where the run stood",
+        "in a write",
+        "runs",
+        "acts of the guard in each",
+        "lost",
+        "differing",
+    )
+    values = (found["kills"], phases, found["in_a_write"], found["runs"], found["acts_of_the_guard"], found["lost"],
+              found["differing"])  # fmt: skip
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", f"| {' | '.join(map(str, values))} |"]
+    put_table(document, "kills", lines)
+
+
 def main() -> None:
     """Runs the command line; exit code 1 if a run was lost or differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--table", type=Path, help="only fill the table of this document")
     chosen = parser.parse_args()
+    if chosen.table is not None:
+        table(chosen.results, chosen.table)
+        return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as folder:
         found = measure(chosen.kills, chosen.seed, Path(folder))

@@ -4,7 +4,7 @@
     python benchmarks/stress.py run mnist
     python benchmarks/stress.py run gaussians
     python benchmarks/stress.py seeds digits --count 20
-    python benchmarks/stress.py table docs/training.md
+    python benchmarks/stress.py table docs/guard.md
 
 A cell is the recipe with its learning rate times 1, 10 or 30, 2 or 15 steps, with its regularisers or without any, and
 its step size of training times 1 or 4. Each run is a ``vaebm train`` that it prints; those of a seed share their VAE.
@@ -14,7 +14,8 @@ with chains instead of the importance-sampled objective.
 A run *closes* the share 1 − (d − floor)/(d of the VAE − floor) of the Fréchet distance d by the first judge, on the
 plane 1 − gap/(gap of the VAE) of the log-likelihood. It holds if it closes at least half of what the default settings
 close, *flat* if its energy network changes nothing (below a tenth), and *given up* if the guard says so. Told too are
-the recorded iterations whose loss isn't finite. ``seeds`` runs the default settings alone. What is finished isn't done
+the recorded iterations whose loss isn't finite, and when each of the guard's signals would have raised an alarm alone, by the means of 20 iterations:
+an ablation. ``seeds`` runs the default settings alone. What is finished isn't done
 again. Results go to ``benchmarks/results/stress.json``.
 """
 
@@ -24,9 +25,10 @@ import argparse
 import itertools
 import json
 import math
+import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,16 @@ DATA: dict[str, dict[str, Any]] = {
         "--energy.objective", "contrastive", "--energy.num_iterations", "800", "--energy.batch_size", "256",
         "--evaluation.num_samples", "1000", "--evaluation.num_draws", "10000", "--evaluation.temperatures", "[2]"]},
 }  # fmt: skip
+ALARMS: dict[str, Callable[[dict[str, float]], bool]] = {
+    "acceptance < 0.45 and separation < -0.1": lambda row: row["would_accept"] < 0.45 and row["separation"] < -0.1,
+    "acceptance < 0.45": lambda row: row["would_accept"] < 0.45,
+    "separation < -0.1": lambda row: row["separation"] < -0.1,
+    "separation < -1": lambda row: row["separation"] < -1,
+    "noise norm > 2": lambda row: row["noise_norm"] > 2,
+    "gap < -5": lambda row: row["gap"] < -5,
+    "gap < -50": lambda row: row["gap"] < -50,
+    "chain gradient > 2/step size": lambda row: row["chain_grad_norm"] > 2 / row["step_size"],
+}
 PLAIN = {"energy.spectral": "0", "energy.centring": "0", "energy.l2": "0"}
 
 
@@ -88,12 +100,28 @@ def run(runs: Path, name: str, words: list[str]) -> dict[str, Any]:
         "seconds": provenance.get("seconds", {}).get("energy"),
         "commit": provenance["commit"],
     }
+    size = words[words.index("--energy.step_size") + 1] if "--energy.step_size" in words else DATA[words[1]]["size"]
+    entry["alarms"] = alarms(rows, float(size))
     entry["acts"] = [line for line in (folder / "log.txt").read_text().splitlines() if "; back to " in line]
     if (folder / "evaluation.json").exists():
         entry["closed"] = closed(json.loads((folder / "evaluation.json").read_text()))
     if entry["exit_code"] != 0:
         entry["said"] = (folder / "said.txt").read_text().strip().splitlines()[-1]
     return entry
+
+
+def alarms(rows: list[dict[str, Any]], step_size: float) -> dict[str, int | None]:
+    """Returns at which iteration each signal would have raised its first alarm, by the means of two records."""
+    found: dict[str, int | None] = dict.fromkeys(ALARMS)
+    for before, row in itertools.pairwise(rows):
+        if any(not isinstance(row.get(name), float) for name in ("would_accept", "separation", "noise_norm")):
+            continue
+        means = {name: (value + before[name]) / 2 for name, value in row.items() if isinstance(value, float)}
+        means["step_size"] = step_size
+        for name, is_raised in ALARMS.items():
+            if found[name] is None and is_raised(means):
+                found[name] = row["iteration"]
+    return found
 
 
 def closed(evaluation: dict[str, Any]) -> float | None:
@@ -159,6 +187,27 @@ def table(results: Path, document: Path) -> None:
             lines.append(f"| {data} (default closes {default:.2f}) | {'on' if guarded else 'off'} | {len(group)} "
                          f"| {' | '.join(counts)} | {lost} | {min(kept, default=math.nan):.2f} |")  # fmt: skip
     put_table(document, "stress", lines)
+    put_table(document, "ablation", ablation(known))
+
+
+def ablation(known: dict[str, Any]) -> list[str]:
+    """Returns a table of what each signal would have told of the runs without the guard."""
+    lines = ["| data | signal | alarms in runs that don't hold | iteration, median | alarms in runs that hold |",
+             "|---" * 5 + "|"]  # fmt: skip
+    for data, entries in known.items():
+        if data.endswith(" seeds"):
+            continue
+        defaults = [entry["closed"] for entry in entries.values() if entry["cell"] == "default"]
+        default = sum(defaults) / len(defaults)
+        alone = [entry for entry in entries.values() if not entry["guarded"]]
+        groups = {name: [entry["alarms"] for entry in alone if (condition(entry, default) == "holds") is holds]
+                  for name, holds in (("bad", False), ("good", True))}  # fmt: skip
+        for signal in ALARMS:
+            raised = {name: [one[signal] for one in group if one[signal] is not None] for name, group in groups.items()}
+            when = f"{statistics.median(raised['bad']):.0f}" if raised["bad"] else ""
+            counts = [f"{len(raised[name])} of {len(groups[name])}" for name in ("bad", "good")]
+            lines.append(f"| {data} | {signal} | {counts[0]} | {when} | {counts[1]} |")
+    return lines
 
 
 def save(results: Path, data: str, entries: dict[str, Any]) -> None:
