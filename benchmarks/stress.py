@@ -14,8 +14,8 @@ with chains instead of the importance-sampled objective.
 A run *closes* the share 1 − (d − floor)/(d of the VAE − floor) of the Fréchet distance d by the first judge, on the
 plane 1 − gap/(gap of the VAE) of the log-likelihood. It holds if it closes at least half of what the default settings
 close, *flat* if its energy network changes nothing (below a tenth), and *given up* if the guard says so. Told too are
-the recorded iterations whose loss isn't finite, and when each of the guard's signals would have raised an alarm alone, by the means of 20 iterations:
-an ablation. ``seeds`` runs the default settings alone. What is finished isn't done
+the recorded iterations whose loss isn't finite, and when each of the guard's signals would have raised an alarm alone,
+by the means of 20 iterations: an ablation. ``seeds`` runs the default settings alone. What is finished isn't done
 again. Results go to ``benchmarks/results/stress.json``.
 """
 
