@@ -63,10 +63,9 @@ def test_before_the_window_is_full_only_numbers_that_are_none_count() -> None:
     assert judge([{**HEALTHY, "loss": math.inf}], GuardSettings()).condition == "diverged"
 
 
-def test_of_a_kernel_with_an_accept_step_its_own_acceptance_counts() -> None:
-    row = {**HEALTHY, "would_accept": math.nan, "acceptance": 0.3, "separation": -0.3}
-    assert judge([row] * 20, GuardSettings()).is_steep
-    assert not judge([{**row, "would_accept": 0.9, "acceptance": 1.0}] * 20, GuardSettings()).is_steep
+def test_of_a_kernel_with_an_accept_step_its_own_acceptance_does_not_count() -> None:
+    row = {**HEALTHY, "would_accept": math.nan, "acceptance": 0.1, "separation": -0.3}
+    assert judge([row] * 20, GuardSettings()) == Verdict("healthy")
 
 
 def at(*iterations: int) -> GuardMemory:

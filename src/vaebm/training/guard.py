@@ -4,7 +4,8 @@ An energy network diverges when it learns faster than its chains can follow: neg
 their energy becomes, and nothing holds the energy any more. Four figures of the means over a window tell:
 
 * *acceptance*: how likely Metropolis would have accepted the moves of the chains. For h = N(0, I) it is 2 Φ(−σ/2) with
-  σ² = D η³/16; as the energy becomes steeper than the step size allows, it falls, and it is the first figure to move;
+  σ² = D η³/16; as the energy becomes steeper than the step size allows, it falls, and it is the first figure to move.
+  That of kernels with an accept step isn't judged: they don't overshoot, and jumps are refused in health too;
 * *separation*: the gap Ē₊ − Ē₋ in standard deviations of the energies. Near zero chains follow; far below, the network
   knows each sample;
 * *noise norm*: |noise|²/D, 1 for N(0, I): chains whose moves overshoot are thrown outwards;
@@ -33,7 +34,7 @@ from vaebm.training.energy_state import EnergySettings, EnergyState
 from vaebm.training.fit import Progress
 
 HEALTHY, STRAINED, DIVERGED = CONDITIONS = ("healthy", "strained", "diverged")
-SIGNALS = ("loss", "grad_norm", "separation", "would_accept", "acceptance", "noise_norm")
+SIGNALS = ("loss", "grad_norm", "separation", "would_accept", "noise_norm")
 EASY_ACCEPTANCE = 0.6
 FOLLOWING = -0.1
 NUM_RECENT = 3
@@ -94,7 +95,7 @@ def judge(window: Sequence[Mapping[str, float]], settings: GuardSettings) -> Ver
     """
     latest = window[-1]
     lost = [name for name in ("loss", "grad_norm", "noise_norm") if not math.isfinite(latest.get(name, 0.0))]
-    acceptance = _acceptance(window)
+    acceptance = _mean(window, "would_accept", 1.0)
     is_steep = acceptance < EASY_ACCEPTANCE
     if lost:
         return Verdict(DIVERGED, tuple(f"{name} is {latest[name]}" for name in lost), is_steep)
@@ -125,11 +126,6 @@ def judge(window: Sequence[Mapping[str, float]], settings: GuardSettings) -> Ver
 def _mean(window: Sequence[Mapping[str, float]], name: str, default: float) -> float:
     values = [value for row in window if math.isfinite(value := row.get(name, math.nan))]
     return sum(values) / len(values) if values else default
-
-
-def _acceptance(window: Sequence[Mapping[str, float]]) -> float:
-    """Returns that of the moves: of a kernel with an accept step its own."""
-    return _mean(window, "would_accept", _mean(window, "acceptance", 1.0))
 
 
 @dataclass(frozen=True)
