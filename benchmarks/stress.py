@@ -25,6 +25,7 @@ import argparse
 import itertools
 import json
 import math
+import shutil
 import statistics
 import subprocess
 import sys
@@ -81,11 +82,16 @@ def run(runs: Path, name: str, words: list[str]) -> dict[str, Any]:
     folder = runs / name
     code = folder / "code"
     if not code.exists():
+        # What an interrupted benchmark left is no run that broke off.
+        shutil.rmtree(folder, ignore_errors=True)
         print("$ vaebm", *words, flush=True)
         ended = subprocess.run([sys.executable, "-m", "vaebm", *words, "--output", str(folder)], stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True, check=False)  # fmt: skip
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "said.txt").write_text(ended.stdout)
         code.write_text(str(ended.returncode))
+    if not (folder / "metrics.jsonl").exists():
+        raise SystemExit(f"{name} didn't begin: {(folder / 'said.txt').read_text().strip()}")
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     rows = [row for row in rows if row["stage"] == "energy"]
     provenance = json.loads((folder / "provenance.json").read_text())
@@ -96,7 +102,9 @@ def run(runs: Path, name: str, words: list[str]) -> dict[str, Any]:
         "exit_code": int(code.read_text()),
         "num_not_finite": sum(not math.isfinite(float(row["loss"])) for row in rows),
         "largest_gap": max((abs(float(row["gap"])) for row in rows if "gap" in row), default=None),
-        "last": {name: rows[-1].get(name) for name in ("gap", "separation", "would_accept", "noise_norm")},
+        "last": {
+            name: rows[-1].get(name) if rows else None for name in ("gap", "separation", "would_accept", "noise_norm")
+        },
         "seconds": provenance.get("seconds", {}).get("energy"),
         "commit": provenance["commit"],
     }
@@ -113,10 +121,11 @@ def run(runs: Path, name: str, words: list[str]) -> dict[str, Any]:
 def alarms(rows: list[dict[str, Any]], step_size: float) -> dict[str, int | None]:
     """Returns at which iteration each signal would have raised its first alarm, by the means of two records."""
     found: dict[str, int | None] = dict.fromkeys(ALARMS)
+    needed = ("would_accept", "separation", "noise_norm", "gap", "chain_grad_norm")
     for before, row in itertools.pairwise(rows):
-        if any(not isinstance(row.get(name), float) for name in ("would_accept", "separation", "noise_norm")):
+        means = {name: (float(row.get(name, "nan")) + float(before.get(name, "nan"))) / 2 for name in needed}
+        if not all(map(math.isfinite, means.values())):
             continue
-        means = {name: (value + before[name]) / 2 for name, value in row.items() if isinstance(value, float)}
         means["step_size"] = step_size
         for name, is_raised in ALARMS.items():
             if found[name] is None and is_raised(means):

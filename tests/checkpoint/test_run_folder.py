@@ -156,7 +156,7 @@ def test_the_checkpoint_before_stays_under_its_name(run: RunFolder) -> None:
     assert (run.load_checkpoint("last"), run.load_checkpoint("previous")) == ({"step": 2}, {"step": 1})
     with pytest.raises(TypeError):
         run.save_checkpoint("last", {"step": object()}, "previous")
-    assert (run.load_checkpoint("last"), run.load_checkpoint("previous")) == ({"step": 2}, {"step": 2})
+    assert (run.load_checkpoint("last"), run.load_checkpoint("previous")) == ({"step": 2}, {"step": 1})
 
 
 def test_a_folder_is_locked_until_it_is_let_go(run: RunFolder) -> None:
@@ -171,7 +171,11 @@ def test_what_killed_writes_left_is_removed_and_nothing_else(run: RunFolder) -> 
     run.save_checkpoint("last", {"step": 1})
     for folder in (run.path, run.checkpoints):
         (folder / ".last.pt.0123456789ab.tmp").write_bytes(b"half")
-    before = {path.name for path in run.path.rglob("*")} - {".last.pt.0123456789ab.tmp"}
+    (run.path / ".model.0123456789ab.tmp").mkdir()
+    (run.path / ".model.0123456789ab.tmp" / "half.bin").write_bytes(b"half")
+    before = {path.name for path in run.path.rglob("*")} - {
+        ".last.pt.0123456789ab.tmp", ".model.0123456789ab.tmp", "half.bin"
+    }  # fmt: skip
     run.remove_leftovers()
     assert {path.name for path in run.path.rglob("*")} == before
 

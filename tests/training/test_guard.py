@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +13,9 @@ import torch
 from test_energy_stage import SETTINGS, Stage, begin
 from torch import Tensor
 
+from vaebm.data import Batches
 from vaebm.distributed import Engine
+from vaebm.models import VAEBM, ConvVAE, EnergyNetwork
 from vaebm.training import (
     EnergySettings,
     EnergyState,
@@ -20,15 +23,19 @@ from vaebm.training import (
     GuardMemory,
     GuardSettings,
     Progress,
+    VAESettings,
     diagnosis,
     energy_step,
     fit,
     guarded_fit,
     judge,
+    start_energy,
+    start_vae,
+    vae_step,
 )
-from vaebm.training.guard import LARGEST_COPY, Act, Snapshot, Verdict, respond, take_snapshot
+from vaebm.training.guard import LARGEST_COPY, Act, Snapshot, Verdict, _thinned, respond, take_snapshot
 
-HEALTHY = {"loss": -1.0, "grad_norm": 3.0, "separation": 0.05, "would_accept": 0.84, "noise_norm": 1.15}
+HEALTHY = {"loss": -1.0, "grad_norm": 3.0, "gap": 0.1, "energy_variance": 4.0, "would_accept": 0.84, "noise_norm": 1.15}
 GUARD = GuardSettings(window=2, snapshot_every=2, num_attempts=2)
 Step = Callable[[EnergyState, Tensor], Progress[EnergyState]]
 
@@ -37,11 +44,11 @@ Step = Callable[[EnergyState, Tensor], Progress[EnergyState]]
     ("figures", "condition", "reason"),
     [
         ({}, "healthy", ""),
-        ({"separation": -1.2}, "diverged", "1.20 standard deviations"),
-        ({"separation": -0.7}, "strained", "0.70 standard deviations"),
-        ({"separation": 3.0}, "healthy", ""),
-        ({"would_accept": 0.3, "separation": -0.2}, "diverged", "probability 0.30"),
-        ({"would_accept": 0.55, "separation": -0.2}, "strained", "probability 0.55"),
+        ({"gap": -2.4}, "diverged", "1.20 standard deviations"),
+        ({"gap": -1.4}, "strained", "0.70 standard deviations"),
+        ({"gap": 6.0}, "healthy", ""),
+        ({"would_accept": 0.3, "gap": -0.4}, "diverged", "probability 0.30"),
+        ({"would_accept": 0.55, "gap": -0.4}, "strained", "probability 0.55"),
         # In many dimensions few moves would be accepted, and chains follow all the same.
         ({"would_accept": 0.1}, "healthy", ""),
         ({"noise_norm": 2.5}, "diverged", "|noise|²/D of the chains is 2.50"),
@@ -59,12 +66,12 @@ def test_figures_are_judged(figures: dict[str, float], condition: str, reason: s
 
 
 def test_before_the_window_is_full_only_numbers_that_are_none_count() -> None:
-    assert judge([{**HEALTHY, "separation": -9.0}] * 19, GuardSettings()).condition == "healthy"
+    assert judge([{**HEALTHY, "gap": -18.0}] * 19, GuardSettings()).condition == "healthy"
     assert judge([{**HEALTHY, "loss": math.inf}], GuardSettings()).condition == "diverged"
 
 
 def test_of_a_kernel_with_an_accept_step_its_own_acceptance_does_not_count() -> None:
-    row = {**HEALTHY, "would_accept": math.nan, "acceptance": 0.1, "separation": -0.3}
+    row = {**HEALTHY, "would_accept": math.nan, "acceptance": 0.1, "gap": -0.6}
     assert judge([row] * 20, GuardSettings()) == Verdict("healthy")
 
 
@@ -238,25 +245,58 @@ def test_chains_of_a_large_buffer_are_left_out(digits: Tensor, monkeypatch: pyte
     stage.go(engine, 3)
     assert stage.state.buffer.count == 30
     snapshot = take_snapshot(stage.model, stage.state)
-    assert snapshot.state["buffer"]["rows"].shape[0] == 0
+    rows = snapshot.state["buffer"]["rows"]
+    assert (rows.shape[0], rows.untyped_storage().nbytes()) == (0, 0)
     stage.state.load_state_dict(snapshot.state)
     assert stage.state.buffer.count == 0
 
 
-def test_a_network_that_overruns_its_chains_is_held(digits: Tensor, engine: Engine) -> None:
-    wild = replace(SETTINGS, num_iterations=150, learning_rate=0.1, num_steps=1, step_size=1.0, spectral=0.0)
-    alone = begin(digits, settings=wild)
-    last = list(fit(energy_step(alone.model, wild, engine), alone.state, alone.batches, 150))[-1]
-    window = [{**last.figures}] * 20
-    assert judge(window, GuardSettings()).condition == "diverged"
-    stage = begin(digits, settings=wild)
+def test_of_a_batch_of_one_there_is_no_separation(digits: Tensor, engine: Engine) -> None:
+    single = replace(SETTINGS, batch_size=1, num_iterations=40)
+    stage = begin(digits, settings=single)
     found = list(
         guarded_fit(
-            stage.model, wild, lambda changed: energy_step(stage.model, changed, engine), stage.state, stage.batches,
-            GuardSettings(num_attempts=8, snapshot_every=10),
+            stage.model, single, lambda changed: energy_step(stage.model, changed, engine), stage.state, stage.batches
         )
-    )  # fmt: skip
-    acts = [progress.act for progress in found if progress.act]
+    )
+    assert {progress.figures["separation"] for progress in found} == {0.0}
+    assert not any(progress.act for progress in found)
+
+
+@pytest.mark.parametrize(("window", "every"), [(20, 50), (20, 5), (200, 50), (7, 3)])
+def test_there_is_always_a_snapshot_of_a_window_ago(window: int, every: int) -> None:
+    guard = GuardSettings(window=window, snapshot_every=every)
+    kept = at(0).snapshots
+    for iteration in range(every, 1001, every):
+        kept = _thinned((*kept, Snapshot(iteration, {}, {})), guard)
+        assert len(kept) <= 5
+        memory = respond(GuardMemory(snapshots=kept), iteration + 1, Verdict("diverged"), SETTINGS, guard)
+        age = iteration + 1 - memory.acts[-1].returned_to
+        assert age >= window or memory.acts[-1].returned_to == 0
+        assert age <= max(2 * window + every, window + 2 * every)
+
+
+def test_a_network_that_overruns_its_chains_is_held(digits: Tensor, engine: Engine) -> None:
+    wild = EnergySettings(num_iterations=150, batch_size=64, learning_rate=0.03, num_steps=2, step_size=1.0)
+    torch.manual_seed(0)
+    vae = ConvVAE((1, 8, 8), (16,), widths=(128,), scale_kind="pixel", scale=0.1)
+    first = VAESettings(num_iterations=300, batch_size=64)
+    batches = Batches(digits, 64, torch.Generator().manual_seed(0))
+    trained = start_vae(vae, first, torch.Generator().manual_seed(0))
+    for _ in fit(vae_step(vae, first, engine), trained, batches, 300):
+        pass
+    conditions, acts = {}, []
+    for guard in (GuardSettings(rolls_back=False), GuardSettings()):
+        torch.manual_seed(1)
+        model = VAEBM(vae, EnergyNetwork((1, 8, 8), widths=(16, 32), num_hidden=16))
+        state = start_energy(model, wild, digits[:100], torch.Generator().manual_seed(1))
+        make_step = partial(energy_step, model, engine=engine)
+        found = list(guarded_fit(model, wild, make_step, state, batches, guard))
+        conditions[guard.rolls_back] = found[-1].verdict.condition
+        acts = [progress.act for progress in found if progress.act]
+    assert conditions[False] == "diverged"
     assert acts
-    assert found[-1].verdict.condition != "diverged" or found[-1].act is not None
-    assert all(bool(value.isfinite().all()) for value in stage.model.energy.state_dict().values())
+    assert not found[-1].memory.has_given_up
+    assert (found[-1].state.iteration, found[-1].act) == (150, None)
+    assert conditions[True] != "diverged"
+    assert all(bool(value.isfinite().all()) for value in model.energy.state_dict().values())

@@ -17,12 +17,15 @@ from vaebm.checkpoint.errors import CheckpointError, one_line
 from vaebm.checkpoint.json_text import to_text
 
 
-def replace_file(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
+def replace_file(
+    path: str | Path, write: Callable[[BinaryIO], object], before: Callable[[], object] = lambda: None
+) -> None:
     """Lets a function write a file that then takes the place of the old one in one step.
 
     Arguments:
         path: where the file shall be; its folder is made if need be.
         write: writes the content into an open binary file.
+        before: what is done between the writing and the replacement.
 
     Raises:
         CheckpointError: the file cannot be written; the old one is intact.
@@ -35,6 +38,7 @@ def replace_file(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
+        before()
         os.replace(temporary, path)
         sync_folder(path.parent)
     except OSError as error:

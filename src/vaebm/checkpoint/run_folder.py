@@ -19,6 +19,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -276,7 +277,10 @@ class RunFolder:
     def remove_leftovers(self) -> None:
         """Removes what writes left behind that were killed; only for who holds the lock."""
         for path in self.path.glob("**/.*.tmp"):
-            remove_quietly(path)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                remove_quietly(path)
 
     def save_checkpoint(self, name: str, state: Mapping[str, Any], earlier: str | None = None) -> Path:
         """Writes what training needs to go on, whole or not at all.
@@ -294,9 +298,9 @@ class RunFolder:
             TypeError: the state holds something that could not be read back; the message says where.
         """
         path = self._checkpoint_path(name)
-        if earlier is not None and path.exists():
-            link_file(path, self._checkpoint_path(earlier))
-        save_state(path, state)
+        kept = None if earlier is None else self._checkpoint_path(earlier)
+        # The new one is whole on the disk before the earlier one loses its place.
+        save_state(path, state, lambda: link_file(path, kept) if kept is not None and path.exists() else None)
         return path
 
     def load_checkpoint(self, name: str) -> dict[str, Any] | None:

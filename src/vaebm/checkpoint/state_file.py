@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -24,12 +24,13 @@ SEAL_LENGTH = len(SEAL) + 64 + 1
 CHUNK = 2**20
 
 
-def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
+def save_state(path: str | Path, state: Mapping[str, Any], before: Callable[[], object] = lambda: None) -> None:
     """Writes a state, whole or not at all.
 
     Arguments:
         path: where the file shall be.
         state: nested dicts, lists and tuples of tensors, numbers, strings, booleans and None.
+        before: what is done when the new content is on the disk, before it takes the place of the old one.
 
     Raises:
         CheckpointError: the file cannot be written; the old one is intact.
@@ -48,7 +49,7 @@ def save_state(path: str | Path, state: Mapping[str, Any]) -> None:
             raise hashing.error or error from None
         file.write(_seal(hashing.digest))
 
-    replace_file(path, write)
+    replace_file(path, write, before)
 
 
 class _Hashing:

@@ -29,6 +29,11 @@ def is_finished(folder: RunFolder) -> bool:
     return folder.report.is_file() and folder.evaluation.is_file() and find_model_folder(folder.model) is not None
 
 
+def has_given_up(folder: RunFolder) -> bool:
+    """Whether the guard of a finished run gave up."""
+    return bool(_stored_evaluation(folder).get("guard", {}).get("gave_up"))
+
+
 def finish(run: Run) -> None:
     """Ends a run whose stages are trained, in the main process; what is written already isn't done again.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,6 +93,10 @@ def run(arguments: Sequence[str]) -> int:
         acts += _train(stage, model, config, density, folder, console)
         seconds[stage] = round(time.monotonic() - began, 1)
     model.eval().requires_grad_(False)
+    if acts:
+        # Chains that measure take no longer steps than the guard let those of training take.
+        config = replace(config, energy=replace(config.energy, step_size=acts[-1].step_size))
+        model.sampling = {"num_steps": config.evaluation.num_steps, "step_size": acts[-1].step_size}
     began = time.monotonic()
     save(model, folder.model, details={"config": to_dict(config)}, card=f"# VAEBM on {config.density}\n")
     with console.busy("measuring"):
@@ -141,6 +145,7 @@ def _train(
         )
     watch = CollapseWatch(console.tell)
     acts: list[Act] = []
+    condition = "healthy"
     with console.stage(stage, 0, settings.num_iterations) as show:
         for progress in iterations:
             state, figures = progress.state, progress.figures
@@ -152,6 +157,10 @@ def _train(
                 continue
             show(state.iteration, figures)
             watch(state.iteration, figures)
+            if not is_vae and progress.verdict.condition != condition:
+                condition = progress.verdict.condition
+                reasons = "; ".join(progress.verdict.reasons)
+                console.tell(f"iteration {state.iteration}: {condition}" + (f" ({reasons})" if reasons else ""))
             if not math.isfinite(figures["loss"]):
                 raise UsageError(
                     f"stage {stage} diverged at iteration {state.iteration} (the loss is {figures['loss']}): "

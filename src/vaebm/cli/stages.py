@@ -248,9 +248,10 @@ def _drive(run: Run, stage: _Stage, stored: Mapping[str, Any]) -> Any:
                 continue
             show(state.iteration, progress.figures)
             watch(state.iteration, progress.figures)
-            _check_finite(stage.name, state.iteration, progress.figures["loss"])
-            if _is_due(state.iteration, config.report_every, last):
+            is_finite = math.isfinite(progress.figures["loss"])
+            if not is_finite or _is_due(state.iteration, config.report_every, last):
                 run.record({"stage": stage.name, "iteration": state.iteration, **progress.figures})
+            _check_finite(stage.name, state.iteration, progress.figures["loss"])
             run.seconds[stage.name] = time.monotonic() - origin
             is_ended = _look(run, stage, state)
             run.seconds[stage.name] = time.monotonic() - origin

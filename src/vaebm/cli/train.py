@@ -15,7 +15,7 @@ import yaml
 from vaebm.checkpoint import CheckpointError, RunFolder
 from vaebm.cli.dry_run import describe, memory_warnings
 from vaebm.cli.evaluation import judges_for, left_out
-from vaebm.cli.finish import finish, is_finished
+from vaebm.cli.finish import finish, has_given_up, is_finished
 from vaebm.cli.known_images import fingerprint, known_splits
 from vaebm.cli.options import option_parser
 from vaebm.cli.own_images import Derived, derive, image_parser, stated_data, take_options
@@ -219,7 +219,7 @@ def run(arguments: Sequence[str]) -> int:
     folder = request.folder
     if request.resumed and is_finished(folder):
         print(f"the run {folder.path} is finished; report: {folder.report}")
-        return 0
+        return GAVE_UP if has_given_up(folder) else 0
     keep_freed_memory()
     stop = StopRequest()
     with stop.listening():

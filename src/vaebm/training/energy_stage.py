@@ -90,12 +90,12 @@ def energy_step(
         kernel: The kernel of the chains, by default that of the settings.
 
     Returns:
-        A step for ``fit``. Its figures: loss, data_energy, sample_energy, gap, separation (the gap in standard
-        deviations of the energies), spectral_penalty, noise_norm (|noise|²/D at the end of the chains), displacement
-        (RMS distance from start to end, in units of √D), chain_grad_norm, acceptance, would_accept (how likely
-        Metropolis would have accepted the moves of a kernel without an accept step), num_replayed, learning_rate,
-        grad_norm. With the importance-sampled objective there are no chains: loss, data_energy, log_z,
-        effective_sample_size, spectral_penalty, learning_rate, grad_norm.
+        A step for ``fit``. Its figures: loss, data_energy, sample_energy, gap, energy_variance (the mean of that of
+        data and that of samples), separation (the gap in standard deviations), spectral_penalty, noise_norm (|noise|²/D
+        at the end of the chains), displacement (RMS distance from start to end, in units of √D), chain_grad_norm,
+        acceptance, would_accept (how likely Metropolis would have accepted the moves of a kernel without an accept
+        step), num_replayed, learning_rate, grad_norm. With the importance-sampled objective there are no chains: loss,
+        data_energy, log_z, effective_sample_size, spectral_penalty, learning_rate, grad_norm.
     """
     if settings.objective == "importance_sampled":
         if kernel is not None:
@@ -119,8 +119,9 @@ def energy_step(
             data_energy, sample_energy, settings.centring, settings.l2, lambda level: engine.mean(level, num_rows)
         )
         descent = _descend(model, settings, engine, state, contrast.loss, num_rows)
+        means = {name: float(engine.mean(value, num_rows)) for name, value in vars(contrast).items()}
         figures = {
-            **_energy_figures({name: float(engine.mean(value, num_rows)) for name, value in vars(contrast).items()}),
+            **_energy_figures(means, settings.batch_size),
             **descent.figures,
             **chains.figures,
             "learning_rate": rate,
@@ -130,12 +131,15 @@ def energy_step(
     return step
 
 
-def _energy_figures(means: dict[str, float]) -> dict[str, float]:
-    """Returns the means over a batch with the separation of energies in the place of their squares."""
+def _energy_figures(means: dict[str, float], num_rows: int) -> dict[str, float]:
+    """Returns the means over a batch of B rows with variance and separation of energies in the place of squares."""
     figures = dict(means)
-    spread = figures.pop("data_square") - means["data_energy"] ** 2
-    sample_spread = figures.pop("sample_square") - means["sample_energy"] ** 2
-    return {**figures, "separation": separation(means["gap"], max(spread, 0.0), max(sample_spread, 0.0))}
+    spread = max(figures.pop("data_square") - means["data_energy"] ** 2, 0.0)
+    sample_spread = max(figures.pop("sample_square") - means["sample_energy"] ** 2, 0.0)
+    # Of a batch of one there is no variance, and so no separation.
+    variance = (spread + sample_spread) / 2 * num_rows / (num_rows - 1) if num_rows > 1 else math.inf
+    told = {"energy_variance": variance, "separation": separation(means["gap"], variance, variance)}
+    return {**figures, **told}
 
 
 def _importance_step(

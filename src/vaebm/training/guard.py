@@ -6,8 +6,8 @@ their energy becomes, and nothing holds the energy any more. Four figures of the
 * *acceptance*: how likely Metropolis would have accepted the moves of the chains. For h = N(0, I) it is 2 Φ(−σ/2) with
   σ² = D η³/16; as the energy becomes steeper than the step size allows, it falls, and it is the first figure to move.
   That of kernels with an accept step isn't judged: they don't overshoot, and jumps are refused in health too;
-* *separation*: the gap Ē₊ − Ē₋ in standard deviations of the energies. Near zero chains follow; far below, the network
-  knows each sample;
+* *separation*: the gap Ē₊ − Ē₋ in standard deviations of the energies, both of the whole window. Near zero chains
+  follow; far below, the network knows each sample;
 * *noise norm*: |noise|²/D, 1 for N(0, I): chains whose moves overshoot are thrown outwards;
 * anything that is not finite.
 
@@ -30,14 +30,15 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from vaebm.models import VAEBM
+from vaebm.objectives import separation as separation_of
+from vaebm.sampling.replay import MemoryRows
 from vaebm.training.energy_state import EnergySettings, EnergyState
 from vaebm.training.fit import Progress
 
 HEALTHY, STRAINED, DIVERGED = CONDITIONS = ("healthy", "strained", "diverged")
-SIGNALS = ("loss", "grad_norm", "separation", "would_accept", "noise_norm")
+SIGNALS = ("loss", "grad_norm", "gap", "energy_variance", "would_accept", "noise_norm")
 EASY_ACCEPTANCE = 0.6
 FOLLOWING = -0.1
-NUM_RECENT = 3
 LARGEST_COPY = 2**29
 
 
@@ -87,10 +88,10 @@ def judge(window: Sequence[Mapping[str, float]], settings: GuardSettings) -> Ver
         The verdict. Before the window is full, only figures that aren't finite count.
 
     Example:
-        >>> row = {"loss": -1.0, "grad_norm": 3.0, "separation": -1.4, "would_accept": 0.8, "noise_norm": 1.1}
+        >>> row = {"loss": -1.0, "gap": -2.8, "energy_variance": 4.0, "would_accept": 0.8, "noise_norm": 1.1}
         >>> judge([row] * 20, GuardSettings()).reasons
         ('data lie 1.40 standard deviations of the energy below samples',)
-        >>> judge([{**row, "separation": 0.1}] * 20, GuardSettings()).condition
+        >>> judge([{**row, "gap": 0.2}] * 20, GuardSettings()).condition
         'healthy'
     """
     latest = window[-1]
@@ -101,7 +102,7 @@ def judge(window: Sequence[Mapping[str, float]], settings: GuardSettings) -> Ver
         return Verdict(DIVERGED, tuple(f"{name} is {latest[name]}" for name in lost), is_steep)
     if len(window) < settings.window:
         return Verdict(HEALTHY)
-    separation, norm = _mean(window, "separation", 0.0), _mean(window, "noise_norm", 1.0)
+    separation, norm = _separation(window), _mean(window, "noise_norm", 1.0)
     words = {
         "acceptance": f"moves of the chains would be accepted with probability {acceptance:.2f}",
         "separation": f"data lie {-separation:.2f} standard deviations of the energy below samples",
@@ -128,6 +129,12 @@ def _mean(window: Sequence[Mapping[str, float]], name: str, default: float) -> f
     return sum(values) / len(values) if values else default
 
 
+def _separation(window: Sequence[Mapping[str, float]]) -> float:
+    """Returns the mean gap in units of the root of the mean variance: of a small batch alone that is no estimate."""
+    gap, variance = _mean(window, "gap", 0.0), _mean(window, "energy_variance", math.inf)
+    return separation_of(gap, variance, variance)
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A state to go back to: copies of the energy network's tensors and of what ``EnergyState.state_dict`` holds."""
@@ -138,11 +145,15 @@ class Snapshot:
 
 
 def take_snapshot(model: VAEBM, state: EnergyState) -> Snapshot:
-    """Copies a state; chains of more than half a GiB are left out, and start anew after a return."""
+    """Copies a state; chains in a file or of more than half a GiB are left out, and start anew after a return."""
     held = state.state_dict()
     rows = held["buffer"]["rows"]
-    if rows.numel() * rows.element_size() > LARGEST_COPY:
-        held["buffer"] = {"rows": rows[:0], "next_place": 0}
+    is_large = rows.numel() * rows.element_size() > LARGEST_COPY
+    if is_large or not isinstance(state.buffer.rows, MemoryRows):
+        held["buffer"] = {"rows": rows.new_empty(0, rows.shape[1]), "next_place": 0}
+    else:
+        # A copy of a view would be one of the whole buffer.
+        held["buffer"] = {**held["buffer"], "rows": rows.clone()}
     return Snapshot(state.iteration, copy.deepcopy(model.energy.state_dict()), copy.deepcopy(held))
 
 
@@ -233,6 +244,14 @@ class Guarded(NamedTuple):
     act: Act | None
 
 
+def _thinned(snapshots: Sequence[Snapshot], guard: GuardSettings) -> tuple[Snapshot, ...]:
+    """Keeps the first snapshot, two that are a window older than the last, and the oldest and latest of the rest."""
+    first, *others = snapshots
+    aged = [one for one in others if one.iteration <= others[-1].iteration - guard.window]
+    young = others[len(aged) :]
+    return (first, *aged[-2:], *young[:1], *young[1:][-1:])
+
+
 def respond(
     memory: GuardMemory, iteration: int, verdict: Verdict, settings: EnergySettings, guard: GuardSettings
 ) -> GuardMemory:
@@ -292,8 +311,7 @@ def guarded_fit(
             go_back(model, state, memory.snapshots[-1])
             step = make_step(memory.adapt(settings))
         elif verdict.condition == HEALTHY and state.iteration % guard.snapshot_every == 0:
-            recent = (*memory.snapshots[1:], take_snapshot(model, state))[-NUM_RECENT:]
-            memory = replace(memory, snapshots=(*memory.snapshots[:1], *recent))
+            memory = replace(memory, snapshots=_thinned((*memory.snapshots, take_snapshot(model, state)), guard))
         yield Guarded(state, figures, verdict, memory, act)
 
 
