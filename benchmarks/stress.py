@@ -197,6 +197,25 @@ def table(results: Path, document: Path) -> None:
                          f"| {' | '.join(counts)} | {lost} | {min(kept, default=math.nan):.2f} |")  # fmt: skip
     put_table(document, "stress", lines)
     put_table(document, "ablation", ablation(known))
+    put_table(document, "seeds", seeds_and_cost(known))
+
+
+def seeds_and_cost(known: dict[str, Any]) -> list[str]:
+    """Returns a table of the default settings over many seeds, and of what the guard costs where it did nothing."""
+    lines = ["| data | seeds | healthy, without an act | share closed | stage 2 with the guard over without, median |",
+             "|---" * 5 + "|"]  # fmt: skip
+    for name, entries in known.items():
+        if not name.endswith(" seeds"):
+            continue
+        data = name.removesuffix(" seeds")
+        healthy = sum(entry["exit_code"] == 0 and not entry["acts"] for entry in entries.values())
+        closing = [entry["closed"] for entry in entries.values()]
+        pairs = [(entry, known[data].get(key.replace("guarded", "alone"))) for key, entry in known[data].items()
+                 if entry["guarded"] and not entry["acts"]]  # fmt: skip
+        ratios = [one["seconds"] / other["seconds"] for one, other in pairs if other is not None]
+        lines.append(f"| {data} | {len(entries)} | {healthy} | {min(closing):.2f} to {max(closing):.2f} "
+                     f"| {statistics.median(ratios):.3f} |")  # fmt: skip
+    return lines
 
 
 def ablation(known: dict[str, Any]) -> list[str]:
