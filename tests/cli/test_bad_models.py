@@ -19,7 +19,7 @@ from commandline import Cli, Outcome, assert_user_error, command, environment, t
 
 import vaebm
 from vaebm.checkpoint import RunFolder
-from vaebm.cli.running import CHECKPOINT, EARLIER
+from vaebm.cli.running import CHECKPOINT
 from vaebm.cli.stages import train_stages
 from vaebm.cli.stop import Interrupted, StopRequest
 from vaebm.cli.train import begin, parse
@@ -203,7 +203,7 @@ def test_a_write_that_fails_leaves_the_last_checkpoint_which_is_named(stopped: R
     outcome = limited(["train", "--resume", "run"], len(before) // 2, tmp_path)
     assert_user_error(outcome, f"{CHECKPOINT}.pt", "File too large", "checkpoint is whole", "train --resume run")
     assert (stopped.checkpoints / f"{CHECKPOINT}.pt").read_bytes() == before
-    assert {path.name for path in stopped.checkpoints.iterdir()} == {f"{CHECKPOINT}.pt", f"{EARLIER}.pt"}
+    assert {path.name for path in stopped.checkpoints.iterdir()} == {f"{CHECKPOINT}.pt"}
     loaded = stopped.load_checkpoint(CHECKPOINT)
     assert loaded is not None
     assert (loaded["stage"], loaded["state"]["iteration"]) == ("vae", 1)

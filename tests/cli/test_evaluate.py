@@ -32,7 +32,10 @@ def close(left: Any, right: Any) -> bool:
 def test_it_recomputes_the_table_of_the_report(finished: FinishedRun, cli: Cli) -> None:
     outcome = cli("evaluate", finished.folder, "--output", "again.json")
     assert (outcome.code, outcome.errors) == (0, "")
-    assert close(read("again.json"), read(finished.folder / "evaluation.json"))
+    measured = read(finished.folder / "evaluation.json")
+    # How the run ended is the run's alone.
+    assert measured.pop("guard")["condition"] == "healthy"
+    assert close(read("again.json"), measured)
     shown = finished.output[finished.output.index("Sample quality") : finished.output.index("report:")]
     assert outcome.output.endswith(shown)
 
