@@ -99,7 +99,8 @@ def test_the_model_is_the_best_candidate(finished: FinishedRun) -> None:
     details = json.loads((finished.folder / "model" / "config.json").read_text())["details"]
     # 50 samples are fewer than the judge's 128 features.
     best = min(rows_of(finished, "selection"), key=lambda row: row["kernel"])
-    assert details["selection"] == {"kernel": best["kernel"], "iteration": best["iteration"], "num_steps": 10}
+    chosen = {"kernel": best["kernel"], "iteration": best["iteration"], "num_steps": 10, "step_size": 0.1}
+    assert details["selection"] == chosen
 
 
 def test_sample_grids_are_pictures_of_64_images(finished: FinishedRun) -> None:
@@ -315,7 +316,8 @@ def test_images_of_ones_own(cli: Cli, count: int, shape: tuple[int, int, int]) -
 def test_a_run_whose_checkpoint_is_gone_is_not_started_anew(finished: FinishedRun, cli: Cli) -> None:
     folder = copy_of(finished)
     (folder / "report.html").unlink()
-    (folder / "checkpoints" / "last.pt").unlink()
+    for name in ("last.pt", "previous.pt"):
+        (folder / "checkpoints" / name).unlink()
     before = contents(folder)
     assert_user_error(cli("train", "--resume", folder), "no checkpoint", "start a new run")
     assert contents(folder) == before
