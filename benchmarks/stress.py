@@ -176,6 +176,11 @@ def condition(entry: dict[str, Any], default: float) -> str:
     return "holds" if share >= default / 2 else "flat" if abs(share) < 0.1 else "worse"
 
 
+def default_share(entries: dict[str, Any]) -> float:
+    """Returns what the default settings close, the mean of their runs."""
+    return float(statistics.mean(entry["closed"] for entry in entries.values() if entry["cell"] == "default"))
+
+
 def table(results: Path, document: Path) -> None:
     """Writes the tables into a document."""
     known = json.loads(results.read_text())
@@ -184,8 +189,7 @@ def table(results: Path, document: Path) -> None:
     for data, entries in known.items():
         if data.endswith(" seeds"):
             continue
-        defaults = [entry["closed"] for entry in entries.values() if entry["cell"] == "default"]
-        default = sum(defaults) / len(defaults)
+        default = default_share(entries)
         for guarded in (False, True):
             group = [entry for entry in entries.values() if entry["guarded"] is guarded and entry["cell"] != "default"]
             ends = [condition(entry, default) for entry in group]
@@ -225,8 +229,7 @@ def ablation(known: dict[str, Any]) -> list[str]:
     for data, entries in known.items():
         if data.endswith(" seeds"):
             continue
-        defaults = [entry["closed"] for entry in entries.values() if entry["cell"] == "default"]
-        default = sum(defaults) / len(defaults)
+        default = default_share(entries)
         alone = [entry for entry in entries.values() if not entry["guarded"]]
         groups = {name: [entry["alarms"] for entry in alone if (condition(entry, default) == "holds") is holds]
                   for name, holds in (("bad", False), ("good", True))}  # fmt: skip

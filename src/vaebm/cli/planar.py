@@ -21,6 +21,7 @@ from vaebm.cli.parsing import UsageError
 from vaebm.cli.progress import CollapseWatch, Console
 from vaebm.cli.provenance import describe_origin
 from vaebm.cli.request import OWN_OPTIONS, merged_file, recipe_word, run_path
+from vaebm.cli.stop import GAVE_UP
 from vaebm.data import PlanarDensity, planar_density
 from vaebm.distributed import make_engine
 from vaebm.evaluation import (
@@ -38,10 +39,20 @@ from vaebm.models import VAEBM
 from vaebm.recipes import PLANAR_RECIPES, PlanarConfig, build_planar_model, from_dict, save, to_dict
 from vaebm.reports.planar import PlanarContent, PlanarEvaluation, planar_text, render_planar_report
 from vaebm.sampling import Kernel, Mala, run_chain, uniform_ladder
-from vaebm.training import Act, diagnosis, energy_step, fit, guarded_fit, make_kernel, start_energy, start_vae, vae_step
+from vaebm.training import (
+    Act,
+    Guarded,
+    diagnosis,
+    energy_step,
+    fit,
+    guarded_fit,
+    make_kernel,
+    start_energy,
+    start_vae,
+    vae_step,
+)
 
 ANNEALED_STEP, NUM_INITIAL = 0.05, 512
-GAVE_UP = 3
 OFFICIAL = "official potential"
 
 
@@ -153,14 +164,12 @@ def _train(
             if act is not None:
                 acts.append(act)
                 console.tell(act.text())
-                folder.append_metrics({"stage": "guard", **vars(act), "reasons": "; ".join(act.reasons)})
+                folder.append_metrics({"stage": "guard", **act.row()})
                 continue
             show(state.iteration, figures)
             watch(state.iteration, figures)
-            if not is_vae and progress.verdict.condition != condition:
-                condition = progress.verdict.condition
-                reasons = "; ".join(progress.verdict.reasons)
-                console.tell(f"iteration {state.iteration}: {condition}" + (f" ({reasons})" if reasons else ""))
+            if not is_vae:
+                condition = _tell_change(progress, condition, console)
             if not math.isfinite(figures["loss"]):
                 raise UsageError(
                     f"stage {stage} diverged at iteration {state.iteration} (the loss is {figures['loss']}): "
@@ -171,6 +180,14 @@ def _train(
     if state.average:
         (model.vae if is_vae else model.energy).load_state_dict(state.average)
     return acts
+
+
+def _tell_change(progress: Guarded, known: str, console: Console) -> str:
+    """Tells the condition of stage 2 if it is another one than was known, and returns it."""
+    condition, reasons = progress.verdict.condition, "; ".join(progress.verdict.reasons)
+    if condition != known:
+        console.tell(f"iteration {progress.state.iteration}: {condition}" + (f" ({reasons})" if reasons else ""))
+    return condition
 
 
 def _batches(density: PlanarDensity, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:

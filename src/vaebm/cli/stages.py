@@ -28,7 +28,6 @@ from vaebm.sampling import Langevin
 from vaebm.training import (
     BUFFER_DTYPES,
     CONDITIONS,
-    Act,
     EnergySettings,
     Guarded,
     Progress,
@@ -197,7 +196,7 @@ class _Watch:
         if act is not None:
             self.condition = "healthy"
             run.console.tell(act.text())
-            run.record({"stage": "guard", "iteration": act.iteration, **_plain(act)})
+            run.record({"stage": "guard", **act.row()})
             return True
         condition, reasons = progress.verdict.condition, "; ".join(progress.verdict.reasons)
         # Back in health, it may be a short rest: only what is worse is told.
@@ -205,10 +204,6 @@ class _Watch:
             run.console.tell(f"iteration {progress.state.iteration}: the energy network is {condition} ({reasons})")
         self.condition = max(self.condition, condition, key=CONDITIONS.index)
         return False
-
-
-def _plain(act: Act) -> dict[str, Any]:
-    return {**vars(act), "reasons": "; ".join(act.reasons)}
 
 
 def _rows_on_disk(run: Run) -> RowFile | None:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+# The exit code of a run whose guard gave up.
+GAVE_UP = 3
 NOTICE = b"\nstopping: saving first; once more to leave at once\n"
 
 

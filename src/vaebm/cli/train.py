@@ -26,7 +26,7 @@ from vaebm.cli.provenance import describe_origin, describe_resumption, numerics
 from vaebm.cli.request import OWN_OPTIONS, config_from, merged_file, read_yaml, recipe_word, run_path
 from vaebm.cli.running import Run, restore, with_way_on
 from vaebm.cli.stages import train_stages
-from vaebm.cli.stop import Interrupted, StopRequest
+from vaebm.cli.stop import GAVE_UP, Interrupted, StopRequest
 from vaebm.data import DataError, Splits
 from vaebm.distributed import keep_freed_memory, make_engine
 from vaebm.recipes import (
@@ -47,7 +47,6 @@ from vaebm.recipes.estimates import estimate
 from vaebm.training import diagnosis
 
 LARGEST_USUAL_RATE = 0.05
-GAVE_UP = 3
 
 
 @dataclass(frozen=True)

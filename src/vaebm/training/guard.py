@@ -174,6 +174,10 @@ class Act:
     step_size: float
     gave_up: bool = False
 
+    def row(self) -> dict[str, Any]:
+        """Returns plain values for a record."""
+        return {**vars(self), "reasons": "; ".join(self.reasons)}
+
     def text(self) -> str:
         """Says it in a sentence."""
         seen = f"iteration {self.iteration}: the energy network diverged ({'; '.join(self.reasons)})"
