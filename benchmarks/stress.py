@@ -259,16 +259,18 @@ def main() -> None:
         part.add_argument("--jobs", type=int, default=1, help="runs at a time")
         part.add_argument("--count", type=int, default=2, help="seeds")
         part.add_argument("--cells", type=int, default=len(CELLS), help="so many of the cells")
-        part.add_argument("further", nargs="*", help="behind --: options of every run")
     part = commands.add_parser("table")
     part.add_argument("document", type=Path)
     part.add_argument("--results", type=Path, default=RESULTS)
-    chosen = parser.parse_args()
+    # Behind -- stand options of every run.
+    words = sys.argv[1:]
+    here = words.index("--") if "--" in words else len(words)
+    chosen, further = parser.parse_args(words[:here]), words[here + 1 :]
     if chosen.what == "table":
         table(chosen.results, chosen.document)
         return
     cells = CELLS[:: max(1, len(CELLS) // chosen.cells)] if chosen.what == "run" else ()
-    found = stress(chosen.data, chosen.runs / chosen.data, range(chosen.count), cells, chosen.jobs, chosen.further)
+    found = stress(chosen.data, chosen.runs / chosen.data, range(chosen.count), cells, chosen.jobs, further)
     save(chosen.results, chosen.data if chosen.what == "run" else f"{chosen.data} seeds", found)
 
 
