@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ SETTINGS = {
     "checkpoint_every": "2", "guard.window": "5", "guard.snapshot_every": "5", "guard.largest_noise_norm": "1.04",
     "guard.num_attempts": "5",
 }  # fmt: skip
+ADDED = ("kills", "in_a_write", "runs", "lost", "differing")
 COMPARED = ("model/model.safetensors", "metrics.jsonl", "evaluation.json")
 
 
@@ -99,9 +101,22 @@ def measure(num_kills: int, seed: int, folder: Path) -> dict[str, Any]:
         print(f"{num_runs} runs, {sum(phases.values())} kills: {dict(phases)}", flush=True)
     guard = json.loads((folder / "whole" / "evaluation.json").read_text())["guard"]
     return {"kills": sum(phases.values()), "phases": dict(phases), "in_a_write": in_write, "runs": num_runs,
-            "lost": num_lost, "differing": num_differing, "acts_of_the_guard": len(guard["acts"]), "seed": seed,
-            "command": ["python", "benchmarks/kills.py", "--kills", str(num_kills)],
-            "hardware": hardware_facts()}  # fmt: skip
+            "lost": num_lost, "differing": num_differing, "acts_of_the_guard": len(guard["acts"])}  # fmt: skip
+
+
+def measure_at_once(num_kills: int, seed: int, jobs: int, folder: Path) -> dict[str, Any]:
+    """Shares the kills out to several runs at a time, each with a seed of its own, and adds up what they found."""
+    shares = [len(range(job, num_kills, jobs)) for job in range(jobs)]
+    places = [folder / str(job) for job in range(jobs)]
+    for place in places:
+        place.mkdir()
+    with ThreadPoolExecutor(jobs) as pool:
+        parts = list(pool.map(measure, shares, range(seed, seed + jobs), places))
+    found: dict[str, Any] = {name: sum(part[name] for part in parts) for name in ADDED}
+    found["phases"] = dict(sum((Counter(part["phases"]) for part in parts), Counter()))
+    found["acts_of_the_guard"] = parts[0]["acts_of_the_guard"]
+    words = ["python", "benchmarks/kills.py", "--kills", str(num_kills), *(["--jobs", str(jobs)] if jobs > 1 else [])]
+    return {**found, "seed": seed, "command": words, "hardware": hardware_facts()}
 
 
 def table(results: Path, document: Path) -> None:
@@ -128,6 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", type=Path, help="only fill the table of this document")
     chosen = parser.parse_args()
@@ -136,7 +152,7 @@ def main() -> None:
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(chosen.kills, chosen.seed, Path(folder))
+        found = measure_at_once(chosen.kills, chosen.seed, chosen.jobs, Path(folder))
     chosen.results.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
     sys.exit(bool(found["lost"] or found["differing"]))

@@ -53,9 +53,20 @@ def benchmarks(folder: Path) -> None:
     for what in ("stage1", "stage2", "buffer"):
         some = ("--sizes", "tiny", "--repeats", 2, "--num-chains", 50)
         run(ROOT / "training.py", what, *some, "--results", folder / "training.json")
-    run(ROOT / "kills.py", "--kills", 20, "--results", folder / "kills.json")
-    one_cell = ("--cells", 1, "--count", 1, "--runs", folder / "stress", "--results", folder / "stress.json")
-    run(ROOT / "stress.py", "run", "digits", *one_cell, "--", *SMALL)
+    run(ROOT / "kills.py", "--kills", 20, "--jobs", 2, "--results", folder / "kills.json")
+    one_cell = (
+        "--cells",
+        1,
+        "--count",
+        1,
+        "--jobs",
+        2,
+        "--runs",
+        folder / "stress",
+        "--results",
+        folder / "stress.json",
+    )
+    run(ROOT / "stress.py", "run", "digits", "--jobs", 2, *one_cell, "--", *SMALL)
     np.savez(folder / "colours.npz", images=load_images("stacked_mnist").images[:400])
     lean = ("--source", folder / "colours.npz", "--runs", folder / "small", "--results", folder / "small.json")
     fewer = ["--vae.num_iterations", 6, "--vae.batch_size", 8, "--energy.batch_size", 4, "--energy.num_steps", 2,
