@@ -40,7 +40,7 @@ def cifar10_small() -> NVAEConfig:
         ),
         vae=replace(
             cifar10().vae,
-            num_iterations=6000,
+            num_iterations=5000,
             batch_size=64,
             rate_warmup=0.02,
             dequantization=2 / 255,
