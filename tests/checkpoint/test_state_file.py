@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from vaebm.checkpoint import CheckpointError
-from vaebm.checkpoint.state_file import SEAL, load_state, save_state
+from vaebm.checkpoint.pages import MAPS, let_go
+from vaebm.checkpoint.state_file import LARGE, SEAL, load_state, save_state
 
 
 class Stage(enum.IntEnum):
@@ -64,6 +65,37 @@ def test_round_trip_of_a_real_training_state(tmp_path: Path) -> None:
         net(torch.ones(4, 3)).square().sum().backward()
         opt.step()
     assert torch.equal(network.weight, other.weight)
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="reads /proc")
+def test_only_large_tensors_keep_the_file_and_only_while_they_are_there(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    save_state(path, {"small": torch.ones(10), "nested": [{"more": torch.zeros(3)}], "pair": (1, torch.ones(2))})
+    small = load_state(path)
+    assert str(path) not in MAPS.read_text()
+    assert torch.equal(small["nested"][0]["more"], torch.zeros(3))
+    assert small["pair"][0] == 1
+    save_state(path, {"large": torch.zeros(LARGE + 1, dtype=torch.uint8), "small": torch.ones(10)})
+    state = load_state(path)
+    assert str(path) in MAPS.read_text()
+    del state["large"]
+    assert str(path) not in MAPS.read_text()
+    assert torch.equal(state["small"], torch.ones(10))
+
+
+def test_only_pages_of_shared_files_are_let_go(tmp_path: Path) -> None:
+    memory = torch.arange(100_000)
+    assert not let_go(memoryview(memory.numpy()).cast("B"))
+    assert torch.equal(memory, torch.arange(100_000))
+    path = str(tmp_path / "rows.bin")
+    shared = torch.from_file(path, shared=True, size=100_000, dtype=torch.int64)
+    shared.copy_(memory)
+    assert let_go(memoryview(shared.numpy()).cast("B")) == MAPS.exists()
+    assert torch.equal(shared, memory)
+    private = torch.from_file(path, shared=False, size=100_000, dtype=torch.int64)
+    private[50_000] = -1
+    assert not let_go(memoryview(private.numpy()).cast("B"))
+    assert private[50_000] == -1
 
 
 def test_plain_torch_reads_the_file_too(tmp_path: Path) -> None:

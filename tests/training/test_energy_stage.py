@@ -27,6 +27,7 @@ from vaebm.training import (
     start_vae,
     vae_step,
 )
+from vaebm.training.chains import positive_images
 from vaebm.training.energy_stage import _clip_entries
 
 SETTINGS = EnergySettings(num_iterations=8, batch_size=12, num_steps=3, buffer_size=30, replay_rise=0.4)
@@ -170,14 +171,16 @@ class MeanSquare(nn.Module):
         return self.weight * images.square().flatten(1).mean(1)
 
 
+@pytest.mark.parametrize("scale_kind", ["fixed", "shared"])
 @pytest.mark.parametrize(
     ("loss_image", "matched_noise", "expected"),
     [("sampled", True, 0.3**2), ("sampled", False, 0.0), ("mean", True, 0.0), ("mean", False, 0.0)],
 )
 def test_data_get_the_noise_of_the_negatives(
-    engine: Engine, loss_image: str, matched_noise: bool, expected: float
+    engine: Engine, loss_image: str, matched_noise: bool, expected: float, scale_kind: str
 ) -> None:
-    vae = ConvVAE((1, 8, 8), (4,), widths=(16,), scale=0.3)
+    # A shared scale starts at .3 above its least one.
+    vae = ConvVAE((1, 8, 8), (4,), widths=(16,), scale_kind=scale_kind, scale=0.3 if scale_kind == "fixed" else 1e-6)
     model = VAEBM(vae, MeanSquare(), ImageFields(loss_image=loss_image))
     settings = EnergySettings(num_iterations=1, batch_size=4, num_steps=1, matched_noise=matched_noise, spectral=0)
     black = torch.zeros(100, 1, 8, 8)
@@ -185,6 +188,19 @@ def test_data_get_the_noise_of_the_negatives(
     figures = energy_step(model, settings, engine)(state, black).figures
     # 6,400 squares of normal noise: a standard error of 1.8 percent.
     assert figures["data_energy"] == pytest.approx(expected, rel=0.08, abs=0)
+
+
+def test_a_vae_of_one_pixel_scale_is_not_asked_for_it(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    vae = NVAE((3, 8, 8), (1,), latents=2, encoder_width=4, decoder_width=4, scale_kind="fixed", least_scale=0.2)
+    model, images = VAEBM(vae, MeanSquare()), torch.zeros(50, 3, 8, 8)
+    settings, noise = EnergySettings(), torch.Generator()
+    with monkeypatch.context() as patch:
+        patch.setattr(vae, "elbo_terms", None)
+        found = positive_images(model, settings, engine, images, noise.manual_seed(0), is_noisy=True)
+    monkeypatch.setattr(NVAE, "constant_scale", None)
+    asked = positive_images(model, settings, engine, images, noise.manual_seed(0), is_noisy=True)
+    assert torch.equal(found, asked)
+    assert float(found.std()) == pytest.approx(0.2, rel=0.05)
 
 
 @pytest.mark.parametrize("loss_image", ["sampled", "mean"])

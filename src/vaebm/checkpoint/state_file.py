@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from vaebm.checkpoint.atomic import replace_file
 from vaebm.checkpoint.errors import CheckpointError, one_line
+from vaebm.checkpoint.pages import let_go
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SEAL = b"\nvaebm checkpoint sha256 "
 SEAL_LENGTH = len(SEAL) + 64 + 1
-CHUNK = 2**20
+CHUNK, PART, LARGE = 2**20, 2**26, 2**28
 
 
 def save_state(path: str | Path, state: Mapping[str, Any], before: Callable[[], object] = lambda: None) -> None:
@@ -42,11 +43,16 @@ def save_state(path: str | Path, state: Mapping[str, Any], before: Callable[[], 
 
     def write(file: BinaryIO) -> None:
         hashing = _Hashing(file)
+        has_sums = torch.serialization.get_crc32_options()
+        # torch's own sum of a tensor reads all of it before a part is written, and the seal does the same.
+        torch.serialization.set_crc32_options(has_sums and not _has_large(storable))
         try:
             torch.save(storable, cast(BinaryIO, hashing))
         except Exception as error:
             # torch goes on to close its archive, and tells of that.
             raise hashing.error or error from None
+        finally:
+            torch.serialization.set_crc32_options(has_sums)
         file.write(_seal(hashing.digest))
 
     replace_file(path, write, before)
@@ -63,13 +69,20 @@ class _Hashing:
     def digest(self) -> str:
         return self._hash.hexdigest()
 
-    def write(self, data: bytes) -> int:
-        self._hash.update(data)
+    def write(self, data: bytes | memoryview) -> int:
+        whole = memoryview(data).cast("B")
         try:
-            return self._file.write(data)
+            for start in range(0, len(whole), PART):
+                part = whole[start : start + PART]
+                self._hash.update(part)
+                self._file.write(part)
+                if len(whole) > LARGE:
+                    # Rows of a mapped file, which would stay in memory until the whole state is written.
+                    let_go(part)
         except OSError as error:
             self.error = error
             raise
+        return len(whole)
 
     def flush(self) -> None:
         self._file.flush()
@@ -82,7 +95,8 @@ def load_state(path: str | Path) -> dict[str, Any]:
         path: a file that `save_state` wrote.
 
     Returns:
-        The state, its tensors on the CPU.
+        The state, its tensors on the CPU. Those of more than 256 MiB stay in the file, and are read where they are
+        used; they hold its space, even if it is replaced, until they are dropped.
 
     Raises:
         CheckpointError: the file is missing, damaged, truncated or altered, or holds more than plain values.
@@ -98,7 +112,20 @@ def load_state(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint of vaebm ({type(error).__name__}); remove it") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} is not a checkpoint of vaebm (it holds a {type(state).__name__}); remove it")
-    return state
+    return cast(dict[str, Any], _without_file(state)) if is_mapped else state
+
+
+def _without_file(value: Any) -> Any:
+    """Returns a state whose tensors, but for large ones, are copies in memory."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.clone() if value.nbytes <= LARGE else value
+    if isinstance(value, Mapping):
+        return {name: _without_file(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_without_file(item) for item in value)
+    return value
 
 
 def _seal(digest: str) -> bytes:
@@ -136,6 +163,15 @@ def _storable(value: Any, where: str) -> Any:
         items = [_storable(item, f"{where}[{index}]") for index, item in enumerate(value)]
         return items if isinstance(value, list) else tuple(items)
     raise TypeError(f"{where} is a {type(value).__name__}; checkpoints hold tensors, numbers, strings, lists and dicts")
+
+
+def _has_large(value: Any) -> bool:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.nbytes > LARGE
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return any(_has_large(item) for item in items)
 
 
 def _compact(tensor: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -82,7 +82,7 @@ def train_stages(run: Run) -> None:
         save_checkpoint(run, "trained")
 
 
-def _train_vae(run: Run, images: Tensor, stored: Mapping[str, Any]) -> None:
+def _train_vae(run: Run, images: Tensor, stored: dict[str, Any]) -> None:
     settings = run.config.vae
     batches = _batches(run, images, settings.batch_size, "vae batches")
     start = start_vae(run.model.vae, settings, run.generator("vae noise"))
@@ -153,7 +153,7 @@ def _mean_elbo(run: Run, model: VAEBM, images: Tensor, batch_size: int = 500) ->
     return total / len(images)
 
 
-def _train_energy(run: Run, images: Tensor, stored: Mapping[str, Any]) -> None:
+def _train_energy(run: Run, images: Tensor, stored: dict[str, Any]) -> None:
     settings = run.config.energy
     batches = _batches(run, images, settings.batch_size, "energy batches")
     first = next(Batches(images, max(settings.batch_size, 128), run.generator("energy initialization")))
@@ -219,12 +219,13 @@ def _is_due(iteration: int, every: int, num_iterations: int) -> bool:
     return iteration % every == 0 or iteration == num_iterations
 
 
-def _drive(run: Run, stage: _Stage, stored: Mapping[str, Any]) -> Any:
+def _drive(run: Run, stage: _Stage, stored: dict[str, Any]) -> Any:
     """Runs one stage: figures, grids, checkpoints, and the end when a signal asks for it."""
     state, config, last = stage.start, run.config, stage.num_iterations
     if stored:
         try:
-            state.load_state_dict(stored["state"])
+            # Dropped once it is taken over: a large replay buffer would keep the file of this checkpoint.
+            state.load_state_dict(stored.pop("state"))
         except ValueError as error:
             reason = f"the checkpoint in {run.folder.path} doesn't fit its config.yaml ({error})"
             raise CheckpointError(f"{reason}: was it changed? start anew") from error

@@ -197,6 +197,11 @@ class ConvVAE(nn.Module):
         self.priors = nn.ModuleList(_prior(above, num_hidden, size, is_normalized) for above, size in groups[1:])
         self.log_scale = nn.Parameter(torch.tensor(math.log(0.3))) if scale_kind == "shared" else None
 
+    @property
+    def constant_scale(self) -> float | None:
+        """The pixel scale, if it is the same for all pixels of all images and isn't learned."""
+        return self.scale if self.scale_kind == "fixed" else None
+
     def _prior(self, latents: list[Tensor], like: Tensor) -> Normal:
         if not latents:
             return Normal(torch.zeros_like(like), torch.ones_like(like))

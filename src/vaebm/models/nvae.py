@@ -153,6 +153,11 @@ class NVAE(nn.Module):
         num_maps = image_shape[0] * (2 if scale_kind == "pixel" else 1)
         self.pixels = log_normalized(nn.Conv2d(decoder_width, num_maps, 3, padding=1))
 
+    @property
+    def constant_scale(self) -> float | None:
+        """The pixel scale, if it is the same for all pixels of all images."""
+        return self.least_scale if self.arguments["scale_kind"] == "fixed" else None
+
     def _steps(self) -> Iterator[tuple[nn.Module | None, _Group]]:
         """Yields each group, with the cell that doubles the resolution before it, if there is one."""
         groups: Iterator[Any] = iter(self.groups)

@@ -96,7 +96,8 @@ def positive_images(
 ) -> Tensor:
     """Returns this process's data, (n, C, H, W), with the pixel noise of the VAE if it is matched.
 
-    The scale is that of the posterior's mean. An NVAE is as dear as a step of the chains, so it runs in their type.
+    The scale is that of the posterior's mean; a VAE whose ``constant_scale`` says that all are one isn't asked. An NVAE
+    is as dear as a step of the chains, so it runs in their type.
 
     Arguments:
         model: The VAEBM.
@@ -110,6 +111,9 @@ def positive_images(
     images, noise = engine.slice(images.to(engine.device)), engine.slice(noise.to(engine.device))
     if not settings.matched_noise or not is_noisy:
         return images
+    constant: float | None = getattr(model.vae, "constant_scale", None)
+    if constant is not None:
+        return images + constant * noise
     with torch.no_grad(), engine.autocast() if can_fold(model) else nullcontext():
         posterior_noise = images.new_zeros(len(images), model.noise_layout.latent_size)
         scale: Tensor = model.vae.elbo_terms(images, posterior_noise).scale
