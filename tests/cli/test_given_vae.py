@@ -12,6 +12,7 @@ import yaml
 from commandline import Cli, FinishedRun, tiny
 
 import vaebm
+from vaebm.checkpoint import tensors_sha256
 from vaebm.models import NVAE, VAEBM
 
 BRIEF = {
@@ -33,13 +34,18 @@ def same_vae(one: VAEBM, other: VAEBM) -> bool:
 
 
 def test_the_vae_of_a_run_is_taken_as_it_is(cli: Cli, finished: FinishedRun) -> None:
-    found = cli("train", "digits", "--output", "run", "--initial_vae", finished.folder, *tiny())
+    found = cli(
+        "train", "digits", "--output", "run", "--initial_vae", finished.folder, "--vae_network.widths", "[24]", *tiny()
+    )
     assert found.code == 0, found.errors
     assert f"the VAE of {finished.folder / 'model'} is taken as it is" in found.output
     assert "vae" not in rows("run")
     assert same_vae(vaebm.load("run"), vaebm.load(finished.folder))
     assert Path("run/report.html").stat().st_size
     assert "learned on other images" not in found.output
+    assert "vae_network is that of initial_vae" in found.output
+    provenance = json.loads(Path("run/provenance.json").read_text())
+    assert provenance["initial_vae_sha256"] == tensors_sha256(vaebm.load(finished.folder).vae.state_dict())
 
 
 def test_an_imported_nvae_gets_an_energy_network(cli: Cli) -> None:

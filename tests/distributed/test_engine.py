@@ -202,6 +202,9 @@ def test_auto_takes_bfloat16_only_where_the_hardware_has_it() -> None:
     engine = make_engine("auto", "cpu")
     assert engine.precision == ("bf16" if supports_bfloat16(torch.device("cpu")) else "fp32")
     assert not supports_bfloat16(torch.device("meta"))
+    assert not engine.warning
+    assert not make_engine("fp32", "cpu").warning
+    assert "--precision fp32" in Engine(torch.device("meta"), "bf16", 0, 1).warning
 
 
 @pytest.mark.parametrize(

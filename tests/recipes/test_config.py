@@ -141,6 +141,11 @@ def test_values_out_of_range_are_refused(path: str, value: Any, message: str) ->
     assert message in str(caught.value)
 
 
+def test_a_hierarchical_vae_has_no_shared_scale() -> None:
+    with pytest.raises(ConfigError, match=r"scale_kind is 'shared': expected one of pixel, fixed$"):
+        replace(NVAEConfig(), vae_network=replace(NVAEConfig().vae_network, scale_kind="shared"))
+
+
 def test_the_official_potential_needs_image_noise() -> None:
     for images in ({"chain_image": "mean", "loss_image": "mean"}, {"chain_image": "mean"}):
         with pytest.raises(ConfigError, match=r"energy\.potential is 'official', which needs image noise"):

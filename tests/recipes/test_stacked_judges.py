@@ -1,7 +1,11 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from vaebm.checkpoint import model_folders
 from vaebm.data import load_splits, to_float
 from vaebm.evaluation import extract
 from vaebm.models import Classifier, StackedClassifier
@@ -30,6 +34,14 @@ def test_a_stacked_classifier_is_its_classifier_on_each_channel() -> None:
     logits = [grey(middles[:, [c]]).log_softmax(1) for c in (0, 1)]
     expected = torch.stack([logits[0][:, a] + logits[1][:, b] for a in range(3) for b in range(3)], 1)
     assert torch.allclose(stacked.head(features), expected, atol=1e-5)
+
+
+def test_they_are_made_of_any_classifiers_of_digits(tmp_path: Path) -> None:
+    shutil.copytree(next(path for path in model_folders() if path.name == "digits_plain"), tmp_path / "mine")
+    shutil.copytree(next(path for path in model_folders() if path.name == "digits8_plain"), tmp_path / "smaller")
+    (judge,) = load_stacked_judges((3, 32, 32), tmp_path)
+    assert judge.name == "stacked_mine"
+    assert isinstance(judge.classifier, StackedClassifier)
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (3, 64, 64), (1, 32, 32)])

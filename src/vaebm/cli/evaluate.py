@@ -83,7 +83,7 @@ def run(arguments: Sequence[str]) -> int:
     against = Against(splits, judges.judges, extra)
     console = Console()
     console.tell(f"{loaded.folder}, {config.data.source}, {engine.precision}")
-    for note in [*score_notes(loaded.model), *judges.notes, *left_out(splits)]:
+    for note in [*filter(None, [engine.warning]), *score_notes(loaded.model), *judges.notes, *left_out(splits)]:
         console.tell(note)
     with console.busy("measuring"):
         evaluation = evaluate_model(loaded.model, against, calibration, sampling, settings, engine, console.tell)
@@ -147,12 +147,15 @@ class _Judges(NamedTuple):
 def _judges(folder: Path | None, source: str, image_shape: tuple[int, int, int]) -> _Judges:
     """Returns the judges, and what is to be said of them."""
     from vaebm.cli.evaluation import judges_for, warn_of_judges
-    from vaebm.recipes import load_judges
+    from vaebm.recipes import load_judges, load_stacked_judges
 
     notes: list[str] = []
     if folder is None:
         return _Judges(judges_for(source, image_shape, notes.append), notes)
     judges = load_judges(image_shape, folder)
+    if source == "stacked_mnist":
+        # A classifier of stacked digits judges them as it is; one of digits sees the channels one by one.
+        judges += load_stacked_judges(image_shape, folder)
     if not judges:
         size = " × ".join(map(str, image_shape))
         raise UsageError(f"--judges {folder}: none of its classifiers takes images of {size}")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import yaml
 
-from vaebm.checkpoint import CheckpointError, RunFolder
+from vaebm.checkpoint import CheckpointError, RunFolder, tensors_sha256
 from vaebm.cli.dry_run import describe, memory_warnings
 from vaebm.cli.evaluation import judges_for, left_out
 from vaebm.cli.finish import finish, has_given_up, is_finished
@@ -103,9 +103,8 @@ def parse(arguments: Sequence[str]) -> Request | None:
         # A file is weaker than the command line.
         base = replace(base, data=replace(base.data, **stated_data(own)))
     values = option_parser(base).parse_args(words).as_dict()
-    config = with_given_vae(
-        from_dict(type(base), {name: value for name, value in values.items() if name not in OWN_OPTIONS})
-    )
+    told = from_dict(type(base), {name: value for name, value in values.items() if name not in OWN_OPTIONS})
+    config = with_given_vae(told)
     if first.dry_run:
         _tell(config, first.name)
         return None
@@ -113,11 +112,18 @@ def parse(arguments: Sequence[str]) -> Request | None:
         _check_source(config, first.name)
         folder = RunFolder(run_path(first.output, first.name))
         _check_outside(folder.path, config.data.source)
-        return Request(config, folder, False)
+        return Request(config, folder, False, reasons=_without_effect(told, config, _recipe(first.name)))
     splits = derived.splits if config.data == derived.config.data else None
     folder = RunFolder(run_path(first.output, Path(own.data).stem or "images"))
     reasons = (*derived.reasons, *_changed(derived.config, config))
     return Request(config, folder, False, splits, reasons)
+
+
+def _without_effect(told: Config, config: Config, recipe: Config) -> tuple[str, ...]:
+    """Returns a sentence on settings of a VAE that are other than those of one that is given, if there are any."""
+    if told.vae_network in (recipe.vae_network, config.vae_network):
+        return ()
+    return (f"vae_network is that of initial_vae {told.initial_vae}: other values that were given have no effect",)
 
 
 def _changed(derived: Config, config: Config) -> list[str]:
@@ -273,11 +279,12 @@ def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Run:
         restore(run)
     if config.initial_vae and not run.stored:
         told.append(take_given_vae(model, config))
+    given = {"initial_vae_sha256": tensors_sha256(model.vae.state_dict())} if config.initial_vae else {}
     if engine.is_main and request.resumed:
         folder.keep_metrics(run.num_rows)
         folder.write_provenance(describe_resumption(folder.read_provenance(), engine))
     elif engine.is_main:
-        origin = describe_origin(config.seed, arguments, engine, request.reasons)
+        origin = describe_origin(config.seed, arguments, engine, request.reasons) | given
         origin["images"] = fingerprint(splits, config.data.source)
         folder.create(yaml.safe_dump(to_dict(config), sort_keys=False), origin)
         run.lock = folder.lock()
@@ -301,7 +308,7 @@ def _introduce(run: Run, notes: Sequence[str]) -> None:
     engine, threads = run.engine, torch.get_num_threads()
     processes = f", {engine.num_processes} processes" if engine.num_processes > 1 else ""
     run.console.tell(f"run folder {run.folder.path}, {engine.device}, {engine.precision}, {threads} threads{processes}")
-    for note in [*notes, *left_out(run.splits)]:
+    for note in [*filter(None, [engine.warning]), *notes, *left_out(run.splits)]:
         run.console.tell(note)
     if isinstance(run.config, NVAEConfig) and engine.device.type == "cpu":
         for warning in memory_warnings(estimate(run.config, run.splits.training.shape)):

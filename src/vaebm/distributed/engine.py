@@ -60,6 +60,13 @@ class Engine:
         """
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
+    @property
+    def warning(self) -> str:
+        """A sentence on a precision that the device only imitates, or nothing."""
+        if self.precision == "fp32" or supports_bfloat16(self.device):
+            return ""
+        return "this device doesn't compute in bf16: it imitates it, many times slower than fp32 (--precision fp32)"
+
     def slice(self, tensor: Tensor) -> Tensor:
         """Takes this process's rows of a global batch.
 

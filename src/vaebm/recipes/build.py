@@ -214,16 +214,20 @@ def load_judges(image_shape: Sequence[int], folder: Path | None = None) -> list[
     return judges
 
 
-def load_stacked_judges(image_shape: Sequence[int]) -> list[Judge]:
-    """Loads the bundled classifiers of digits as judges of StackedMNIST: each sees the three channels one by one.
+def load_stacked_judges(image_shape: Sequence[int], folder: Path | None = None) -> list[Judge]:
+    """Loads classifiers of digits (1, 28, 28) as judges of StackedMNIST: each sees the three channels one by one.
 
     Arguments:
         image_shape: The shape of one image; at another than (3, 32, 32) digits have another size, and none is loaded.
+        folder: Where the classifiers lie, by default the bundled ones.
+
+    Raises:
+        CheckpointError: If there is no such folder or a classifier is damaged.
     """
     stacked: list[Judge] = []
     if tuple(image_shape) != (3, 32, 32):
         return stacked
-    for judge in load_judges((1, 28, 28)):
+    for judge in load_judges((1, 28, 28), folder):
         assert isinstance(judge.classifier, Classifier), "load_judges returns classifiers"
         network = StackedClassifier(judge.classifier).eval()
         stacked.append(replace(judge, name=f"stacked_{judge.name}", classifier=network, data=STACKED))

@@ -9,6 +9,7 @@ from typing import Any
 from vaebm.models.conv_vae import BODIES, SCALES
 from vaebm.models.conv_vae import NORMALIZATIONS as VAE_NORMALIZATIONS
 from vaebm.models.energy import BLOCKS, POOLINGS
+from vaebm.models.nvae import SCALE_KINDS
 from vaebm.nn import NORMALIZATIONS
 from vaebm.recipes.errors import ConfigError
 from vaebm.training.chains import KERNELS, POTENTIALS
@@ -78,8 +79,12 @@ def check_leaves(config: Any) -> None:
     Raises:
         ConfigError: If one is out of range.
     """
+    is_hierarchical = hasattr(getattr(config, "vae_network", None), "groups")
+    choices = {**_CHOICES, "vae_network.scale_kind": SCALE_KINDS} if is_hierarchical else _CHOICES
     for path, value in _leaves(config):
         _check_leaf(path, value)
+        if path in choices and value not in choices[path]:
+            raise ConfigError(f"{path} is {value!r}: expected one of {', '.join(choices[path])}")
 
 
 def _leaves(config: Any, prefix: str = "") -> list[tuple[str, Any]]:
@@ -112,5 +117,3 @@ def _check_leaf(path: str, value: Any) -> None:
         raise ConfigError(f"{path} is {value}: expected an odd number")
     if path == "evaluation.steps_curve" and list(value) != sorted(set(value)):
         raise ConfigError(f"{path} is {value}: expected ascending numbers")
-    if path in _CHOICES and value not in _CHOICES[path]:
-        raise ConfigError(f"{path} is {value!r}: expected one of {', '.join(_CHOICES[path])}")
