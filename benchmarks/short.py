@@ -83,6 +83,8 @@ def benchmarks(folder: Path) -> None:
     alarms = ("run", "--data", folder / "images.npz", "--num-fresh", 50, "--runs", folder / "alarms")
     run(ROOT / "false_alarms.py", *alarms, "--results", folder / "false_alarms.json", *brief)
     run(ROOT / "step.py", "--size", "tiny", "--repeats", 2, "--results", folder / "step.json")
+    tried = ("--size", "tiny", "--batch-size", 4, "--repeats", 2, "--no-compile")
+    run(ROOT / "step_attempts.py", *tried, "--results", folder / "step_attempts.json")
     run(ROOT / "images.py", "table", "--results", folder / "images.json", "--document", folder / "images.md")
     run(ROOT / "mnist.py", "table", "--readme", folder / "README.md")
     run(ROOT / "vae.py", "--table", folder / "training.md")
@@ -131,6 +133,7 @@ def main() -> None:
             "images.json",
             "false_alarms.json",
             "step.json",
+            "step_attempts.json",
         )
         missing = [path for path in promised if not (folder / path).stat().st_size]
         assert not missing, missing

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import shutil
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -120,6 +122,21 @@ def test_chains_and_stage_2_follow_the_folded_form_to_the_same_images(
     fast = draw()
     monkeypatch.setattr(generation, "for_chains", lambda same: same)
     assert torch.allclose(draw(), fast, atol=1e-4)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+def test_a_compiled_decoder_makes_the_same_step_of_stage_2() -> None:
+    torch.manual_seed(0)
+    vae = NVAE((3, 8, 8), (2,), latents=2, encoder_width=4, decoder_width=4, outer_blocks=0, decoder_cells=1)
+    model = VAEBM(vae, EnergyNetwork((3, 8, 8), "residual", (4, 4), 1, 3, 0, "sum")).eval()
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    settings = EnergySettings(batch_size=4, num_steps=2, step_size=0.05, matched_noise=False)
+    engine, noise = make_engine("fp32", "cpu"), []
+    for is_compiled in (False, True):
+        fresh, told = copy.deepcopy(model), replace(settings, compile_decoder=is_compiled)
+        state = start_energy(fresh, told, images, torch.Generator().manual_seed(4))
+        noise.append(energy_step(fresh, told, engine)(state, images).state.buffer.noise)
+    assert torch.allclose(*noise, atol=1e-5)
 
 
 def test_a_step_of_stage_2_is_that_of_the_plain_form(model: VAEBM, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,12 +69,20 @@ def log_density_of(model: VAEBM, potential: str) -> LogDensity:
     return model.log_density if potential == "exact" else model.official_log_density
 
 
-def chain_models(model: VAEBM, engine: Engine) -> Callable[[], VAEBM]:
-    """Returns what gives the form that chains follow: the VAE, which stays, is folded once, the energy network anew."""
+def chain_models(model: VAEBM, engine: Engine, is_compiled: bool = False) -> Callable[[], VAEBM]:
+    """Returns what gives the form that chains follow: the VAE, which stays, is folded once, the energy network anew.
+
+    Arguments:
+        model: The VAEBM, its VAE frozen.
+        engine: Device, precision and processes.
+        is_compiled: Whether the folded decoder is compiled; a VAE that can't be folded stays as it is.
+    """
     if not can_fold(model):
         return lambda: model
     dtype = torch.bfloat16 if engine.precision == "bf16" else next(model.parameters()).dtype
     vae = FoldedNVAE(model.vae, dtype)
+    if is_compiled:
+        vae.decode = torch.compile(vae.decode)  # type: ignore[method-assign]
     return lambda: VAEBM(vae, FoldedEnergy(cast(EnergyNetwork, model.energy), dtype), model.image_fields)
 
 

@@ -102,7 +102,7 @@ def energy_step(
             raise ValueError("the importance-sampled objective runs no chains: expected no kernel")
         return _importance_step(model, settings, engine)
     chosen = kernel or make_kernel(settings.kernel, settings.step_size, settings.jump_probability)
-    chain_model = chain_models(model, engine)
+    chain_model = chain_models(model, engine, settings.compile_decoder)
 
     def step(state: EnergyState, images: Tensor) -> Progress[EnergyState]:
         rate = _set_rate(state, settings)

@@ -48,6 +48,8 @@ class EnergySettings:
         kernel: The chains' kernel, langevin or mala (with an accept step).
         jump_probability: How often a step is a jump from N(0, I) with an accept step instead.
         potential: What the chains of training follow: the exact density, or, for comparison, the official release's.
+        compile_decoder: Whether chains run through an NVAE's decoder as ``torch.compile`` makes it, which needs a C++
+            compiler and a minute. For GPUs, where it hasn't been run; on a CPU it is no faster (docs/nvae.md).
     """
 
     num_iterations: int = 1000
@@ -77,6 +79,7 @@ class EnergySettings:
     kernel: str = "langevin"
     jump_probability: float = 0.0
     potential: str = "exact"
+    compile_decoder: bool = False
 
 
 @dataclass
