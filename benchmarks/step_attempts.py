@@ -4,9 +4,9 @@
     python benchmarks/step_attempts.py --table docs/nvae.md
 
 On the sketch's size of ``step.py``, in both precisions, in turns: the batch in pieces of which more fits the caches;
-the decoder by ``torch.compile``, if there is g++. And, as one cell of the decoder needs them, maps of 192 channels: each
-convolution, the swish behind it, and both as one call of oneDNN with the weights packed beforehand; the 1x1 convolutions
-as products of matrices. Medians, written to ``benchmarks/results/step_attempts.json``.
+the decoder by ``torch.compile``, if there is g++. And, as one cell of the decoder needs them, maps of 192 channels:
+each convolution, the swish behind it, and both as one call of oneDNN with the weights packed beforehand; the 1x1
+convolutions as products of matrices. Medians, written to ``benchmarks/results/step_attempts.json``.
 """
 
 from __future__ import annotations
