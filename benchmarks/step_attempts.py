@@ -49,7 +49,7 @@ def steps(size: str, batch_size: int, dtype: torch.dtype, compiles: bool) -> dic
     found = {"folded": step(model, batch_size), **pieces}
     if compiles and shutil.which("g++"):
         compiled = folded(make_model(size), dtype)
-        compiled.vae.decode = torch.compile(compiled.vae.decode)  # type: ignore[method-assign]
+        compiled.vae.decode = torch.compile(compiled.vae.decode)
         found["compiled"] = step(compiled, batch_size)
     return found
 

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from tables import put_table
 from vaebm.checkpoint import RowFile, RunFolder
-from vaebm.distributed import Engine, hardware_facts, keep_freed_memory, peak_memory
+from vaebm.distributed import Engine, hardware_facts, keep_freed_memory, peak_memory, supports_bfloat16
 from vaebm.models import NVAE, VAEBM
 from vaebm.recipes import RECIPES, NVAEConfig, build_model
 from vaebm.recipes.config import EnergyNetworkConfig
@@ -49,6 +49,8 @@ LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channel
 DEFAULT = "bf16, channels last"
 LIBRARY = f"{DEFAULT}, torch's gradient of depthwise weights"
 LATENTS, CHAINS, BATCH = 153_600, 10_000, 32
+DATA, PAPERS = "data's noise", "no matched noise"
+PRECISIONS: tuple[str, ...] = ("fp32", "bf16") if supports_bfloat16(torch.device("cpu")) else ("fp32",)
 BUFFERS = ("float32 memory", "float16 memory", "float16 file")
 
 
@@ -166,9 +168,10 @@ def watched(clock: Clock, model: VAEBM) -> Iterator[None]:
             patch.stop()
 
 
-def stage2(size: str, repeats: int, precision: str) -> dict[str, Any]:
-    """Times the parts of an iteration of the energy network."""
+def stage2(size: str, repeats: int, precision: str, is_matched: bool) -> dict[str, Any]:
+    """Times the parts of an iteration of the energy network, with matched noise or, as in the paper, without."""
     config = config_of(size)
+    config = replace(config, energy=replace(config.energy, matched_noise=is_matched))
     torch.manual_seed(0)
     model, generator = build_model(config, SHAPE), torch.Generator().manual_seed(1)
     images = torch.rand(max(128, config.energy.batch_size), *SHAPE, generator=generator) * 2 - 1
@@ -198,7 +201,7 @@ def stage2(size: str, repeats: int, precision: str) -> dict[str, Any]:
         "share": share,
         "flat_noise": flat_noise(model, config.energy.batch_size) / (seconds["chains"] / config.energy.num_steps),
     }
-    print(size, precision, {name: round(value, 4) for name, value in seconds.items()},
+    print(size, precision, "" if is_matched else PAPERS, {name: round(value, 4) for name, value in seconds.items()},
           f"share {share:.3f}, flat noise {row['flat_noise']:.4f}", flush=True)  # fmt: skip
     return row
 
@@ -294,9 +297,6 @@ def table(results: Path, document: Path) -> None:
     put_table(document, "buffer", lines)
 
 
-DATA = "data's noise"
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -321,9 +321,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = {size: stage1(size, options.repeats) for size in options.sizes}
     elif options.what == "stage2":
         found = {
-            f"{size}, {precision}": stage2(size, options.repeats, precision)
+            f"{size}, {precision}" + ("" if is_matched else f", {PAPERS}"): stage2(
+                size, options.repeats, precision, is_matched
+            )
             for size in options.sizes
-            for precision in ("fp32", "bf16")
+            for precision in PRECISIONS
+            for is_matched in (True, False)
         }
     else:
         found = _buffers(options.num_chains)
