@@ -1,28 +1,37 @@
-"""``vaebm train`` as several processes: one run folder, and the figures of one process."""
+"""``vaebm`` as several processes: one run folder, one output, and the figures of one process."""
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-from commandline import Cli, environment, tiny
+from commandline import Cli, FinishedRun, environment, tiny
 
 import vaebm
 from vaebm.checkpoint import RunFolder
 
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 SHORT = tiny(
     vae__num_iterations="3", energy__num_iterations="2", report_every="1", evaluation__num_samples="10",
     selection__num_samples="0", precision="fp32",
 )  # fmt: skip
 
 
+def launch(num_processes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+    words = [*LAUNCH, str(num_processes), "-m", "vaebm", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, timeout=900, check=False, env=environment())
+
+
 def test_two_processes_train_what_one_does(cli: Cli) -> None:
     assert cli("train", "digits", "--output", "one", *SHORT).code == 0
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vaebm"]
-    words = [*launch, "train", "digits", "--output", "two", *SHORT]
-    result = subprocess.run(words, capture_output=True, text=True, timeout=900, check=False, env=environment())
+    result = launch(2, "train", "digits", "--output", "two", *SHORT)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("run folder two, cpu, fp32, 1 threads, 2 processes") == 1
     assert result.stdout == Path("two/log.txt").read_text()
@@ -33,3 +42,72 @@ def test_two_processes_train_what_one_does(cli: Cli) -> None:
             assert right[name] == pytest.approx(left[name], rel=1e-3)
     assert vaebm.load("two").noise_layout.size == vaebm.load("one").noise_layout.size
     assert Path("two/report.html").is_file()
+
+
+def test_processes_share_a_sample_and_it_is_that_of_one(cli: Cli, finished: FinishedRun) -> None:
+    # Batches of 250: three of them for two processes.
+    words = ("sample", finished.folder, "-n", 501, "--output")
+    assert cli(*words, "one.npz").code == 0
+    result = launch(2, *words, "two.npz")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("501 images") == 1
+    one, two = (np.load(name)["images"] for name in ("one.npz", "two.npz"))
+    assert len(one) == 501
+    assert np.array_equal(one, two)
+
+
+def test_processes_share_scores_and_they_are_those_of_one(cli: Cli, finished: FinishedRun) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (1001, 8, 8), dtype=np.uint8)
+    np.savez("images.npz", images=images)
+    assert cli("score", finished.folder, "images.npz", "--output", "one.csv").code == 0
+    result = launch(2, "score", finished.folder, "images.npz", "--output", "two.csv")
+    assert result.returncode == 0, result.stderr
+    assert Path("one.csv").read_bytes() == Path("two.csv").read_bytes()
+    assert result.stdout.count("1001 images") == 1
+
+
+@pytest.mark.parametrize("num_processes", [2, 3])
+def test_processes_share_an_evaluation_and_it_is_that_of_one(
+    cli: Cli, finished: FinishedRun, num_processes: int
+) -> None:
+    words = ("evaluate", finished.folder, "-n", 300, "--steps", "0,2", "--precision", "fp32", "--output")
+    assert cli(*words, "one.json").code == 0
+    result = launch(num_processes, *words, "more.json")
+    assert result.returncode == 0, result.stderr
+    one, more = (json.loads(Path(name).read_text()) for name in ("one.json", "more.json"))
+    assert one["quality"]
+    assert one["outliers"]
+    assert one == more
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds the processes in /proc")
+def test_a_process_that_dies_ends_the_job_and_the_run_goes_on(cli: Cli) -> None:
+    words = [*LAUNCH, "2", "-m", "vaebm", "train", "digits", "--output", "run", *SHORT]
+    words += ["--vae.num_iterations", "100000", "--checkpoint_every", "1"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()) as job:
+        wait_for(Path("run/checkpoints/last.pt"))
+        os.kill(process_of_rank(job.pid, 1), signal.SIGKILL)
+        _, errors = job.communicate(timeout=120)
+    assert job.returncode != 0
+    assert "Signal 9 (SIGKILL)" in errors
+    assert "rank      : 1" in errors
+    config = Path("run/config.yaml")
+    config.write_text(config.read_text().replace("num_iterations: 100000", "num_iterations: 3"))
+    found = cli("train", "--resume", "run")
+    assert found.code == 0, found.errors
+    assert "the run began with 2 processes, now 1" in found.output
+
+
+def wait_for(path: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} didn't come"
+        time.sleep(0.1)
+
+
+def process_of_rank(launcher: int, rank: int) -> int:
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    (found,) = [
+        int(child) for child in children if f"\0RANK={rank}\0" in "\0" + Path(f"/proc/{child}/environ").read_text()
+    ]
+    return found

@@ -14,7 +14,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vaebm.distributed import Engine, EngineError, hardware_facts, make_engine, supports_bfloat16
+from vaebm.distributed import (
+    Engine,
+    EngineError,
+    hardware_facts,
+    launched_engine,
+    make_engine,
+    supports_bfloat16,
+)
 
 NUM_PROCESSES = 2
 NUM_ROWS = 5
@@ -227,6 +234,18 @@ def test_hardware_facts_are_plain_and_true() -> None:
     assert facts["cpu"]
     memory = float(facts["memory_gib"])
     assert math.isnan(memory) or memory > 0.1
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5, 6])
+def test_batches_are_dealt_in_order_and_none_is_left_out(count: int) -> None:
+    dealt = [Engine(torch.device("cpu"), "fp32", index, 3).deal(count) for index in range(3)]
+    assert [place for places in dealt for place in places] == list(range(count))
+    assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
+
+
+def test_a_program_that_runs_alone_makes_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert launched_engine() is None
 
 
 if __name__ == "__main__":

@@ -6,7 +6,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaebm.sampling import ChainState, ChainStep, Langevin, grad_log_density, run_chain
+from vaebm.sampling import (
+    ChainState,
+    ChainStep,
+    Jump,
+    Kernel,
+    Langevin,
+    Mala,
+    Mixture,
+    grad_log_density,
+    pass_over,
+    run_chain,
+)
 
 DOUBLE = torch.float64
 
@@ -78,3 +89,17 @@ def test_a_chain_in_two_parts_is_the_whole_chain() -> None:
 @pytest.mark.parametrize("num_steps", [0, 1])
 def test_number_of_steps(num_steps: int, generator: torch.Generator) -> None:
     assert len(list(run_chain(Langevin(0.1), torch.zeros(1, 1), quartic, num_steps, generator))) == num_steps
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [Langevin(0.1), Mala(0.1), Jump(), Mixture((Langevin(0.1), Mala(0.2), Jump()), (0.3, 0.3, 0.4))],
+    ids=lambda kernel: type(kernel).__name__,
+)
+def test_passing_over_a_chain_draws_what_the_chain_draws(kernel: Kernel) -> None:
+    noise = torch.randn(5, 3, generator=torch.Generator().manual_seed(1))
+    ran, passed = torch.Generator().manual_seed(2), torch.Generator().manual_seed(2)
+    for _ in run_chain(kernel, noise, quartic, 6, ran):
+        pass
+    pass_over(kernel, noise, 6, passed)
+    assert torch.equal(ran.get_state(), passed.get_state())

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vaebm.distributed import Engine
 from vaebm.models import VAEBM, for_chains
 from vaebm.nn import frozen
-from vaebm.sampling import Kernel, Langevin, run_chain
+from vaebm.sampling import Kernel, Langevin, pass_over, run_chain
 
 
 class Generation(NamedTuple):
@@ -71,6 +72,7 @@ def generate(
     kernel: Kernel | None = None,
     noise: Tensor | None = None,
     batch_size: int = 250,
+    engine: Engine | None = None,
 ) -> Tensor:
     """Generates images.
 
@@ -83,6 +85,7 @@ def generate(
         kernel: The Markov kernel, by default Langevin.
         noise: Start points (N, D), by default standard-normal.
         batch_size: The number of chains that run at once; another one deals the same randomness out differently.
+        engine: Shares the batches among launched processes; each of them gets all images.
 
     Returns:
         Images (N, C, H, W) in [−1, 1], float32.
@@ -99,7 +102,9 @@ def generate(
     start = start_noise(model, num_images, generator) if noise is None else noise
     if start.shape != (num_images, model.noise_layout.size):
         raise ValueError(f"noise has shape {tuple(start.shape)}: expected ({num_images}, {model.noise_layout.size})")
-    (seen,) = snapshots(model, start, (count,), kernel=kernel, generator=generator, batch_size=batch_size)
+    (seen,) = snapshots(
+        model, start, (count,), kernel=kernel, generator=generator, batch_size=batch_size, engine=engine
+    )
     return seen.images
 
 
@@ -111,6 +116,7 @@ def snapshots(
     kernel: Kernel,
     generator: torch.Generator,
     batch_size: int = 250,
+    engine: Engine | None = None,
 ) -> list[Generation]:
     """Runs the same chains once and looks at them after several numbers of steps.
 
@@ -121,6 +127,7 @@ def snapshots(
         kernel: The Markov kernel.
         generator: The source of randomness.
         batch_size: The number of chains that run at once.
+        engine: Shares the batches among launched processes; each of them gets all chains.
 
     Returns:
         All N chains at each of the numbers of steps.
@@ -132,8 +139,16 @@ def snapshots(
         raise ValueError(f"num_steps is {tuple(num_steps)}: expected ascending numbers, none below 0")
     with frozen(model):
         fast = for_chains(model)
-        parts = [_snapshots(fast, start, num_steps, kernel, generator) for start in torch.split(noise, batch_size)]
-    return [_join([part[index] for part in parts], number) for index, number in enumerate(num_steps)]
+        batches, parts = torch.split(noise, batch_size), []
+        own = range(len(batches)) if engine is None else engine.deal(len(batches))
+        for place, start in enumerate(batches):
+            if place in own:
+                parts.append(_snapshots(fast, start, num_steps, kernel, generator))
+            else:
+                pass_over(kernel, start, max(num_steps, default=0), generator)
+        parts = parts or [[_nothing(model, noise)] * len(num_steps)]
+    looks = [_join([part[index] for part in parts], number) for index, number in enumerate(num_steps)]
+    return looks if engine is None else [_gathered(look, engine) for look in looks]
 
 
 def _snapshots(
@@ -146,6 +161,16 @@ def _snapshots(
         done = number
         seen.append(_look(model, number, state))
     return seen
+
+
+def _nothing(model: VAEBM, noise: Tensor) -> Generation:
+    """Returns what a process without a batch has."""
+    images = noise.new_zeros(0, *model.image_shape, dtype=torch.float32)
+    return Generation(0, noise[:0], images, noise.new_zeros(0, dtype=torch.float64))
+
+
+def _gathered(look: Generation, engine: Engine) -> Generation:
+    return Generation(look.step, *(engine.gather(rows) for rows in (look.noise, look.images, look.energies)))
 
 
 def _join(parts: list[Generation], step: int) -> Generation:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vaebm.distributed import Engine
 from vaebm.models import VAEBM
 from vaebm.nn import frozen
 
@@ -48,7 +49,13 @@ class ScoringNoise(NamedTuple):
 
 @torch.no_grad()
 def outlier_scores(
-    model: VAEBM, images: Tensor, *, num_posterior_samples: int = 8, generator: torch.Generator, batch_size: int = 500
+    model: VAEBM,
+    images: Tensor,
+    *,
+    num_posterior_samples: int = 8,
+    generator: torch.Generator,
+    batch_size: int = 500,
+    engine: Engine | None = None,
 ) -> OutlierScores:
     """Scores images.
 
@@ -61,6 +68,7 @@ def outlier_scores(
         num_posterior_samples: The number of posterior samples, and of noisy copies, for each image.
         generator: The source of the noise; the same state of it gives the same scores.
         batch_size: The number of images at once.
+        engine: Shares the batches among launched processes; each of them gets all scores.
 
     Returns:
         energy, elbo and joint, each (N,).
@@ -74,12 +82,14 @@ def outlier_scores(
         raise ValueError(f"num_posterior_samples is {num_posterior_samples}: expected at least 1")
     device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
     noise = draw_scoring_noise(model, num_posterior_samples, generator)
-    parts = []
+    batches = torch.split(images, batch_size)
+    own = range(len(batches)) if engine is None else engine.deal(len(batches))
+    terms = torch.zeros(0, 2, dtype=torch.float64, device=device)
     with frozen(model):
-        for batch in torch.split(images.to(device, dtype), batch_size):
-            parts.append(average_terms(model, batch, noise))
-    energy = torch.cat([part.energy for part in parts])
-    elbo = torch.cat([part.elbo for part in parts])
+        for place in own:
+            found = average_terms(model, batches[place].to(device, dtype), noise)
+            terms = torch.cat([terms, torch.stack([found.energy, found.elbo], 1)])
+    energy, elbo = (terms if engine is None else engine.gather(terms)).unbind(1)
     return OutlierScores(energy, elbo, elbo - energy)
 
 

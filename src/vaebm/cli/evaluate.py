@@ -77,16 +77,19 @@ def run(arguments: Sequence[str]) -> int:
     settings, extra = _settings(config, options), _outliers(options.outliers, loaded)
     splits = load_splits_of(config, loaded.details)
     judges = _judges(options.judges, config.data.source, splits.training.shape)
-    calibration = loaded.calibration or calibrate(loaded.model, splits.calibration, settings.num_posterior_samples)
-    sampling = replace(config.sampling, **loaded.model.sampling)
     engine = make_engine(options.precision or config.precision, "cpu")
+    scored = settings.num_posterior_samples
+    calibration = loaded.calibration or calibrate(loaded.model, splits.calibration, scored, engine)
+    sampling = replace(config.sampling, **loaded.model.sampling)
     against = Against(splits, judges.judges, extra)
-    console = Console()
+    console = Console(is_quiet=not engine.is_main)
     console.tell(f"{loaded.folder}, {config.data.source}, {engine.precision}")
     for note in [*filter(None, [engine.warning]), *score_notes(loaded.model), *judges.notes, *left_out(splits)]:
         console.tell(note)
     with console.busy("measuring"):
         evaluation = evaluate_model(loaded.model, against, calibration, sampling, settings, engine, console.tell)
+    if not engine.is_main:
+        return 0
     if config.energy.objective == "contrastive":
         evaluation["trained_steps"] = config.energy.num_steps
     evaluation["data"], evaluation["precision"] = config.data.source, engine.precision

@@ -44,7 +44,7 @@ from vaebm.models import VAEBM
 from vaebm.recipes import ExtraError, load_extractor, load_judges, load_stacked_judges
 from vaebm.recipes.config import EvaluationConfig, SamplingConfig
 from vaebm.reports.content import Evaluation, IntervalFigure, OutlierRow, PValueRow, QualityRow, StepsRow
-from vaebm.sampling import Kernel, Langevin
+from vaebm.sampling import Kernel, Langevin, pass_over
 
 LEVELS = (0.01, 0.05, 0.10)
 FEWEST_JUDGED = 10
@@ -130,27 +130,32 @@ def record_chain(
     return ChainRecord(images, energies, np.array([look.step for look in seen]))
 
 
-def calibrate(model: VAEBM, calibration: ImageSet, num_posterior_samples: int) -> dict[str, Any]:
+def calibrate(
+    model: VAEBM, calibration: ImageSet, num_posterior_samples: int, engine: Engine | None = None
+) -> dict[str, Any]:
     """Scores the calibration split, for p-values and a decision; goes into the model folder.
 
     The rate of false alarms is ``FALSE_POSITIVE_RATE``, or the smallest that so many images resolve.
     """
     settings = {"score": "joint", "seed": SCORING_SEED, "num_posterior_samples": num_posterior_samples}
-    scores = round_scores(scores_of(model, to_float(calibration.images), settings).outlier_score).cpu().sort().values
+    scores = round_scores(scores_of(model, to_float(calibration.images), settings, engine).outlier_score)
+    scores = scores.cpu().sort().values
     rate = max(FALSE_POSITIVE_RATE, 1 / (len(scores) + 1))
     decision = {"false_positive_rate": rate, "threshold": threshold(scores, rate)}
     return {**settings, **decision, "outlier_scores": scores.tolist()}
 
 
-def scores_of(model: VAEBM, images: Tensor, calibration: Mapping[str, Any]) -> OutlierScores:
+def scores_of(
+    model: VAEBM, images: Tensor, calibration: Mapping[str, Any], engine: Engine | None = None
+) -> OutlierScores:
     """Scores images (N, C, H, W) with the noise of the calibration scores, so that both can be compared, in float64."""
-    return _scores_of(in_float64(model), images, calibration)
+    return _scores_of(in_float64(model), images, calibration, engine)
 
 
-def _scores_of(model: VAEBM, images: Tensor, calibration: Mapping[str, Any]) -> OutlierScores:
+def _scores_of(model: VAEBM, images: Tensor, calibration: Mapping[str, Any], engine: Engine | None) -> OutlierScores:
     generator = torch.Generator().manual_seed(calibration["seed"])
     count = calibration["num_posterior_samples"]
-    return outlier_scores(model, images, num_posterior_samples=count, generator=generator)
+    return outlier_scores(model, images, num_posterior_samples=count, generator=generator, engine=engine)
 
 
 def p_values_of(scores: OutlierScores, calibration: Mapping[str, Any]) -> Tensor:
@@ -176,7 +181,8 @@ def evaluate_model(
         calibration: What ``calibrate`` returned.
         sampling: How images are generated.
         settings: How much is measured.
-        engine: Device and precision of the chains.
+        engine: Device and precision of the chains. Launched processes share chains and scores, and must all be here;
+            what is made of them, only the main one has.
         tell: Is told what goes on.
 
     Returns:
@@ -195,23 +201,23 @@ def evaluate_model(
         generator = torch.Generator().manual_seed(settings.seed)
         start, kernel = start_noise(model, count, generator), Langevin(sampling.step_size)
         with engine.autocast():
-            chains = _watch(model, start, steps, kernel, generator)
+            chains = _watch(model, start, steps, kernel, generator, engine)
+        result["diagnostics"] = _diagnose(chains)
         tell(f"judging them: {', '.join(judge.name for judge in against.judges)}")
         result["quality"], result["steps_curve"] = [], []
-        for judge in against.judges:
+        for judge in against.judges if engine.is_main else ():
             judged = _judge(judge, chains, against.splits, sampling.num_steps, settings.seed)
             result["quality"] += judged.quality
             result["steps_curve"] += judged.steps_curve
-        result["diagnostics"] = _diagnose(chains)
-    if sampling.num_steps >= FEWEST_STEPS:
+    if sampling.num_steps >= FEWEST_STEPS and engine.is_main:
         tell("diagnosing chains")
         generator = torch.Generator().manual_seed(settings.seed)
         with engine.autocast():
             diagnosed = diagnose_chains(model, Langevin(sampling.step_size), sampling.num_steps, generator)
         result["chains"] = asdict(diagnosed)
     tell("scoring outliers")
-    normal = scores_of(model, to_float(against.splits.test.images), calibration)
-    result["outliers"] = _rank(model, against, normal, calibration, settings.seed)
+    normal = scores_of(model, to_float(against.splits.test.images), calibration, engine)
+    result["outliers"] = _rank(model, against, normal, calibration, settings.seed, engine)
     result["p_values"] = _p_value_rows(p_values_of(normal, calibration), calibration)
     return result
 
@@ -241,21 +247,27 @@ def _watch(
     steps: Sequence[int],
     kernel: Kernel,
     generator: torch.Generator,
+    engine: Engine,
     batch_size: int = 250,
 ) -> list[_Look]:
     """Runs chains, batch by batch, and keeps of each look only what is measured: the rest would fill the memory."""
-    size, count = model.noise_layout.latent_size, len(start)
-    images: list[list[Tensor]] = [[] for _ in steps]
-    sums = torch.zeros(len(steps), 3, dtype=torch.float64)
-    for batch in torch.split(start, batch_size):
+    size, batches = model.noise_layout.latent_size, torch.split(start, batch_size)
+    own = engine.deal(len(batches))
+    images = [[torch.zeros(0, *model.image_shape, dtype=torch.uint8)] for _ in steps]
+    sums = torch.zeros(len(own), len(steps), 3, dtype=torch.float64)
+    for place, batch in enumerate(batches):
+        if place not in own:
+            pass_over(kernel, batch, max(steps), generator)
+            continue
         seen = snapshots(model, batch, steps, kernel=kernel, generator=generator, batch_size=batch_size)
         for index, look in enumerate(seen):
             images[index].append(torch.from_numpy(to_uint8(look.images.cpu())))
             square = look.noise.double().square()
             figures = square.mean(1).sum(), square[:, :size].mean(1).sum(), look.energies.double().sum()
-            sums[index] += torch.stack(figures).cpu()
-    means = (sums / count).tolist()
-    return [_Look(step, torch.cat(parts), *mean) for step, parts, mean in zip(steps, images, means, strict=True)]
+            sums[own.index(place), index] = torch.stack(figures).cpu()
+    means = (engine.gather(sums.to(engine.device)).cpu().sum(0) / len(start)).tolist()
+    pixels = [engine.gather(torch.cat(parts).to(engine.device)).cpu() for parts in images]
+    return [_Look(step, seen, *mean) for step, seen, mean in zip(steps, pixels, means, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -335,15 +347,24 @@ def _diagnose(chains: list[_Look]) -> dict[str, Any]:
 
 
 def _rank(
-    model: VAEBM, against: Against, normal: OutlierScores, calibration: Mapping[str, Any], seed: int
+    model: VAEBM,
+    against: Against,
+    normal: OutlierScores,
+    calibration: Mapping[str, Any],
+    seed: int,
+    engine: Engine,
 ) -> list[OutlierRow]:
     generator = torch.Generator().manual_seed(seed)
     sets = {**outlier_sets(to_float(against.splits.test.images), generator), **against.outliers}
     scores = {
         # Ranks need no float64, which takes several times as long.
-        name: score_images(lambda batch: _named(_scores_of(model, batch, calibration)), images)
+        name: score_images(
+            lambda images: _named(_scores_of(model, images, calibration, engine)), images, batch_size=len(images)
+        )
         for name, images in sets.items()
     }
+    if not engine.is_main:
+        return []
     return [
         OutlierRow(
             set=row.outliers,

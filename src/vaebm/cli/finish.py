@@ -35,24 +35,29 @@ def has_given_up(folder: RunFolder) -> bool:
 
 
 def finish(run: Run) -> None:
-    """Ends a run whose stages are trained, in the main process; what is written already isn't done again.
+    """Ends a run whose stages are trained; what is written already isn't done again.
+
+    Launched processes share chains and scores, and the main one does the rest.
 
     Raises:
         Interrupted: If a signal asked to stop; ``finish`` goes on with what is missing.
     """
-    if not run.engine.is_main:
-        return
+    engine = run.engine
     origin = time.monotonic() - run.seconds.get("evaluation", 0.0)
     model = run.model.eval().requires_grad_(False)
     # A run that goes on here has read its weights, but not the number of steps that was chosen.
     model.sampling = asdict(run.sampling)
     try:
         with run.stop.leaving_at_once(), run.console.busy("measuring"):
-            calibration = calibrate(model, run.splits.calibration, run.config.evaluation.num_posterior_samples)
-            _note_costs(run)
-            # Whatever happens while it is measured, there is a model.
-            _save(run, calibration, Evaluation())
+            scored = run.config.evaluation.num_posterior_samples
+            calibration = calibrate(model, run.splits.calibration, scored, engine)
+            if engine.is_main:
+                _note_costs(run)
+                # Whatever happens while it is measured, there is a model.
+                _save(run, calibration, Evaluation())
             evaluation = _evaluation(run, calibration)
+            if not engine.is_main:
+                return
             run.seconds["evaluation"] = time.monotonic() - origin
             _note_costs(run)
             _save(run, calibration, evaluation)
@@ -77,16 +82,21 @@ def _note_costs(run: Run) -> None:
 
 
 def _evaluation(run: Run, calibration: Mapping[str, Any]) -> Evaluation:
-    if run.folder.evaluation.exists():
-        return _stored_evaluation(run.folder)
+    engine = run.engine
+    # Processes of other machines needn't see the folder.
+    is_there = torch.tensor(float(engine.is_main and run.folder.evaluation.exists()), device=engine.device)
+    if float(engine.mean(is_there)) > 0:
+        return _stored_evaluation(run.folder) if engine.is_main else Evaluation()
     config = run.config
     against = Against(run.splits, run.judges)
     evaluation = evaluate_model(
-        run.model, against, calibration, run.sampling, config.evaluation, run.engine, run.console.tell
+        run.model, against, calibration, run.sampling, config.evaluation, engine, run.console.tell
     )
+    if not engine.is_main:
+        return evaluation
     if config.energy.objective == "contrastive":
         evaluation["trained_steps"] = config.energy.num_steps
-    evaluation["data"], evaluation["precision"] = config.data.source, run.engine.precision
+    evaluation["data"], evaluation["precision"] = config.data.source, engine.precision
     if run.guard is not None:
         acts = [act.text() for act in run.guard.acts]
         evaluation["guard"] = {

@@ -14,6 +14,8 @@ from vaebm.cli.parsing import Parser, UsageError, check_folder_of, natural, posi
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from vaebm.distributed import Engine
+
 NUM_IMAGES, NUM_CHAINS, GRID_PIXELS = 64, 25, 56
 FRAME_MILLISECONDS, LAST_MILLISECONDS, MOST_FRAMES = 120, 2500, 150
 
@@ -61,6 +63,7 @@ def run(arguments: Sequence[str]) -> int:
 
     from vaebm.checkpoint import CheckpointError, write_bytes
     from vaebm.data import DataError
+    from vaebm.distributed import launched_engine
     from vaebm.recipes import read_model
 
     loaded = read_model(options.model)
@@ -72,14 +75,16 @@ def run(arguments: Sequence[str]) -> int:
     if num_steps is None or step_size is None:
         raise CheckpointError(f"{loaded.folder} stores no sampling defaults: give --num-steps and --step-size")
     count = options.num_images or (NUM_CHAINS if options.chain else NUM_IMAGES)
-    generator = torch.Generator().manual_seed(options.seed)
+    generator, engine = torch.Generator().manual_seed(options.seed), launched_engine()
     try:
         if options.chain:
             data = _chain(loaded.model, count, num_steps, step_size, generator)
         else:
-            data = _images(loaded.model, count, num_steps, step_size, generator, output.suffix.lower())
+            data = _images(loaded.model, count, num_steps, step_size, generator, output.suffix.lower(), engine)
     except DataError as error:
         raise UsageError(f"the chains diverged at step size {step_size}: choose a smaller --step-size") from error
+    if engine is not None and not engine.is_main:
+        return 0
     write_bytes(output, data)
     print(f"{output}: {count} images, {num_steps} Langevin steps of size {step_size}, seed {options.seed}")
     return 0
@@ -96,12 +101,15 @@ def _output(options: Namespace) -> Path:
     return path
 
 
-def _images(model: Any, count: int, num_steps: int, step_size: float, generator: Any, suffix: str) -> bytes:
+def _images(
+    model: Any, count: int, num_steps: int, step_size: float, generator: Any, suffix: str, engine: Engine | None
+) -> bytes:
     from vaebm.applications import generate
     from vaebm.data import to_uint8
     from vaebm.plots import image_grid, png_bytes
 
-    pixels = to_uint8(generate(model, count, num_steps=num_steps, step_size=step_size, generator=generator))
+    images = generate(model, count, num_steps=num_steps, step_size=step_size, generator=generator, engine=engine)
+    pixels = to_uint8(images)
     if suffix == ".npz":
         return _npz(pixels)
     columns, scale = math.ceil(math.sqrt(count)), max(1, GRID_PIXELS // pixels.shape[3])

@@ -65,7 +65,9 @@ def run(arguments: Sequence[str]) -> int:
     from vaebm.cli.decision import read_decider
     from vaebm.cli.evaluation import p_values_of, scores_of
     from vaebm.data import load_images, to_float
+    from vaebm.distributed import launched_engine
 
+    engine = launched_engine()
     decider = read_decider(options.model, options.false_positive_rate)
     loaded, rate = decider.loaded, decider.rate
     channels, height, width = loaded.model.image_shape
@@ -75,7 +77,9 @@ def run(arguments: Sequence[str]) -> int:
         from vaebm.cli.scoring import read_reference
 
         given = read_reference(loaded, options.reference)
-    scores = scores_of(loaded.model, to_float(images.images), decider.calibration)
+    scores = scores_of(loaded.model, to_float(images.images), decider.calibration, engine)
+    if engine is not None and not engine.is_main:
+        return 0
     p_values = p_values_of(scores, decider.calibration)
     paths = list(images.paths or [f"{options.images}[{index}]" for index in range(len(images))])
     write_bytes(options.output, _table(paths, scores, p_values, rate))

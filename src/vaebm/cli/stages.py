@@ -359,7 +359,8 @@ def _selection_judge(run: Run) -> _SelectionJudge | None:
         generator = run.generator("selection samples")
         noise = start_noise(model, run.config.selection.num_samples, generator)
         with run.engine.autocast():
-            seen = snapshots(model, noise, steps, kernel=Langevin(run.longest_step), generator=generator)
+            seen = snapshots(model, noise, steps, kernel=Langevin(run.longest_step), generator=generator,
+                             engine=run.engine)  # fmt: skip
         return {look.step: measure(look.images.cpu(), reference) for look in seen}
 
     return _SelectionJudge("kernel" if is_kernel else "frechet", distances)

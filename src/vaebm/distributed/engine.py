@@ -12,6 +12,7 @@ the processes; it is imported when an engine is made.
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -80,6 +81,20 @@ class Engine:
         """
         return tensor if self.num_processes == 1 else tensor.tensor_split(self.num_processes)[self.process_index]
 
+    def deal(self, count: int) -> range:
+        """Says which of so many batches this process computes: runs of them, so that `gather` joins them in order.
+
+        Batches stay whole, for their rows are then the same to the last bit however many processes there are.
+
+        Arguments:
+            count: how many there are.
+
+        Returns:
+            The places of this process's; empty if there are more processes than batches.
+        """
+        places = torch.arange(count).tensor_split(self.num_processes)[self.process_index].tolist()
+        return range(places[0], places[-1] + 1) if places else range(0)
+
     def average_gradients(self, module: nn.Module, weight: float = 1.0) -> None:
         """Replaces the gradients of a module by their mean over the processes, g = sum_i w_i g_i / sum_i w_i.
 
@@ -142,6 +157,14 @@ class Engine:
         parts = [torch.empty_like(tensor) for _ in range(self.num_processes)]
         processes.all_gather(parts, tensor)
         return torch.cat(parts)
+
+
+def launched_engine() -> Engine | None:
+    """Makes the engine of one of several launched processes on the CPU; None for a program that runs alone.
+
+    Alone, a program needn't load accelerate, which takes a second.
+    """
+    return make_engine("fp32", "cpu") if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
 
 
 def make_engine(precision: str = "auto", device: str = "auto") -> Engine:

@@ -25,6 +25,7 @@ from vaebm.sampling.kernel import (
     accept,
     evaluate,
     grad_log_density,
+    pass_over,
     run_chain,
 )
 from vaebm.sampling.langevin import Langevin
@@ -63,6 +64,7 @@ __all__ = [
     "empty_buffer",
     "evaluate",
     "grad_log_density",
+    "pass_over",
     "resized_ladder",
     "run_chain",
     "split_rhat",

@@ -140,6 +140,25 @@ def accept(current: ChainState, proposed: ChainState, log_ratio: Tensor, generat
     return Accepted(ChainState(noise, value, choose(proposed.grad, current.grad)), probability)
 
 
+def pass_over(kernel: Kernel, noise: Tensor, num_steps: int, generator: torch.Generator) -> None:
+    """Draws what ``run_chain`` would draw, for chains that run elsewhere; what it costs is the drawing alone.
+
+    For kernels whose number of draws doesn't depend on the density, as all of this package.
+
+    Arguments:
+        kernel: The Markov kernel.
+        noise: The start points, shape (B, D).
+        num_steps: The number of steps.
+        generator: The source of randomness; it ends where ``run_chain`` would leave it.
+    """
+    for _ in run_chain(kernel, noise, _flat, num_steps, generator):
+        pass
+
+
+def _flat(noise: Tensor, /) -> Tensor:
+    return 0 * noise.sum(1)
+
+
 def run_chain(
     kernel: Kernel, noise: Tensor, log_density: LogDensity, num_steps: int, generator: torch.Generator
 ) -> Iterator[ChainStep]:
