@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 import torch.distributed as processes
@@ -125,6 +125,22 @@ class Engine:
         processes.all_reduce(summed)
         return (summed[:-1] / summed[-1]).reshape(value.shape).to(value.dtype)
 
+    def sum(self, value: Tensor, weight: float = 1.0) -> Tensor:
+        """Adds up over the processes, with a gradient.
+
+        The losses of the processes are means over their own rows, and `average_gradients` weighs them; so the gradient
+        that comes back here is sum_j w_j g_j / w_i.
+
+        Arguments:
+            value: x_i of any shape; the same shape in all processes.
+            weight: w_i, the number of rows behind this process's loss (0 is allowed).
+
+        Returns:
+            The sum, the same in every process.
+        """
+        total: Tensor = value if self.num_processes == 1 else _Sum.apply(value, weight)  # type: ignore[no-untyped-call]
+        return total
+
     def gather(self, tensor: Tensor) -> Tensor:
         """Joins the rows of all processes, in the order of the processes: the inverse of `slice`, without gradient.
 
@@ -211,6 +227,24 @@ def _wanted_device(name: str) -> torch.device:
     if device.type == "meta":
         raise EngineError(f"the device {name!r} holds no numbers; choose auto or cpu")
     return device
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over processes; see `Engine.sum`."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, weight: float) -> Tensor:
+        ctx.weight = weight
+        total = value.clone()
+        processes.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        # Without rows the loss is a mean over nothing, and its gradient nan.
+        total = gradients[0] * ctx.weight if ctx.weight else torch.zeros_like(gradients[0])
+        processes.all_reduce(total)
+        return (total / ctx.weight if ctx.weight else total), None
 
 
 def _by_dtype(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
+from vaebm.nn.batch_norm import SharedBatchNorm2d
 from vaebm.nn.depthwise import DepthwiseConv2d
 
 __all__ = ["BRANCH_SCALE", "DecoderCell", "EncoderCell", "LogScaleNorm", "SqueezeExcitation", "log_normalized"]
@@ -57,9 +58,9 @@ def log_normalized(convolution: nn.Conv2d) -> nn.Conv2d:
     return convolution
 
 
-def batch_norm(channels: int) -> nn.BatchNorm2d:
+def batch_norm(channels: int) -> SharedBatchNorm2d:
     """Returns a batch norm with NVAE's constants."""
-    return nn.BatchNorm2d(channels, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM)
+    return SharedBatchNorm2d(channels, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM)
 
 
 class SqueezeExcitation(nn.Module):

@@ -15,7 +15,7 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,12 +38,15 @@ def hierarchical_kl_weight_at(iteration: int, num_iterations: int, warmup: float
     return max(min((iteration - CONSTANT_SHARE * num_iterations) / (warmup * num_iterations), 1.0), LEAST_WEIGHT)
 
 
-def balancing_weights(kl: Tensor, num_groups: Sequence[int]) -> Tensor:
+def balancing_weights(
+    kl: Tensor, num_groups: Sequence[int], whole_mean: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """Returns the weights γ (groups,) of the divergences of a batch, without gradient.
 
     Arguments:
         kl: The divergences (B, groups), the coarsest group first.
         num_groups: The number of groups of each scale, the coarsest scale first.
+        whole_mean: Maps a mean over this part of a batch to that over the whole; by default it is the whole.
 
     Raises:
         ValueError: If there are more or fewer groups.
@@ -56,7 +59,8 @@ def balancing_weights(kl: Tensor, num_groups: Sequence[int]) -> Tensor:
         raise ValueError(f"{kl.shape[1]} groups: expected {sum(num_groups)}, as there are in the scales")
     shares = [(2**scale) ** 2 / count for scale, count in enumerate(num_groups) for _ in range(count)]
     alpha = kl.new_tensor(shares) / min(shares)
-    weights = (kl.detach().abs().mean(0) + LEAST_DIVERGENCE) / alpha
+    means = kl.detach().abs().mean(0)
+    weights = ((means if whole_mean is None else whole_mean(means)) + LEAST_DIVERGENCE) / alpha
     balanced: Tensor = weights / weights.mean()
     return balanced
 

@@ -11,9 +11,10 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from vaebm.models import ElboTerms
@@ -44,35 +45,49 @@ def kl_weight_at(iteration: int, num_iterations: int, weight: float, warmup: flo
     return weight * min(1.0, 0.05 + iteration / (warmup * num_iterations))
 
 
-def elbo_loss(terms: ElboTerms, kl_weight: float = 1.0, free_nats: float = 0.0) -> ElboLoss:
+def elbo_loss(
+    terms: ElboTerms,
+    kl_weight: float = 1.0,
+    free_nats: float = 0.0,
+    whole_mean: Callable[[Tensor], Tensor] | None = None,
+) -> ElboLoss:
     """Returns the negative weighted ELBO of a batch, divided by the number of pixels and channels of an image.
 
     Arguments:
         terms: The ELBO terms of B images.
         kl_weight: The weight β of the divergence.
         free_nats: The divergence, batch mean of a group, below which it costs nothing.
+        whole_mean: Maps a mean over this part of a batch to that over the whole; by default it is the whole.
 
     Returns:
         The loss and the unweighted terms.
     """
-    groups = terms.kl.mean(0).clamp(min=free_nats).sum()
+    means = terms.kl.mean(0)
+    whole = means if whole_mean is None else whole_mean(means)
+    groups = torch.where(whole.detach() < free_nats, free_nats, means).sum()
     log_likelihood = terms.log_likelihood.mean()
     loss = (kl_weight * groups - log_likelihood) / terms.reconstruction[0].numel()
     return ElboLoss(loss, terms.elbo.mean().detach(), log_likelihood.detach(), terms.kl.sum(1).mean().detach())
 
 
-def balanced_elbo_loss(terms: ElboTerms, num_groups: Sequence[int], kl_weight: float) -> ElboLoss:
+def balanced_elbo_loss(
+    terms: ElboTerms,
+    num_groups: Sequence[int],
+    kl_weight: float,
+    whole_mean: Callable[[Tensor], Tensor] | None = None,
+) -> ElboLoss:
     """Returns the negative weighted ELBO with balanced divergences, divided as in ``elbo_loss``.
 
     Arguments:
         terms: The ELBO terms of B images.
         num_groups: The number of latent groups of each scale, the coarsest scale first.
         kl_weight: The weight β of the divergence.
+        whole_mean: Maps a mean over this part of a batch to that over the whole; by default it is the whole.
 
     Returns:
         The loss and the unweighted terms.
     """
-    divergence = (terms.kl * balancing_weights(terms.kl, num_groups)).sum(1).mean()
+    divergence = (terms.kl * balancing_weights(terms.kl, num_groups, whole_mean)).sum(1).mean()
     log_likelihood = terms.log_likelihood.mean()
     loss = (kl_weight * divergence - log_likelihood) / terms.reconstruction[0].numel()
     return ElboLoss(loss, terms.elbo.mean().detach(), log_likelihood.detach(), terms.kl.sum(1).mean().detach())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from vaebm.distributed import Engine
 from vaebm.distributions import bits_per_dim
 from vaebm.models import ElboTerms
-from vaebm.nn import set_recomputation, spectral_vectors
+from vaebm.nn import set_recomputation, shared_batches, spectral_vectors
 from vaebm.objectives import (
     ElboLoss,
     SpectralPenalty,
@@ -162,12 +163,14 @@ def vae_step(vae: Any, settings: VAESettings, engine: Engine) -> Callable[[VAESt
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         images, noise = _draw(images, vae, settings, engine, state.generator)
-        with engine.autocast():
-            terms = vae.elbo_terms(images, noise)
-        result = _loss(terms, vae, weight, settings)
-        penalty = _penalty(vae, state.vectors, weight, settings)
-        state.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(result.loss + penalty.value / terms.reconstruction[0].numel())
+        total = None if engine.num_processes == 1 else partial(engine.sum, weight=len(images))
+        with shared_batches(vae, total):
+            with engine.autocast():
+                terms = vae.elbo_terms(images, noise)
+            result = _loss(terms, vae, weight, settings, partial(engine.mean, weight=len(images)))
+            penalty = _penalty(vae, state.vectors, weight, settings)
+            state.optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(result.loss + penalty.value / num_dims)
         engine.average_gradients(vae, len(images))
         norm = nn.utils.clip_grad_norm_(vae.parameters(), settings.clip_norm)
         state.optimizer.step()
@@ -198,10 +201,12 @@ def _kl_weight_at(iteration: int, settings: VAESettings) -> float:
     return kl_weight_at(iteration, settings.num_iterations, settings.kl_weight, settings.kl_warmup)
 
 
-def _loss(terms: ElboTerms, vae: Any, weight: float, settings: VAESettings) -> ElboLoss:
+def _loss(
+    terms: ElboTerms, vae: Any, weight: float, settings: VAESettings, whole_mean: Callable[[Tensor], Tensor]
+) -> ElboLoss:
     if settings.objective == "balanced" and weight < settings.kl_weight:
-        return balanced_elbo_loss(terms, vae.num_groups, weight)
-    return elbo_loss(terms, weight, settings.free_nats)
+        return balanced_elbo_loss(terms, vae.num_groups, weight, whole_mean)
+    return elbo_loss(terms, weight, settings.free_nats, whole_mean)
 
 
 def _penalty(vae: nn.Module, vectors: dict[str, Tensor], weight: float, settings: VAESettings) -> SpectralPenalty:

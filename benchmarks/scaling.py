@@ -1,0 +1,174 @@
+"""What a second process brings, and what the recipes ask of memory and time.
+
+    python benchmarks/scaling.py run                    # some minutes on an idle machine of two cores
+    python benchmarks/scaling.py table docs/scaling.md
+
+``run`` trains the size of ``cifar10-small`` for a few iterations with one process and with two, each of one thread, the
+same global batch, float32, in turns; and draws samples. The efficiency is the time of one process over twice that of
+two. For each of the paper's recipes ``table`` adds what ``vaebm train RECIPE --dry-run`` estimates, and hours at an
+assumed speed. Written to ``benchmarks/results/scaling.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tables import put_table
+from vaebm.applications import snapshots, start_noise
+from vaebm.distributed import Engine, hardware_facts, keep_freed_memory, make_engine
+from vaebm.recipes import RECIPES, build_model
+from vaebm.recipes.estimates import estimate
+from vaebm.sampling import Langevin
+from vaebm.training import energy_step, start_energy, start_vae, vae_step
+
+RESULTS = Path(__file__).parent / "results" / "scaling.json"
+SHAPE = (3, 32, 32)
+PROCESSES = (1, 2)
+PAPERS = {
+    "cifar10": (3, 32, 32),
+    "celeba64": (3, 64, 64),
+    "lsun_church64": (3, 64, 64),
+    "celebahq256": (3, 256, 256),
+    "stacked_mnist": (3, 32, 32),
+}
+SMALL = {"cifar10-small": (3, 32, 32), "stacked_mnist-small": (3, 32, 32)}
+SUSTAINED, SUSTAINED_CPU = 50e12, 0.2e12
+GIB = 2**30
+
+
+def works(engine: Engine, num_samples: int) -> dict[str, Callable[[], Any]]:
+    """Returns one iteration of each stage, and the drawing of samples."""
+    recipe = RECIPES["cifar10-small"]()
+    config = replace(recipe, energy=replace(recipe.energy, num_steps=10, buffer_size=200))
+    torch.manual_seed(0)
+    model = build_model(config, SHAPE)
+    images = torch.rand(128, *SHAPE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    first = vae_step(model.vae, config.vae, engine)
+    state = start_vae(model.vae, config.vae, torch.Generator().manual_seed(2))
+    other = build_model(config, SHAPE)
+    begun = start_energy(other, config.energy, images, torch.Generator().manual_seed(3))
+    second = energy_step(other, config.energy, engine)
+    held: dict[str, Any] = {"vae": state, "energy": begun}
+
+    def vae() -> None:
+        held["vae"] = first(held["vae"], images[: config.vae.batch_size]).state
+
+    def energy() -> None:
+        held["energy"] = second(held["energy"], images[: config.energy.batch_size]).state
+
+    def sample() -> None:
+        drawn = torch.Generator().manual_seed(4)
+        noise = start_noise(other, num_samples, drawn)
+        snapshots(
+            other, noise, (5,), kernel=Langevin(0.01), generator=drawn, batch_size=num_samples // 4, engine=engine
+        )
+
+    return {"stage 1, an iteration": vae, "stage 2, an iteration of ten steps": energy, "samples": sample}
+
+
+def measure(repeats: int, num_samples: int) -> None:
+    """Prints the median seconds of each work; one of the launched processes does."""
+    keep_freed_memory()
+    engine = make_engine("fp32", "cpu")
+    times: defaultdict[str, list[float]] = defaultdict(list)
+    for name, work in works(engine, num_samples).items():
+        work()
+        for _ in range(repeats):
+            engine.wait()
+            began = time.perf_counter()
+            work()
+            times[name].append(time.perf_counter() - began)
+    if engine.is_main:
+        print(json.dumps({name: statistics.median(values) for name, values in times.items()}))
+    engine.close()
+
+
+def run(rounds: int, repeats: int, num_samples: int) -> dict[str, Any]:
+    """Measures one and two processes in turns."""
+    found: dict[int, defaultdict[str, list[float]]] = {count: defaultdict(list) for count in PROCESSES}
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    for _ in range(rounds):
+        for count in PROCESSES:
+            words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+            words += [__file__, "work", "--repeats", str(repeats), "--num-samples", str(num_samples)]
+            shown = subprocess.run(words, check=True, capture_output=True, text=True, env=variables).stdout
+            for name, seconds in json.loads(shown.splitlines()[-1]).items():
+                found[count][name].append(seconds)
+            print(count, "processes:", shown.splitlines()[-1], flush=True)
+    rows = {}
+    for name in found[1]:
+        one, two = (statistics.median(found[count][name]) for count in PROCESSES)
+        rows[name] = {"one": one, "two": two, "efficiency": one / (2 * two)}
+        print(name, {key: round(value, 3) for key, value in rows[name].items()}, flush=True)
+    return {
+        "rows": rows,
+        "rounds": rounds,
+        "repeats": repeats,
+        "torch": torch.__version__,
+        "hardware": hardware_facts(torch.device("cpu")),
+    }
+
+
+def costs() -> list[str]:
+    """Returns the table of what the recipes ask for."""
+    lines = [
+        "| recipe | GiB of stage 1, of stage 2 | PFLOP of stage 1, of stage 2 | hours at the assumed speed |",
+        "|---" * 4 + "|",
+    ]
+    for names, speed in ((PAPERS, SUSTAINED), (SMALL, SUSTAINED_CPU)):
+        for name, shape in names.items():
+            config = RECIPES[name]()
+            needed = estimate(config, shape)
+            first = needed.vae_flops * config.vae.num_iterations
+            second = needed.energy_flops * config.energy.num_iterations
+            lines.append(
+                f"| `{name}` | {needed.vae_memory / GIB:.0f}, {needed.energy_memory / GIB:.0f} | "
+                f"{first / 1e15:,.1f}, {second / 1e15:,.1f} | {first / speed / 3600:,.1f}, "
+                f"{second / speed / 3600:,.1f} at {speed / 1e12:g} TFLOP/s |"
+            )
+    return lines
+
+
+def table(results: Path, document: Path) -> None:
+    """Writes the tables into a document."""
+    lines = ["| | one process, s | two, s | efficiency |", "|---" * 4 + "|"]
+    for name, row in json.loads(results.read_text())["rows"].items():
+        lines.append(f"| {name} | {row['one']:.3f} | {row['two']:.3f} | {row['efficiency']:.2f} |")
+    put_table(document, "processes", lines)
+    put_table(document, "recipe-costs", costs())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "work", "table"), help="work is what run launches")
+    parser.add_argument("document", type=Path, nargs="?", help="whose tables are filled")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--num-samples", type=int, default=200)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args(arguments)
+    if options.what == "table":
+        table(options.results, options.document)
+    elif options.what == "work":
+        measure(options.repeats, options.num_samples)
+    else:
+        found = run(options.rounds, options.repeats, options.num_samples)
+        options.results.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
