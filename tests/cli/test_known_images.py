@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -52,6 +53,32 @@ def test_other_images_are_refused(cli: Cli, trained: Path, change: str) -> None:
     assert_user_error(cli("train", "--resume", str(trained)), *words)
     assert cli("score", str(trained), "pictures", "--html", "page.html").code == 0
     assert "images of the training any more" in Path("page.html").read_text(encoding="utf-8").replace("&#x27;", "'")
+
+
+@pytest.mark.parametrize("checkpoint", ["last", "previous"])
+def test_other_images_are_taken_if_that_is_said(cli: Cli, trained: Path, checkpoint: str) -> None:
+    before = json.loads((trained / "provenance.json").read_text())["images"]
+    # One more, so that the order that stage 2 stood in is of no use.
+    shutil.copy("pictures/005.png", "pictures/000a.png")
+    for name in ("report.html", "evaluation.json"):
+        (trained / name).unlink()
+    (trained / "checkpoints" / f"{checkpoint}.pt").replace(trained / "checkpoints/last.pt")
+    assert_user_error(cli("train", "--resume", trained), "--accept-changed-images")
+    found = cli("train", "--resume", trained, "--accept-changed-images")
+    assert found.code == 0, found.errors
+    assert "the run goes on with" in found.output
+    provenance = json.loads((trained / "provenance.json").read_text())
+    assert provenance["earlier_images"] == [before]
+    assert provenance["images"]["sha256"] != before["sha256"]
+    assert cli("evaluate", trained, "-n", 10).code == 0
+
+
+def test_changed_images_are_a_matter_of_a_run_that_goes_on(cli: Cli) -> None:
+    assert_user_error(cli("train", "digits", "--accept-changed-images"), "--accept-changed-images", "--resume RUN")
+    words = ("train", "--resume", "run", "--accept-changed-images", "--seed", 1)
+    Path("run").mkdir()
+    Path("run/config.yaml").write_text("seed: 0")
+    assert cli(*words).code == 2
 
 
 def test_a_folder_of_the_same_name_elsewhere_is_not_taken_for_them(cli: Cli, trained: Path) -> None:

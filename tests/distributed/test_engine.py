@@ -248,5 +248,29 @@ def test_a_program_that_runs_alone_makes_no_engine(monkeypatch: pytest.MonkeyPat
     assert launched_engine() is None
 
 
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is '0'"),
+        ({"WORLD_SIZE": "2"}, "RANK, MASTER_ADDR, MASTER_PORT isn't set"),
+        (
+            {"WORLD_SIZE": "2", "RANK": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"},
+            "RANK is '2', expected 0 to 1",
+        ),
+    ],
+)
+def test_a_senseless_number_of_processes_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    for make in (launched_engine, make_engine):
+        with pytest.raises(EngineError, match=message) as caught:
+            make()
+        assert "torchrun" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
 if __name__ == "__main__":
     work()

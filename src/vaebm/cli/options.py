@@ -12,6 +12,7 @@ from docstring_parser import parse as parse_docstring
 from jsonargparse import ArgumentParser
 
 from vaebm.cli.parsing import UsageError, explain
+from vaebm.cli.request import ACCEPT
 from vaebm.recipes import PLANAR_RECIPES, RECIPES, Config, PlanarConfig
 from vaebm.recipes.config import KIND_NAMES
 
@@ -69,7 +70,12 @@ def option_parser(base: Config | PlanarConfig) -> OptionParser:
     parser.add_argument("--output", metavar="RUN", help="the run folder to make (default runs/NAME-DATE-TIME)")
     parser.add_argument("--config", metavar="FILE", help="YAML file with values that replace the recipe's")
     parser.add_argument("--dry-run", action="store_true", help="only tell the configuration and what it will cost")
-    parser.add_argument("--resume", metavar="RUN", help="a run folder to go on with; no other option beside it")
+    parser.add_argument(
+        "--resume", metavar="RUN", help="a run folder to go on with; no other option beside it but the next"
+    )
+    parser.add_argument(
+        ACCEPT, action="store_true", help="go on with a run though its images aren't those that it began with"
+    )
     sections = [item for item in fields(base) if is_dataclass(getattr(base, item.name))]
     meanings = _meanings(type(base))
     run = parser.add_argument_group("the run")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from vaebm.cli.costs import measure_costs
 from vaebm.cli.evaluation import judges_for
 from vaebm.cli.parsing import Parser, UsageError, budget, image_size, value_range
 from vaebm.data import DataError, Splits, advised_range, inspect_source, load_splits
-from vaebm.distributed import make_engine
+from vaebm.distributed import launched_processes, make_engine
 from vaebm.recipes import Config, images
 from vaebm.recipes.config import DataConfig
 from vaebm.recipes.images import Counts, finest_detail, within
@@ -96,7 +95,7 @@ def derive(options: Namespace, seed: int, tell: Callable[[str], None]) -> Derive
         ConfigError: If the budget isn't enough.
         UsageError: If there are several processes.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launched_processes() > 1:
         raise UsageError(
             "--data measures this machine in one process: expected a --config of such a run for several processes"
         )

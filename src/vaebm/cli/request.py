@@ -12,8 +12,9 @@ import yaml
 
 from vaebm.recipes import ConfigError, from_dict, to_dict
 
-OWN_OPTIONS = ("name", "output", "config", "resume", "dry_run")
-FLAGS = ("--help", "--dry-run", "--strict")
+ACCEPT = "--accept-changed-images"
+OWN_OPTIONS = ("name", "output", "config", "resume", "accept_changed_images", "dry_run")
+FLAGS = ("--help", "--dry-run", "--strict", ACCEPT)
 ConfigT = TypeVar("ConfigT")
 
 

@@ -229,7 +229,8 @@ def _drive(run: Run, stage: _Stage, stored: dict[str, Any]) -> Any:
         except ValueError as error:
             reason = f"the checkpoint in {run.folder.path} doesn't fit its config.yaml ({error})"
             raise CheckpointError(f"{reason}: was it changed? start anew") from error
-        stage.batches.load_state_dict(stored["batches"])
+        if "batches" in stored:
+            stage.batches.load_state_dict(stored["batches"])
     origin = time.monotonic() - run.seconds.get(stage.name, 0.0)
     if stored.get("is_ended") or (stored.get("is_look_due") and stage.look(state)):
         return state

@@ -23,7 +23,7 @@ from vaebm.cli.parsing import UsageError, nearest
 from vaebm.cli.planar import run as run_planar
 from vaebm.cli.progress import Console
 from vaebm.cli.provenance import describe_origin, describe_resumption, numerics
-from vaebm.cli.request import OWN_OPTIONS, config_from, merged_file, read_yaml, recipe_word, run_path
+from vaebm.cli.request import ACCEPT, OWN_OPTIONS, config_from, merged_file, read_yaml, recipe_word, run_path
 from vaebm.cli.running import Run, restore, with_way_on
 from vaebm.cli.stages import train_stages
 from vaebm.cli.stop import GAVE_UP, Interrupted, StopRequest
@@ -59,6 +59,7 @@ class Request:
         resumed: Whether the run has begun before.
         splits: The images, if they are read already.
         reasons: Why a derived configuration is what it is, in sentences.
+        accepts_others: Whether a run may go on with other images than it began with.
     """
 
     config: Config
@@ -66,6 +67,7 @@ class Request:
     resumed: bool
     splits: Splits | None = None
     reasons: tuple[str, ...] = ()
+    accepts_others: bool = False
 
 
 def parse(arguments: Sequence[str]) -> Request | None:
@@ -89,12 +91,15 @@ def parse(arguments: Sequence[str]) -> Request | None:
         print(f"\nimages of your own:\n{image_parser().format_help()}", end="")
         return None
     if first.resume is not None:
-        if own.data is not None or len(words) != (1 if "=" in words[0] else 2):
+        others = [word for word in words if word not in (ACCEPT, "--resume", first.resume)]
+        if own.data is not None or others not in ([], [f"--resume={first.resume}"]):
             raise UsageError("--resume takes no other option: the run goes on with its own configuration")
         folder = RunFolder(Path(first.resume)).open()
         if "density" in read_yaml(folder.config):
             raise UsageError(f"{folder.path} is a run of the plane, which keeps no checkpoints: start it anew")
-        return Request(_complete(folder.config), folder, True)
+        return Request(_complete(folder.config), folder, True, accepts_others=first.accept_changed_images)
+    if first.accept_changed_images:
+        raise UsageError(f"{ACCEPT} is for a run that goes on: expected --resume RUN beside it")
     derived = None if own.data is None else _derived(own, first)
     base = _recipe(first.name) if derived is None else derived.config
     if first.config is not None:
@@ -277,12 +282,15 @@ def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Run:
             run.lock = folder.lock()
             folder.remove_leftovers()
         restore(run)
+        if request.accepts_others:
+            told.append(_on_other_images(run))
     if config.initial_vae and not run.stored:
         told.append(take_given_vae(model, config))
     given = {"initial_vae_sha256": tensors_sha256(model.vae.state_dict())} if config.initial_vae else {}
     if engine.is_main and request.resumed:
         folder.keep_metrics(run.num_rows)
-        folder.write_provenance(describe_resumption(folder.read_provenance(), engine))
+        provenance = describe_resumption(folder.read_provenance(), engine)
+        folder.write_provenance(_with_images(provenance, fingerprint(splits, config.data.source)))
     elif engine.is_main:
         origin = describe_origin(config.seed, arguments, engine, request.reasons) | given
         origin["images"] = fingerprint(splits, config.data.source)
@@ -293,15 +301,33 @@ def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Run:
     return run
 
 
+def _on_other_images(run: Run) -> str:
+    """Lets a run go on with the images that there are; returns what is to be said of it."""
+    batches, count = run.stored.get("batches", {}), len(run.splits.training)
+    if batches and len(batches["permutation"]) not in (0, count):
+        # Their order is of no use for so many others.
+        del run.stored["batches"]
+    return f"{ACCEPT}: the run goes on with {count} training images, whatever it began with"
+
+
+def _with_images(provenance: dict[str, Any], images: dict[str, Any]) -> dict[str, Any]:
+    """Returns the provenance of a run that goes on with images; other ones than before stand beside those."""
+    before = provenance.get("images", {})
+    if before.get("sha256") in (None, images["sha256"]):
+        return provenance
+    return {**provenance, "images": images, "earlier_images": [*provenance.get("earlier_images", []), before]}
+
+
 def _splits(request: Request) -> Splits:
     if request.splits is not None:
         return request.splits
     if not request.resumed:
         return known_splits(request.config, {})
     try:
-        return known_splits(request.config, request.folder.read_provenance().get("images", {}))
+        known = request.folder.read_provenance().get("images", {})
+        return known_splits(request.config, known, request.accepts_others)
     except DataError as error:
-        raise DataError(f"{error}; go on from the folder where the run was started") from error
+        raise DataError(f"{error}; go on from the folder where the run was started, or say {ACCEPT}") from error
 
 
 def _introduce(run: Run, notes: Sequence[str]) -> None:

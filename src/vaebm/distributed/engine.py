@@ -180,7 +180,27 @@ def launched_engine() -> Engine | None:
 
     Alone, a program needn't load accelerate, which takes a second.
     """
-    return make_engine("fp32", "cpu") if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
+    return make_engine("fp32", "cpu") if launched_processes() > 1 else None
+
+
+def launched_processes() -> int:
+    """Tells how many processes a launcher says it has started; 1 without a launcher.
+
+    Raises:
+        EngineError: what it says makes no sense.
+    """
+    told = {name: os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")}
+    if not told["WORLD_SIZE"]:
+        return 1
+    way_out = "start the processes by torchrun or accelerate launch, or unset it"
+    if not told["WORLD_SIZE"].isdecimal() or int(told["WORLD_SIZE"]) < 1:
+        raise EngineError(f"WORLD_SIZE is {told['WORLD_SIZE']!r}, expected the number of processes: {way_out}")
+    count, missing = int(told["WORLD_SIZE"]), [name for name, value in told.items() if not value]
+    if count > 1 and missing:
+        raise EngineError(f"WORLD_SIZE is {count}, but {', '.join(missing)} isn't set: {way_out}")
+    if count > 1 and (not told["RANK"].isdecimal() or int(told["RANK"]) >= count):
+        raise EngineError(f"RANK is {told['RANK']!r}, expected 0 to {count - 1} of {count} processes: {way_out}")
+    return count
 
 
 def make_engine(precision: str = "auto", device: str = "auto") -> Engine:
@@ -195,7 +215,7 @@ def make_engine(precision: str = "auto", device: str = "auto") -> Engine:
         The engine of this process.
 
     Raises:
-        EngineError: there is no such precision, or no such device here.
+        EngineError: there is no such precision, or no such device here, or a launcher's variables make no sense.
 
     Example:
         >>> engine = make_engine("fp32", "cpu")
@@ -204,6 +224,7 @@ def make_engine(precision: str = "auto", device: str = "auto") -> Engine:
     """
     if precision not in ("auto", *get_args(Precision)):
         raise EngineError(f"unknown precision {precision!r}; choose auto, fp32 or bf16")
+    launched_processes()
     from accelerate import PartialState
 
     wanted = _wanted_device(device)
