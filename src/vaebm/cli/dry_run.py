@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 import yaml
 
@@ -10,6 +12,8 @@ from vaebm.recipes import NOTES, Config, to_dict
 from vaebm.recipes.estimates import Estimate, estimate
 
 GIB, TERA, GIGA = 2**30, 1e12, 1e9
+# The last, the one before, and the one that is being written.
+CHECKPOINTS = 3
 
 
 def describe(config: Config, name: str | None, image_shape: tuple[int, int, int]) -> str:
@@ -41,8 +45,18 @@ def cost_lines(config: Config, costs: Estimate) -> list[str]:
         f"each, about {costs.vae_memory / GIB:.1f} GiB in float32",
         f"# stage 2: {energy.num_iterations:,} iterations of {energy.batch_size} chains and {energy.num_steps} steps, "
         f"{costs.energy_flops / TERA:.3g} TFLOP each, about {costs.energy_memory / GIB:.1f} GiB in float32",
+        f"# checkpoints: up to {costs.checkpoint / GIB:.1f} GiB each, {CHECKPOINTS} of them at a time",
         f"# one Langevin step of one image: {costs.step_flops / GIGA:.3g} GFLOP",
     ]
+
+
+def disk_notes(folder: Path, checkpoint: float) -> list[str]:
+    """Returns a sentence on the space of a run's checkpoints if it is much, or isn't there; else nothing."""
+    needed, free = CHECKPOINTS * checkpoint, shutil.disk_usage(folder).free
+    told = f"checkpoints take up to {needed / GIB:.1f} GiB of disk, {CHECKPOINTS} of them at a time"
+    if needed > free:
+        return [f"warning: {told}; {free / GIB:.1f} GiB are free at {folder}: make space, or name another --output"]
+    return [told] if needed >= GIB else []
 
 
 def memory_warnings(costs: Estimate) -> list[str]:

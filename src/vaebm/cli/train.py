@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from vaebm.checkpoint import CheckpointError, RunFolder, tensors_sha256
-from vaebm.cli.dry_run import describe, memory_warnings
+from vaebm.cli.dry_run import describe, disk_notes, memory_warnings
 from vaebm.cli.evaluation import judges_for, left_out
 from vaebm.cli.finish import finish, has_given_up, is_finished
 from vaebm.cli.known_images import fingerprint, known_splits
@@ -43,7 +43,7 @@ from vaebm.recipes import (
     to_dict,
     with_given_vae,
 )
-from vaebm.recipes.estimates import estimate
+from vaebm.recipes.estimates import checkpoint_bytes, estimate
 from vaebm.training import diagnosis
 
 LARGEST_USUAL_RATE = 0.05
@@ -339,6 +339,8 @@ def _introduce(run: Run, notes: Sequence[str]) -> None:
     if isinstance(run.config, NVAEConfig) and engine.device.type == "cpu":
         for warning in memory_warnings(estimate(run.config, run.splits.training.shape)):
             run.console.tell(f"warning: {warning}")
+    for note in disk_notes(run.folder.path, checkpoint_bytes(run.config, run.model)) if engine.is_main else ():
+        run.console.tell(note)
     smallest = 1 / (len(run.splits.calibration) + 1)
     if smallest > LARGEST_USUAL_RATE:
         count = f"{len(run.splits.calibration)} calibration images"

@@ -21,9 +21,10 @@ from vaebm.nn import set_recomputation
 from vaebm.recipes.build import build_model
 from vaebm.recipes.config import Config
 from vaebm.training import BUFFER_DTYPES, kept_width
+from vaebm.training.guard import LARGEST_COPY, MOST_SNAPSHOTS
 
 BYTES = 4
-ADAM_COPIES = 4
+ADAM_COPIES, ADAM_MOMENTS = 4, 2
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Estimate:
         energy_flops: Those of one iteration of stage 2.
         vae_memory: The bytes that stage 1 holds.
         energy_memory: The bytes that stage 2 holds.
+        checkpoint: The bytes of the largest checkpoint.
     """
 
     num_parameters: dict[str, int]
@@ -49,6 +51,7 @@ class Estimate:
     energy_flops: float
     vae_memory: float
     energy_memory: float
+    checkpoint: float
 
     @property
     def memory(self) -> float:
@@ -90,7 +93,29 @@ def estimate(config: Config, image_shape: tuple[int, int, int]) -> Estimate:
         energy_memory=BYTES * (counts["vae"] + counts["energy"] * (ADAM_COPIES + 1))
         + (0 if energy.buffer_on_disk else buffer)
         + max(step.bytes / 2, update.bytes) * energy.batch_size,
+        checkpoint=checkpoint_bytes(config, model),
     )
+
+
+def checkpoint_bytes(config: Config, model: VAEBM) -> float:
+    """Estimates how large the largest checkpoint of a run gets, in bytes: of tensors, which are nearly all of it.
+
+    Stage 1 keeps the weights, Adam's moments, the average and the best VAE; stage 2 the buffer and, of the energy
+    network, all of that once, and once more in each of the guard's snapshots.
+
+    Arguments:
+        config: The configuration.
+        model: The model, of any weights.
+    """
+    vae, energy = (BYTES * _size(getattr(model, name)) for name in ("vae", "energy"))
+    settings, copies = config.energy, 1 + MOST_SNAPSHOTS
+    width = kept_width(model.noise_layout, settings)
+    buffer = settings.buffer_size * width * BUFFER_DTYPES[settings.buffer_dtype].itemsize
+    best_vae = bool(config.selection.vae_every)
+    first = vae * (1 + ADAM_MOMENTS + bool(config.vae.ema_decay) + best_vae) + energy
+    second = vae * (1 + best_vae) + energy * (1 + (2 + ADAM_MOMENTS) * copies)
+    is_copied = buffer <= LARGEST_COPY and not settings.buffer_on_disk
+    return max(first, second + buffer * (copies if is_copied else 1))
 
 
 @dataclass

@@ -39,7 +39,7 @@ HEALTHY, STRAINED, DIVERGED = CONDITIONS = ("healthy", "strained", "diverged")
 SIGNALS = ("loss", "grad_norm", "gap", "energy_variance", "would_accept", "noise_norm")
 EASY_ACCEPTANCE = 0.6
 FOLLOWING = -0.1
-LARGEST_COPY = 2**29
+LARGEST_COPY, MOST_SNAPSHOTS = 2**29, 5
 
 
 @dataclass(frozen=True)
