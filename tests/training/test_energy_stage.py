@@ -292,23 +292,26 @@ def trained_on_digits(digits: Tensor, engine: Engine) -> VAEBM:
     return model.requires_grad_(False)
 
 
-def test_on_digits_the_energy_closes_part_of_the_gap(
-    digits: Tensor, engine: Engine, generator: torch.Generator
-) -> None:
+def share_closed(model: VAEBM, digits: Tensor) -> float:
+    """Returns how much of the VAE's distance from digits to their floor chains of a model close."""
     (judge,) = load_judges((1, 8, 8))
 
     def distance(images: Tensor) -> float:
         statistics = [feature_statistics(judge.classifier.features(some)) for some in (images, digits[1000:])]
         return frechet_distance(*statistics)
 
-    model = trained_on_digits(digits[:1000], engine)
+    generator = torch.Generator().manual_seed(0)
     noise = torch.randn(797, model.noise_layout.size, generator=generator)
     before = model.transport(noise).mean.clamp(-1, 1)
     for step in run_chain(Langevin(0.05), noise, model.log_density, 30, generator):
         noise = step.state.noise
     after = model.transport(noise).mean.clamp(-1, 1)
     floor = distance(digits[:797])
-    assert distance(after) - floor < 0.6 * (distance(before) - floor)
+    return (distance(before) - distance(after)) / (distance(before) - floor)
+
+
+def test_on_digits_the_energy_closes_part_of_the_gap(digits: Tensor, engine: Engine) -> None:
+    assert share_closed(trained_on_digits(digits[:1000], engine), digits) > 0.4
 
 
 def test_the_rate_is_constant_where_asked(digits: Tensor, engine: Engine) -> None:
