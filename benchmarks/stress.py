@@ -4,6 +4,7 @@
     python benchmarks/stress.py run mnist
     python benchmarks/stress.py run gaussians
     python benchmarks/stress.py seeds digits --count 20
+    python benchmarks/stress.py longer digits --count 5
     python benchmarks/stress.py table docs/guard.md
 
 A cell is the recipe with its learning rate times 1, 10 or 30, 2 or 15 steps, with its regularisers or without any, and
@@ -15,8 +16,9 @@ A run *closes* the share 1 − (d − floor)/(d of the VAE − floor) of the Fr�
 plane 1 − gap/(gap of the VAE) of the log-likelihood. It holds if it closes at least half of what the default settings
 close, *flat* if its energy network changes nothing (below a tenth), and *given up* if the guard says so. Told too are
 the recorded iterations whose loss isn't finite, and when each of the guard's signals would have raised an alarm alone,
-by the means of 20 iterations: an ablation. ``seeds`` runs the default settings alone. What is finished isn't done
-again. Results go to ``benchmarks/results/stress.json``.
+by the means of 20 iterations: an ablation. ``seeds`` runs the default settings alone, ``longer`` those and a stage 2
+that is ten times as long on the same VAE. What is finished isn't done again. Results go to
+``benchmarks/results/stress.json``.
 """
 
 from __future__ import annotations
@@ -37,11 +39,11 @@ from typing import Any
 from tables import put_table
 
 RESULTS = Path(__file__).parent / "results" / "stress.json"
-RATES, STEPS, REGULARISED, SIZES = (1, 10, 30), (2, 15), (True, False), (1, 4)
+RATES, STEPS, REGULARISED, SIZES, LONGER = (1, 10, 30), (2, 15), (True, False), (1, 4), 10
 CELLS = tuple(itertools.product(RATES, STEPS, REGULARISED, SIZES))
 ONLY_QUALITY = ["--evaluation.steps_curve", "[]", "--evaluation.num_posterior_samples", "1"]
 DATA: dict[str, dict[str, Any]] = {
-    "digits": {"rate": 1e-3, "size": 0.1, "further": ONLY_QUALITY},
+    "digits": {"rate": 1e-3, "size": 0.1, "num_iterations": 500, "further": ONLY_QUALITY},
     "mnist": {"rate": 7e-4, "size": 0.1, "vae": "mnist", "further": [
         "--energy.num_iterations", "400", "--evaluation.num_samples", "1000", "--selection.num_samples", "500",
         "--evaluation.num_test", "500", "--sample_every", "400", *ONLY_QUALITY]},
@@ -166,6 +168,42 @@ def stress(
     return found
 
 
+def longer(data: str, runs: Path, seeds: Sequence[int], jobs: int, further: Sequence[str] = ()) -> dict[str, Any]:
+    """Runs the default settings, and a stage 2 that is ten times as long on the same VAE."""
+    found = stress(data, runs, seeds, (), jobs, further)
+    count = LONGER * int(next((word for name, word in itertools.pairwise([*DATA[data]["further"], *further])
+                               if name == "--energy.num_iterations"), DATA[data]["num_iterations"]))  # fmt: skip
+
+    def one(seed: int) -> tuple[str, dict[str, Any]]:
+        words = [*arguments(data, seed, None, True), *further, "--energy.num_iterations", str(count)]
+        if "vae" not in DATA[data]:
+            words += ["--initial_vae", str(runs / f"default-guarded-{seed}")]
+        key = f"longer-guarded-{seed}"
+        return key, {"cell": "longer", "seed": seed, "guarded": True, **run(runs, key, words)}
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return found | dict(pool.map(one, seeds))
+
+
+def longer_table(known: dict[str, Any]) -> list[str]:
+    """Returns a table of what training ten times longer comes to."""
+    lines = [
+        "| data | seeds | closed by the recipe | by ten times as many iterations | difference, of each seed | acts |",
+        "|---" * 6 + "|",
+    ]
+    for name, entries in known.items():
+        if not name.endswith(" longer"):
+            continue
+        pairs = [(entries[key.replace("longer-", "default-")], entry) for key, entry in entries.items()
+                 if entry["cell"] == "longer"]  # fmt: skip
+        means = [statistics.mean(pair[place]["closed"] for pair in pairs) for place in (0, 1)]
+        differences = ", ".join(f"{after['closed'] - before['closed']:+.3f}" for before, after in pairs)
+        acts = sum(len(after["acts"]) for _, after in pairs)
+        lines.append(f"| {name.removesuffix(' longer')} | {len(pairs)} | {means[0]:.3f} | {means[1]:.3f} "
+                     f"| {differences} | {acts} |")  # fmt: skip
+    return lines
+
+
 def condition(entry: dict[str, Any], default: float) -> str:
     """Returns in a word how a run ended."""
     share = entry.get("closed")
@@ -187,7 +225,7 @@ def table(results: Path, document: Path) -> None:
     lines = ["| data | guard | runs | hold | worse | flat | given up | broken off | not finite | least share closed |",
              "|---" * 10 + "|"]  # fmt: skip
     for data, entries in known.items():
-        if data.endswith(" seeds"):
+        if data not in DATA:
             continue
         default = default_share(entries)
         for guarded in (False, True):
@@ -202,6 +240,7 @@ def table(results: Path, document: Path) -> None:
     put_table(document, "stress", lines)
     put_table(document, "ablation", ablation(known))
     put_table(document, "seeds", seeds_and_cost(known))
+    put_table(document, "longer", longer_table(known))
 
 
 def seeds_and_cost(known: dict[str, Any]) -> list[str]:
@@ -227,7 +266,7 @@ def ablation(known: dict[str, Any]) -> list[str]:
     lines = ["| data | signal | alarms in runs that don't hold | iteration, median | alarms in runs that hold |",
              "|---" * 5 + "|"]  # fmt: skip
     for data, entries in known.items():
-        if data.endswith(" seeds"):
+        if data not in DATA:
             continue
         default = default_share(entries)
         alone = [entry for entry in entries.values() if not entry["guarded"]]
@@ -251,7 +290,7 @@ def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="what", required=True)
-    for what in ("run", "seeds"):
+    for what in ("run", "seeds", "longer"):
         part = commands.add_parser(what)
         part.add_argument("data", choices=sorted(DATA))
         part.add_argument("--runs", type=Path, default=Path("runs/stress"))
@@ -268,6 +307,10 @@ def main() -> None:
     chosen, further = parser.parse_args(words[:here]), words[here + 1 :]
     if chosen.what == "table":
         table(chosen.results, chosen.document)
+        return
+    if chosen.what == "longer":
+        found = longer(chosen.data, chosen.runs / chosen.data, range(chosen.count), chosen.jobs, further)
+        save(chosen.results, f"{chosen.data} longer", found)
         return
     cells = CELLS[:: max(1, len(CELLS) // chosen.cells)] if chosen.what == "run" else ()
     found = stress(chosen.data, chosen.runs / chosen.data, range(chosen.count), cells, chosen.jobs, further)
