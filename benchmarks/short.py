@@ -54,26 +54,35 @@ def benchmarks(folder: Path) -> None:
         some = ("--sizes", "tiny", "--repeats", 2, "--num-chains", 50)
         run(ROOT / "training.py", what, *some, "--results", folder / "training.json")
     run(ROOT / "kills.py", "--kills", 20, "--jobs", 2, "--results", folder / "kills.json")
-    one_cell = (
-        "--cells",
+    stressed = ("--jobs", 2, "--count", 1, "--runs", folder / "stress", "--results", folder / "stress.json")
+    run(ROOT / "stress.py", "run", "digits", "--cells", 1, *stressed, "--", *SMALL)
+    run(ROOT / "stress.py", "longer", "digits", *stressed, "--", *SMALL)
+    run(
+        ROOT / "scaling.py",
+        "run",
+        "--rounds",
         1,
-        "--count",
+        "--repeats",
         1,
-        "--jobs",
-        2,
-        "--runs",
-        folder / "stress",
+        "--num-samples",
+        8,
         "--results",
-        folder / "stress.json",
+        folder / "scaling.json",
     )
-    run(ROOT / "stress.py", "run", "digits", "--jobs", 2, *one_cell, "--", *SMALL)
     np.savez(folder / "colours.npz", images=load_images("stacked_mnist").images[:400])
     lean = ("--source", folder / "colours.npz", "--runs", folder / "small", "--results", folder / "small.json")
     fewer = ["--vae.num_iterations", 6, "--vae.batch_size", 8, "--energy.batch_size", 4, "--energy.num_steps", 2,
              "--selection.num_steps", "[5]"]  # fmt: skip
     run(ROOT / "small.py", "run", "cifar10-small", *lean, "--", *SMALL, *fewer)
     run(ROOT / "defects.py", "run", "--short", "--results", folder / "defects.json")
-    for document in ("README.md", "docs/training.md", "docs/density.md", "docs/scores.md", "docs/images.md"):
+    for document in (
+        "README.md",
+        "docs/training.md",
+        "docs/density.md",
+        "docs/scores.md",
+        "docs/images.md",
+        "docs/scaling.md",
+    ):
         shutil.copy(ROOT.parent / document, folder)
     own = folder / "own"
     run(ROOT / "images.py", "folders", "--output", own)
@@ -91,6 +100,7 @@ def benchmarks(folder: Path) -> None:
     run(ROOT / "defects.py", "table", "--document", folder / "scores.md")
     where = ("--document", folder / "scores.md", "--results", folder / "false_alarms.json")
     run(ROOT / "false_alarms.py", "table", *where)
+    run(ROOT / "scaling.py", "table", folder / "scaling.md", "--results", folder / "scaling.json")
     for script in ("gaussians.py", "density.py"):
         run(ROOT / script, "--table", folder / "density.md")
 
