@@ -85,6 +85,31 @@ def test_judges_can_be_exchanged(finished: FinishedRun, cli: Cli) -> None:
     )
 
 
+def test_modes_are_counted(finished: FinishedRun, cli: Cli) -> None:
+    found = cli("evaluate", finished.folder, "--modes", 60, "--output", "modes.json")
+    assert found.code == 0, found.errors
+    assert "Classes that samples reach" in found.output
+    evaluation = read("modes.json")
+    assert [row["what"] for row in evaluation["modes"]] == ["test images", "VAE", "VAEBM"]
+    for row in evaluation["modes"]:
+        assert (row["num_classes"], row["n"]) == (10, 60)
+        assert 3 <= row["num_modes"] <= 10
+        assert 0 < row["kl"] < 2
+        assert row["kl_by_chance"] == pytest.approx(9 / 120)
+    assert evaluation["modes"][0]["num_modes"] == 10
+    assert not evaluation.get("quality")
+
+
+def test_modes_need_classes_and_samples_enough(
+    finished: FinishedRun, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_user_error(cli("evaluate", finished.folder, "--modes", 9), "--modes 9: too few samples to meet 10 classes")
+    monkeypatch.setattr("vaebm.cli.evaluation.load_judges", lambda shape: [])
+    assert_user_error(
+        cli("evaluate", finished.folder, "--modes", 60), "no judge of digits knows any", "--judges FOLDER"
+    )
+
+
 def test_what_can_not_be_evaluated_gets_one_line(finished: FinishedRun, cli: Cli) -> None:
     loaded = read_model(finished.folder)
     save(loaded.model, Path("bare"))

@@ -1,9 +1,11 @@
+import math
+
 import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 from torch import Tensor
 
-from vaebm.metrics import class_shares, total_variation
+from vaebm.metrics import class_shares, mode_coverage, total_variation, uniform_kl
 
 
 def test_shares_count_every_class_and_sum_to_one() -> None:
@@ -42,3 +44,18 @@ def test_bad_labels_are_refused(labels: Tensor) -> None:
 def test_different_numbers_of_classes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(2,\) and \(3,\)"):
         total_variation(torch.zeros(2), torch.zeros(3))
+
+
+def test_coverage_counts_modes_and_compares_with_equal_shares() -> None:
+    found = mode_coverage(torch.tensor([0, 0, 1, 3]), 4)
+    shares = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
+    assert found.num_modes == 3
+    assert found.kl == pytest.approx(float((shares * (4 * shares).log()).sum()))
+    assert mode_coverage(torch.arange(10), 10) == (10, 0.0)
+    assert mode_coverage(torch.zeros(5).long(), 10).kl == pytest.approx(math.log(10))
+
+
+def test_equally_probable_classes_have_a_divergence_by_chance() -> None:
+    generator = torch.Generator().manual_seed(0)
+    found = [mode_coverage(torch.randint(0, 100, (5000,), generator=generator), 100).kl for _ in range(20)]
+    assert sum(found) / 20 == pytest.approx(uniform_kl(5000, 100), rel=0.1)

@@ -13,10 +13,13 @@ from vaebm.cli.parsing import Parser, UsageError, check_folder_of, check_suffix_
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vaebm.cli.progress import Console
     from vaebm.data import Splits
+    from vaebm.distributed import Engine
     from vaebm.evaluation import Judge
     from vaebm.recipes import Config, LoadedModel
     from vaebm.recipes.config import EvaluationConfig
+    from vaebm.reports import Evaluation
 
 
 def _parser() -> Parser:
@@ -47,6 +50,12 @@ def _parser() -> Parser:
     parser.add_argument(
         "--judges", type=Path, metavar="FOLDER", help="classifiers that judge instead of the bundled ones"
     )
+    parser.add_argument(
+        "--modes",
+        type=positive,
+        metavar="N",
+        help="only count the classes that N samples reach, by judges that know classes (StackedMNIST: 26000)",
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="a .json file to write the figures to")
     parser.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), help="precision of the chains (default: as in training)"
@@ -60,13 +69,14 @@ def run(arguments: Sequence[str]) -> int:
     if options.output:
         check_folder_of(options.output)
         check_suffix_of(options.output, ".json")
-    from vaebm.checkpoint import CheckpointError, write_json
+    from vaebm.checkpoint import CheckpointError
     from vaebm.cli.decision import score_notes
     from vaebm.cli.evaluation import Against, calibrate, evaluate_model, left_out
+    from vaebm.cli.mode_count import check_mode_count, count_modes
     from vaebm.cli.progress import Console
     from vaebm.distributed import make_engine
     from vaebm.recipes import config_class, from_dict, read_model
-    from vaebm.reports import evaluation_text
+    from vaebm.reports import Evaluation
 
     loaded = read_model(options.model)
     if "config" not in loaded.details:
@@ -86,16 +96,30 @@ def run(arguments: Sequence[str]) -> int:
     console.tell(f"{loaded.folder}, {config.data.source}, {engine.precision}")
     for note in [*filter(None, [engine.warning]), *score_notes(loaded.model), *judges.notes, *left_out(splits)]:
         console.tell(note)
+    if options.modes is not None:
+        check_mode_count(judges.judges, options.modes, config.data.source)
+        with console.busy("counting"):
+            modes = count_modes(
+                loaded.model, judges.judges, splits, options.modes, sampling, settings.seed, engine, console.tell
+            )
+        return _told(Evaluation(n=options.modes, seed=settings.seed, modes=modes), options, config, engine, console)
     with console.busy("measuring"):
         evaluation = evaluate_model(loaded.model, against, calibration, sampling, settings, engine, console.tell)
-    if not engine.is_main:
-        return 0
     if config.energy.objective == "contrastive":
         evaluation["trained_steps"] = config.energy.num_steps
-    evaluation["data"], evaluation["precision"] = config.data.source, engine.precision
-    if options.output:
-        write_json(options.output, evaluation)
-    console.tell(evaluation_text(evaluation))
+    return _told(evaluation, options, config, engine, console)
+
+
+def _told(evaluation: Evaluation, options: Namespace, config: Config, engine: Engine, console: Console) -> int:
+    """Writes and shows what was measured, in the main process; returns the exit code."""
+    from vaebm.checkpoint import write_json
+    from vaebm.reports import evaluation_text
+
+    if engine.is_main:
+        evaluation["data"], evaluation["precision"] = config.data.source, engine.precision
+        if options.output:
+            write_json(options.output, evaluation)
+        console.tell(evaluation_text(evaluation))
     return 0
 
 

@@ -201,7 +201,7 @@ def evaluate_model(
         generator = torch.Generator().manual_seed(settings.seed)
         start, kernel = start_noise(model, count, generator), Langevin(sampling.step_size)
         with engine.autocast():
-            chains = _watch(model, start, steps, kernel, generator, engine)
+            chains = watch_chains(model, start, steps, kernel, generator, engine)
         result["diagnostics"] = _diagnose(chains)
         tell(f"judging them: {', '.join(judge.name for judge in against.judges)}")
         result["quality"], result["steps_curve"] = [], []
@@ -231,7 +231,7 @@ def _fewer(splits: Splits, num_test: int) -> Splits:
 
 
 @dataclass(frozen=True)
-class _Look:
+class Look:
     """All chains after one number of steps: images uint8 (n, C, H, W), and means of |noise|²/D and of the energy."""
 
     step: int
@@ -241,7 +241,7 @@ class _Look:
     sample_energy: float
 
 
-def _watch(
+def watch_chains(
     model: VAEBM,
     start: Tensor,
     steps: Sequence[int],
@@ -249,7 +249,7 @@ def _watch(
     generator: torch.Generator,
     engine: Engine,
     batch_size: int = 250,
-) -> list[_Look]:
+) -> list[Look]:
     """Runs chains, batch by batch, and keeps of each look only what is measured: the rest would fill the memory."""
     size, batches = model.noise_layout.latent_size, torch.split(start, batch_size)
     own = engine.deal(len(batches))
@@ -267,7 +267,7 @@ def _watch(
             sums[own.index(place), index] = torch.stack(figures).cpu()
     means = (engine.gather(sums.to(engine.device)).cpu().sum(0) / len(start)).tolist()
     pixels = [engine.gather(torch.cat(parts).to(engine.device)).cpu() for parts in images]
-    return [_Look(step, seen, *mean) for step, seen, mean in zip(steps, pixels, means, strict=True)]
+    return [Look(step, seen, *mean) for step, seen, mean in zip(steps, pixels, means, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -276,7 +276,7 @@ class _Judged:
     steps_curve: list[StepsRow]
 
 
-def _judge(judge: Judge, chains: list[_Look], splits: Splits, num_steps: int, seed: int) -> _Judged:
+def _judge(judge: Judge, chains: list[Look], splits: Splits, num_steps: int, seed: int) -> _Judged:
     generator, count = torch.Generator().manual_seed(seed), len(chains[0].images)
     test, training = to_float(splits.test.images), to_float(splits.training.images)
     reference = make_reference(judge, test, training, num_samples=count, generator=generator)
@@ -341,7 +341,7 @@ def _common(what: str, quality: SampleQuality, figures: Prdc) -> QualityRow:
     )
 
 
-def _diagnose(chains: list[_Look]) -> dict[str, Any]:
+def _diagnose(chains: list[Look]) -> dict[str, Any]:
     names = ("noise_norm", "latent_noise_norm", "sample_energy")
     return {name: {str(chain.step): getattr(chain, name) for chain in chains} for name in names}
 

@@ -7,7 +7,7 @@ randomness comes from the `generator` argument. Nothing here knows of images, ne
 from vaebm.metrics.calibration import conformal_p_values, false_positive_rates, threshold
 from vaebm.metrics.frechet import FeatureStatistics, feature_statistics, frechet_distance
 from vaebm.metrics.kernel_inception import KernelDistance, kernel_distance, kernel_interval
-from vaebm.metrics.modes import class_shares, total_variation
+from vaebm.metrics.modes import ModeCoverage, class_shares, mode_coverage, total_variation, uniform_kl
 from vaebm.metrics.novelty import Gaussian, fit_gaussian, mahalanobis_distances, neighbour_distances
 from vaebm.metrics.prdc import Prdc, prdc
 from vaebm.metrics.ranking import Interval, Ranking, rank_outliers
@@ -17,6 +17,7 @@ __all__ = [
     "Gaussian",
     "Interval",
     "KernelDistance",
+    "ModeCoverage",
     "Prdc",
     "Ranking",
     "class_shares",
@@ -28,9 +29,11 @@ __all__ = [
     "kernel_distance",
     "kernel_interval",
     "mahalanobis_distances",
+    "mode_coverage",
     "neighbour_distances",
     "prdc",
     "rank_outliers",
     "threshold",
     "total_variation",
+    "uniform_kl",
 ]

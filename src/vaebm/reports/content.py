@@ -92,6 +92,23 @@ class GuardRecord(TypedDict):
     step_factor: float
 
 
+class ModeRow(TypedDict):
+    """The classes of one set of images by one judge: how many there are, and KL(shares ‖ uniform) in nats.
+
+    `kl_by_chance` is what as many draws of equally probable classes would have.
+    """
+
+    judge: str
+    judge_sha256: str
+    what: str
+    n: int
+    seed: int
+    num_classes: int
+    num_modes: int
+    kl: float
+    kl_by_chance: float
+
+
 class Evaluation(TypedDict, total=False):
     """Everything that `vaebm evaluate` measures, and on which data, in which precision of the chains.
 
@@ -113,6 +130,7 @@ class Evaluation(TypedDict, total=False):
     guard: GuardRecord
     chains: dict[str, Any]
     diagnostics: dict[str, Any]
+    modes: list[ModeRow]
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,29 @@ def steps_table(evaluation: Evaluation) -> Table:
     return Table("Fréchet distance by number of chain steps", columns, list(rows.values()))
 
 
+def mode_table(evaluation: Evaluation) -> Table:
+    """Return the table of classes that samples reach: for each judge test images, the VAE and the VAEBM.
+
+    Arguments:
+        evaluation: what was measured.
+
+    Returns:
+        The table, grouped by judge.
+    """
+    rows = [
+        {**row, "group": f"judge {row['judge']}", "tone": tone_of(row["what"])} for row in evaluation.get("modes", [])
+    ]
+    columns = (
+        Column("what", "images"),
+        Column("num_modes", "modes", "count", better="high", meaning="classes that occur at least once"),
+        Column("num_classes", "of", "count"),
+        Column("kl", "KL", "digits", better="low", meaning="KL divergence of their shares from equal ones, in nats"),
+        Column("kl_by_chance", "by chance", "digits", meaning="that of as many draws of equally probable classes"),
+        Column("n", "n", "count"),
+    )
+    return Table("Classes that samples reach", columns, rows, "group", "tone")
+
+
 def evaluation_text(evaluation: Evaluation) -> str:
     """Write every table of an evaluation for the terminal.
 
@@ -150,6 +173,7 @@ def evaluation_text(evaluation: Evaluation) -> str:
     quality = quality_table(evaluation)
     # The judge's confidence says least, and a terminal is narrow.
     quality = replace(quality, columns=[column for column in quality.columns if column.key != "confidence"])
-    tables = (quality, steps_table(evaluation), outlier_table(evaluation), p_value_table(evaluation))
+    tables = (quality, steps_table(evaluation), outlier_table(evaluation), p_value_table(evaluation),
+              mode_table(evaluation))  # fmt: skip
     texts = [text_table(table) for table in tables if table.rows]
     return "\n\n".join([*texts, *filter(None, [chain_text(evaluation.get("chains", {}))])])

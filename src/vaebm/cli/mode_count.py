@@ -1,0 +1,112 @@
+"""How many classes the samples of a model reach, and how evenly: `vaebm evaluate MODEL --modes N`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from vaebm.applications import start_noise
+from vaebm.cli.evaluation import watch_chains
+from vaebm.cli.parsing import UsageError
+from vaebm.data import Splits, to_float
+from vaebm.distributed import Engine
+from vaebm.evaluation import Judge, extract
+from vaebm.metrics import mode_coverage, uniform_kl
+from vaebm.models import VAEBM
+from vaebm.recipes.config import SamplingConfig
+from vaebm.reports.content import ModeRow
+from vaebm.sampling import Langevin
+
+CHUNK = 2000
+
+
+def check_mode_count(judges: Sequence[Judge], num_samples: int, source: str) -> None:
+    """Checks that there are classes to count, and samples enough to meet each of them.
+
+    Raises:
+        UsageError: If there are not.
+    """
+    counting = [judge for judge in judges if hasattr(judge.classifier, "head")]
+    if not counting:
+        raise UsageError(
+            f"--modes counts classes, and no judge of {source} knows any: expected a classifier, --judges FOLDER"
+        )
+    most = max(_num_classes(judge) for judge in counting)
+    if num_samples < most:
+        raise UsageError(
+            f"--modes {num_samples}: too few samples to meet {most:,} classes: expected {most:,} or more; published "
+            "tables of StackedMNIST have 26,000"
+        )
+
+
+def count_modes(
+    model: VAEBM,
+    judges: Sequence[Judge],
+    splits: Splits,
+    num_samples: int,
+    sampling: SamplingConfig,
+    seed: int,
+    engine: Engine,
+    tell: Callable[[str], None],
+) -> list[ModeRow]:
+    """Counts the classes of samples of the VAE, of the VAEBM, and of test images, by each judge that knows classes.
+
+    Launched processes share the chains; what is made of them, only the main one has.
+
+    Arguments:
+        model: The VAEBM, in evaluation mode.
+        judges: The judges; those without classes are left out.
+        splits: The images; the test split is counted beside the samples, as many of them as there are.
+        num_samples: The number of samples.
+        sampling: How they are drawn.
+        seed: The seed of the chains.
+        engine: Device, precision and processes.
+        tell: Is told what goes on.
+    """
+    tell(f"drawing {num_samples:,} samples, {sampling.num_steps} Langevin steps")
+    generator = torch.Generator().manual_seed(seed)
+    start, steps = start_noise(model, num_samples, generator), sorted({0, sampling.num_steps})
+    with engine.autocast():
+        looks = watch_chains(model, start, steps, Langevin(sampling.step_size), generator, engine)
+    if not engine.is_main:
+        return []
+    test = torch.from_numpy(splits.test.images[:num_samples])
+    sets = {"test images": test, "VAE": looks[0].images, **({"VAEBM": looks[-1].images} if len(looks) > 1 else {})}
+    rows = []
+    for judge in (judge for judge in judges if hasattr(judge.classifier, "head")):
+        tell(f"counting classes: {judge.name}")
+        count = _num_classes(judge)
+        for what, images in sets.items():
+            found = mode_coverage(_labels(judge, images), count)
+            rows.append(
+                ModeRow(
+                    judge=judge.name,
+                    judge_sha256=judge.sha256,
+                    what=what,
+                    n=len(images),
+                    seed=seed,
+                    num_classes=count,
+                    num_modes=found.num_modes,
+                    kl=found.kl,
+                    kl_by_chance=uniform_kl(len(images), count),
+                )
+            )
+    return rows
+
+
+def _labels(judge: Judge, images: Tensor) -> Tensor:
+    """Returns the most probable class of each image uint8 (N, C, H, W)."""
+    labels = []
+    for part in torch.split(images, CHUNK):
+        probabilities = extract(judge, to_float(part)).probabilities
+        assert probabilities is not None, "such judges were left out"
+        labels.append(probabilities.argmax(1))
+    return torch.cat(labels)
+
+
+def _num_classes(judge: Judge) -> int:
+    head = getattr(judge.classifier, "head")  # noqa: B009  # not all judges have one
+    features = torch.zeros(1, judge.classifier.num_features)
+    return int(head(features).shape[1])
