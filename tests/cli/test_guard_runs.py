@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from vaebm.checkpoint import RunFolder
 from vaebm.cli.stages import train_stages
 from vaebm.cli.stop import StopRequest
 from vaebm.cli.train import begin, parse
+from vaebm.training import energy_step
 
 SHORT = tiny(
     vae__num_iterations="2", energy__num_iterations="6", report_every="1", evaluation__num_samples="10",
@@ -50,6 +52,53 @@ def test_without_rolling_back_a_run_is_told_of_and_goes_to_its_end(cli: Cli) -> 
     assert "back to iteration" not in found.output
     guard = json.loads(Path("run/evaluation.json").read_text())["guard"]
     assert (guard["condition"], guard["gave_up"], guard["acts"]) == ("diverged", False, [])
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, module: str, iteration: int) -> None:
+    """Has stage 2 tell of a loss that is no number, at the first time of an iteration."""
+    left = {iteration}
+
+    def spoiling(*arguments: Any, **settings: Any) -> Any:
+        step = energy_step(*arguments, **settings)
+
+        def spoilt(state: Any, images: Any) -> Any:
+            progress = step(state, images)
+            if progress.state.iteration not in left:
+                return progress
+            left.remove(progress.state.iteration)
+            return progress._replace(figures={**progress.figures, "loss": math.nan})
+
+        return spoilt
+
+    monkeypatch.setattr(f"{module}.energy_step", spoiling)
+
+
+def test_a_loss_that_is_no_number_is_undone_but_not_hidden(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, "vaebm.cli.stages", 3)
+    found = cli("train", "digits", "--output", "run", *SHORT)
+    assert found.code == 0, found.errors
+    rows = [row for row in RunFolder(Path("run")).read_metrics() if row["stage"] == "energy"]
+    (undone,) = [row for row in rows if row.get("is_undone")]
+    assert undone["iteration"] == 3
+    assert not math.isfinite(float(undone["loss"]))
+    assert [row["iteration"] for row in rows if not row.get("is_undone")] == [1, 2, 1, 2, 3, 4, 5, 6]
+    assert "loss is nan" in Path("run/report.html").read_text()
+
+
+def test_on_the_plane_too_and_its_report_says_so(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, "vaebm.cli.planar", 12)
+    small = {"vae.num_iterations": 1500, "energy.num_iterations": 20, "energy.num_prior_samples": 256,
+             "evaluation.grid_size": 200, "evaluation.latent_grid_size": 200, "evaluation.num_samples": 100,
+             "evaluation.num_steps": 8, "evaluation.num_draws": 1000, "evaluation.num_annealed": 10,
+             "evaluation.temperatures": "[2]"}  # fmt: skip
+    options = [str(word) for name, value in small.items() for word in (f"--{name}", value)]
+    found = cli("train", "ring", "--output", "run", *options)
+    assert found.code == 0, found.errors
+    (undone,) = [row for row in RunFolder(Path("run")).read_metrics() if row.get("is_undone")]
+    assert (undone["stage"], undone["iteration"]) == ("energy", 12)
+    page = Path("run/report.html").read_text()
+    assert "What the guard did" in page
+    assert "loss is nan" in page
 
 
 @pytest.mark.parametrize("deadly", [1, 2, 3])

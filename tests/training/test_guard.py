@@ -103,6 +103,10 @@ def test_after_its_attempts_it_gives_up_and_changes_nothing_more() -> None:
     assert "diverged 3 times, the last time at iteration 30: far" in words
     assert "--energy.step_size" in words
     assert "\n" not in words
+    without_chains = diagnosis(memory.acts, replace(SETTINGS, objective="importance_sampled"))
+    assert "--energy.num_prior_samples" in without_chains
+    assert "chains" not in without_chains
+    assert "step" not in without_chains
 
 
 def spoiled(stage: Stage, engine: Engine, bad: set[int]) -> Callable[[EnergySettings], Step]:

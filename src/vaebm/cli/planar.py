@@ -115,7 +115,8 @@ def run(arguments: Sequence[str]) -> int:
     seconds["evaluation"] = round(time.monotonic() - began, 1)
     folder.write_provenance({**folder.read_provenance(), "seconds": seconds})
     write_json(folder.evaluation, evaluation)
-    content = PlanarContent(evaluation, maps, to_dict(config), folder.read_provenance())
+    told = [act.text() for act in acts]
+    content = PlanarContent(evaluation, maps, to_dict(config), folder.read_provenance(), told)
     write_bytes(folder.report, render_planar_report(content).encode())
     console.tell(planar_text(evaluation))
     console.tell(f"report: {folder.report}")
@@ -163,6 +164,8 @@ def _train(
             act = None if is_vae else progress.act
             if act is not None:
                 acts.append(act)
+                if not math.isfinite(figures["loss"]):
+                    folder.append_metrics({"stage": stage, "iteration": act.iteration, "is_undone": True, **figures})
                 console.tell(act.text())
                 folder.append_metrics({"stage": "guard", **act.row()})
                 continue

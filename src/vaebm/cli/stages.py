@@ -195,6 +195,9 @@ class _Watch:
         run.guard = progress.memory
         if act is not None:
             self.condition = "healthy"
+            if not math.isfinite(progress.figures["loss"]):
+                # It is undone, but not hidden.
+                run.record({"stage": "energy", "iteration": act.iteration, "is_undone": True, **progress.figures})
             run.console.tell(act.text())
             run.record({"stage": "guard", **act.row()})
             return True

@@ -46,12 +46,14 @@ class PlanarContent:
         maps: Densities on a square grid by title, each (n, n), the true one first.
         config: The configuration.
         provenance: Where the run comes from.
+        acts: What the guard of stage 2 did, in sentences.
     """
 
     evaluation: PlanarEvaluation
     maps: Mapping[str, FloatArray]
     config: Mapping[str, Any]
     provenance: Mapping[str, Any]
+    acts: Sequence[str] = ()
 
 
 def density_table(evaluation: PlanarEvaluation) -> Table:
@@ -117,6 +119,7 @@ def render_planar_report(content: PlanarContent) -> str:
             f"Mass nearest to each mode of the VAEBM: {masses}.")),
         ("The normaliser", html_table(normalizer_table(evaluation)) + bullets(_normalizer_sentences(evaluation))),
         ("The chains", bullets(chain_sentences(evaluation["chains"]))),
+        *([("What the guard did", bullets(content.acts))] if content.acts else []),
         ("How this was measured", bullets(_METHOD)),
         ("Every setting", _details(content)),
     ]  # fmt: skip

@@ -323,10 +323,20 @@ def diagnosis(acts: Sequence[Act], settings: EnergySettings) -> str:
     """Says why the guard gave up, and what a person may try."""
     last = acts[-1]
     steps = f"{settings.num_steps} steps of size {settings.step_size:.3g}"
-    tried = ", ".join(f"({act.learning_rate:.2g}, {act.step_size:.2g})" for act in acts[:-1])
+    has_chains = settings.objective == "contrastive"
+    tried = [
+        f"({act.learning_rate:.2g}, {act.step_size:.2g})" if has_chains else f"{act.learning_rate:.2g}"
+        for act in acts[:-1]
+    ]
+    cause = f"Its chains ({steps}) don't follow it. " if has_chains else ""
+    changed = "(learning rate, step size) " if has_chains else "learning rate "
+    advice = (
+        "more --energy.num_steps, a smaller --energy.step_size, a larger --energy.l2"
+        if has_chains
+        else "more --energy.num_prior_samples, a larger --energy.centring"
+    )
     return (
         f"the energy network diverged {len(acts)} times, the last time at iteration {last.iteration}: "
-        f"{'; '.join(last.reasons)}. Its chains ({steps}) don't follow it. Tried after it began with learning rate "
-        f"{settings.learning_rate:.2g}: (learning rate, step size) {tried or 'nothing'}. Try more --energy.num_steps, "
-        "a smaller --energy.step_size, a larger --energy.l2, or a VAE whose samples are closer to the data"
+        f"{'; '.join(last.reasons)}. {cause}Tried after it began with learning rate {settings.learning_rate:.2g}: "
+        f"{changed}{', '.join(tried) or 'nothing'}. Try {advice}, or a VAE whose samples are closer to the data"
     )
