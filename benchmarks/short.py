@@ -82,6 +82,8 @@ def benchmarks(folder: Path) -> None:
         "docs/scores.md",
         "docs/images.md",
         "docs/scaling.md",
+        "docs/nvae.md",
+        "docs/guard.md",
     ):
         shutil.copy(ROOT.parent / document, folder)
     own = folder / "own"
@@ -94,6 +96,9 @@ def benchmarks(folder: Path) -> None:
     run(ROOT / "step.py", "--size", "tiny", "--repeats", 2, "--results", folder / "step.json")
     tried = ("--size", "tiny", "--batch-size", 4, "--repeats", 2, "--no-compile")
     run(ROOT / "step_attempts.py", *tried, "--results", folder / "step_attempts.json")
+    for script, document in (("step_attempts", "nvae"), ("step", "nvae"), ("stress", "guard")):
+        to = ["table"] if script == "stress" else ["--table"]
+        run(ROOT / f"{script}.py", *to, folder / f"{document}.md", "--results", folder / f"{script}.json")
     run(ROOT / "images.py", "table", "--results", folder / "images.json", "--document", folder / "images.md")
     run(ROOT / "mnist.py", "table", "--readme", folder / "README.md")
     run(ROOT / "vae.py", "--table", folder / "training.md")

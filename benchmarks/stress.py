@@ -171,9 +171,10 @@ def stress(
 
 def longer(data: str, runs: Path, seeds: Sequence[int], jobs: int, further: Sequence[str] = ()) -> dict[str, Any]:
     """Runs the default settings, and a stage 2 that is ten times as long on the same VAE."""
+    told = [word for name, word in itertools.pairwise([*DATA[data]["further"], *further])
+            if name == "--energy.num_iterations"]  # fmt: skip
+    count = LONGER * int(told[-1] if told else DATA[data]["num_iterations"])
     found = stress(data, runs, seeds, (), jobs, further)
-    count = LONGER * int(next((word for name, word in itertools.pairwise([*DATA[data]["further"], *further])
-                               if name == "--energy.num_iterations"), DATA[data]["num_iterations"]))  # fmt: skip
 
     def one(seed: int) -> tuple[str, dict[str, Any]]:
         words = [*arguments(data, seed, None, True), *further, "--energy.num_iterations", str(count)]

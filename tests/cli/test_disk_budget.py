@@ -42,6 +42,15 @@ def test_it_is_told_where_it_is_much_or_not_there(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**40, 0, 2**33))
     assert disk_notes(tmp_path, 2**20) == []
     assert disk_notes(tmp_path, 2**30) == ["checkpoints take up to 3.0 GiB of disk, 3 of them at a time"]
+    assert disk_notes(tmp_path, 2**30, 2**31) == [
+        "checkpoints take up to 3.0 GiB of disk, 3 of them at a time, and the replay buffer 2.0 GiB"
+    ]
+    # What a run has written is there again when it goes on.
+    (tmp_path / "checkpoints").mkdir()
+    with (tmp_path / "checkpoints/last.pt").open("wb") as file:
+        file.truncate(5 * 2**30)
+    assert not disk_notes(tmp_path, 2**32)[0].startswith("warning")
+    (tmp_path / "checkpoints/last.pt").unlink()
     (warning,) = disk_notes(tmp_path, 2**32)
     assert warning.startswith("warning: checkpoints take up to 12.0 GiB of disk, 3 of them at a time; 8.0 GiB are free")
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import yaml
 from commandline import Cli, assert_user_error, in_process_of_its_own, tiny
 from PIL import Image
 
+from vaebm.checkpoint import RunFolder
 from vaebm.cli.train import parse
 from vaebm.recipes import read_model
 
@@ -27,7 +29,17 @@ def write_pictures(folder: Path, count: int = COUNT, size: int = 8) -> None:
 
 
 @pytest.fixture
-def trained(cli: Cli) -> Path:
+def trained(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished run, and beside it the last checkpoint of its stage 2."""
+    save = RunFolder.save_checkpoint
+
+    def keeping(folder: RunFolder, name: str, state: dict[str, Any], earlier: str | None = None) -> Path:
+        path = save(folder, name, state, earlier)
+        if state["stage"] == "energy":
+            shutil.copy(path, "energy.pt")
+        return path
+
+    monkeypatch.setattr(RunFolder, "save_checkpoint", keeping)
     write_pictures(Path("pictures"))
     options = tiny(evaluation__num_samples="10")
     assert cli("train", "digits", "--data.source", "pictures", "--output", "run", *options).code == 0
@@ -55,30 +67,36 @@ def test_other_images_are_refused(cli: Cli, trained: Path, change: str) -> None:
     assert "images of the training any more" in Path("page.html").read_text(encoding="utf-8").replace("&#x27;", "'")
 
 
-@pytest.mark.parametrize("checkpoint", ["last", "previous"])
-def test_other_images_are_taken_if_that_is_said(cli: Cli, trained: Path, checkpoint: str) -> None:
+@pytest.mark.parametrize("stage", ["energy", "trained"])
+def test_other_images_are_taken_if_that_is_said(cli: Cli, trained: Path, stage: str) -> None:
     before = json.loads((trained / "provenance.json").read_text())["images"]
     # One more, so that the order that stage 2 stood in is of no use.
     shutil.copy("pictures/005.png", "pictures/000a.png")
-    for name in ("report.html", "evaluation.json"):
-        (trained / name).unlink()
-    (trained / "checkpoints" / f"{checkpoint}.pt").replace(trained / "checkpoints/last.pt")
+    (trained / "report.html").unlink()
+    if stage == "energy":
+        Path("energy.pt").replace(trained / "checkpoints/last.pt")
     assert_user_error(cli("train", "--resume", trained), "--accept-changed-images")
     found = cli("train", "--resume", trained, "--accept-changed-images")
     assert found.code == 0, found.errors
-    assert "the run goes on with" in found.output
+    assert "the images aren't those that the run began with" in found.output
+    assert (trained / "earlier_evaluation.json").exists()
+    assert "The images were exchanged on the way" in (trained / "report.html").read_text()
     provenance = json.loads((trained / "provenance.json").read_text())
     assert provenance["earlier_images"] == [before]
     assert provenance["images"]["sha256"] != before["sha256"]
     assert cli("evaluate", trained, "-n", 10).code == 0
 
 
-def test_changed_images_are_a_matter_of_a_run_that_goes_on(cli: Cli) -> None:
+def test_changed_images_are_a_matter_of_a_run_that_goes_on(cli: Cli, trained: Path) -> None:
     assert_user_error(cli("train", "digits", "--accept-changed-images"), "--accept-changed-images", "--resume RUN")
-    words = ("train", "--resume", "run", "--accept-changed-images", "--seed", 1)
-    Path("run").mkdir()
-    Path("run/config.yaml").write_text("seed: 0")
-    assert cli(*words).code == 2
+    words = ("train", "--resume", trained, "--accept-changed-images")
+    (trained / "report.html").unlink()
+    assert_user_error(cli(*words, "--seed", 1), "--resume takes no other option")
+    found = cli(*words)
+    assert found.code == 0, found.errors
+    # They are those that it began with.
+    assert "warning" not in found.output
+    assert "earlier_images" not in json.loads((trained / "provenance.json").read_text())
 
 
 def test_a_folder_of_the_same_name_elsewhere_is_not_taken_for_them(cli: Cli, trained: Path) -> None:

@@ -98,6 +98,14 @@ def test_a_process_that_dies_ends_the_job_and_the_run_goes_on(cli: Cli) -> None:
     assert "the run began with 2 processes, now 1" in found.output
 
 
+def test_processes_without_a_folder_of_one_name_are_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "0"), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "1")):
+        monkeypatch.setenv(name, value)
+    found = cli("train", "digits")
+    assert found.code == 2
+    assert "expected --output RUN" in found.errors
+
+
 def wait_for(path: Path, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not path.exists():

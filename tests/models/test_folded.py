@@ -125,7 +125,9 @@ def test_chains_and_stage_2_follow_the_folded_form_to_the_same_images(
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
-def test_a_compiled_decoder_makes_the_same_step_of_stage_2() -> None:
+def test_a_compiled_decoder_makes_the_same_step_of_stage_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled, compile_it = [], torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function: (compiled.append(function), compile_it(function))[1])
     torch.manual_seed(0)
     vae = NVAE((3, 8, 8), (2,), latents=2, encoder_width=4, decoder_width=4, outer_blocks=0, decoder_cells=1)
     model = VAEBM(vae, EnergyNetwork((3, 8, 8), "residual", (4, 4), 1, 3, 0, "sum")).eval()
@@ -137,6 +139,7 @@ def test_a_compiled_decoder_makes_the_same_step_of_stage_2() -> None:
         state = start_energy(fresh, told, images, torch.Generator().manual_seed(4))
         noise.append(energy_step(fresh, told, engine)(state, images).state.buffer.noise)
     assert torch.allclose(*noise, atol=1e-5)
+    assert len(compiled) == 1
 
 
 def test_a_step_of_stage_2_is_that_of_the_plain_form(model: VAEBM, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,18 +31,18 @@ NUM_PROCESSES = 2
 BATCH_SIZE = 7
 
 
-def train_hierarchical(engine: Engine) -> dict[str, Tensor]:
+def train_hierarchical(engine: Engine, batch_size: int) -> dict[str, Tensor]:
     """Stage 1 of an NVAE, whose batch norms and balanced groups look at the whole batch."""
     torch.manual_seed(0)
-    images = torch.rand(BATCH_SIZE, 3, 8, 8) * 2 - 1
+    images = torch.rand(batch_size, 3, 8, 8) * 2 - 1
     vae = NVAE((3, 8, 8), (1, 2), latents=2, encoder_width=4, decoder_width=4)
-    settings = VAESettings(num_iterations=20, batch_size=BATCH_SIZE, objective="balanced", kl_warmup=1.0, penalty=0.1)
+    settings = VAESettings(num_iterations=20, batch_size=batch_size, objective="balanced", kl_warmup=1.0, penalty=0.1)
     state = start_vae(vae, settings, torch.Generator().manual_seed(1))
     state.optimizer = torch.optim.SGD(vae.parameters(), 0.01)
     figures = {}
     for progress in fit(vae_step(vae, settings, engine), state, iter([images] * 20), 20):
-        figures = {f"nvae.{name}": torch.tensor(value) for name, value in progress.figures.items()}
-    return figures | {f"nvae.{name}": value.clone() for name, value in vae.state_dict().items()}
+        figures = {f"nvae.{batch_size}.{name}": torch.tensor(value) for name, value in progress.figures.items()}
+    return figures | {f"nvae.{batch_size}.{name}": value.clone() for name, value in vae.state_dict().items()}
 
 
 def train(engine: Engine) -> dict[str, Tensor]:
@@ -57,7 +57,8 @@ def train(engine: Engine) -> dict[str, Tensor]:
     first = VAESettings(num_iterations=3, batch_size=BATCH_SIZE, learning_rate=0.1)
     state = start_vae(vae, first, torch.Generator().manual_seed(1))
     state.optimizer = torch.optim.SGD(vae.parameters(), 0.1)
-    figures = train_hierarchical(engine)
+    # With one image, one of the processes has none.
+    figures = train_hierarchical(engine, BATCH_SIZE) | train_hierarchical(engine, 1)
     for progress in fit(vae_step(vae, first, engine), state, iter([images] * 3), 3):
         figures |= {f"vae.{name}": torch.tensor(value) for name, value in progress.figures.items()}
     for kernel, jump_probability in (("langevin", 0.0), ("mala", 0.5)):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SEAL = b"\nvaebm checkpoint sha256 "
 SEAL_LENGTH = len(SEAL) + 64 + 1
-CHUNK, PART, LARGE = 2**20, 2**26, 2**28
+CHUNK, PART, LARGE = 2**20, 2**26, 2**29
 
 
 def save_state(path: str | Path, state: Mapping[str, Any], before: Callable[[], object] = lambda: None) -> None:
@@ -95,7 +95,7 @@ def load_state(path: str | Path) -> dict[str, Any]:
         path: a file that `save_state` wrote.
 
     Returns:
-        The state, its tensors on the CPU. Those of more than 256 MiB stay in the file, and are read where they are
+        The state, its tensors on the CPU. Those of more than 512 MiB stay in the file, and are read where they are
         used; they hold its space, even if it is replaced, until they are dropped.
 
     Raises:

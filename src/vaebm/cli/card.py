@@ -56,4 +56,7 @@ def write_card(
 def training_summary(config: Config, provenance: Mapping[str, Any], num_training: int) -> str:
     """Returns one sentence on what was trained, on what, and for how long."""
     times = ", ".join(f"{name} {seconds / 60:.1f} min" for name, seconds in provenance["seconds"].items())
-    return f"{num_training:,} training images of {config.data.source}, seed {config.seed}; {times}."
+    changed = ""
+    if provenance.get("earlier_images"):
+        changed = " The images were exchanged on the way: some of those that measure may be learned ones."
+    return f"{num_training:,} training images of {config.data.source}, seed {config.seed}; {times}.{changed}"

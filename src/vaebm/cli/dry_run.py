@@ -50,10 +50,19 @@ def cost_lines(config: Config, costs: Estimate) -> list[str]:
     ]
 
 
-def disk_notes(folder: Path, checkpoint: float) -> list[str]:
-    """Returns a sentence on the space of a run's checkpoints if it is much, or isn't there; else nothing."""
-    needed, free = CHECKPOINTS * checkpoint, shutil.disk_usage(folder).free
-    told = f"checkpoints take up to {needed / GIB:.1f} GiB of disk, {CHECKPOINTS} of them at a time"
+def disk_notes(folder: Path, checkpoint: float, scratch: float = 0.0) -> list[str]:
+    """Returns a sentence on the space that a run takes if it is much, or isn't there; else nothing.
+
+    Arguments:
+        folder: The run folder, whose checkpoints count as space that is there.
+        checkpoint: The bytes of its largest checkpoint.
+        scratch: The bytes of other files that it needs while it runs.
+    """
+    there = sum(path.stat().st_size for path in (folder / "checkpoints").glob("*.pt"))
+    needed, free = CHECKPOINTS * checkpoint + scratch, shutil.disk_usage(folder).free + there
+    told = f"checkpoints take up to {CHECKPOINTS * checkpoint / GIB:.1f} GiB of disk, {CHECKPOINTS} of them at a time"
+    if scratch:
+        told += f", and the replay buffer {scratch / GIB:.1f} GiB"
     if needed > free:
         return [f"warning: {told}; {free / GIB:.1f} GiB are free at {folder}: make space, or name another --output"]
     return [told] if needed >= GIB else []

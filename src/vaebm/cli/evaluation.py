@@ -9,20 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vaebm.applications import (
-    Generation,
     OutlierScores,
     in_float64,
     outlier_scores,
     round_scores,
-    sample_chains,
-    snapshots,
     start_noise,
 )
-from vaebm.data import DATA_SETS, ImageSet, Splits, outlier_sets, to_float, to_uint8
+from vaebm.cli.chain_looks import Look, watch_chains
+from vaebm.data import DATA_SETS, ImageSet, Splits, outlier_sets, to_float
 from vaebm.distributed import Engine
 from vaebm.evaluation import (
     FEWEST_STEPS,
@@ -44,21 +41,14 @@ from vaebm.models import VAEBM
 from vaebm.recipes import ExtraError, load_extractor, load_judges, load_stacked_judges
 from vaebm.recipes.config import EvaluationConfig, SamplingConfig
 from vaebm.reports.content import Evaluation, IntervalFigure, OutlierRow, PValueRow, QualityRow, StepsRow
-from vaebm.sampling import Kernel, Langevin, pass_over
+from vaebm.sampling import Langevin
 
 LEVELS = (0.01, 0.05, 0.10)
 FEWEST_JUDGED = 10
+# The number of images that a process scores at a time.
+SCORED = 500
 SCORING_SEED = 2023
 FALSE_POSITIVE_RATE = 0.05
-
-
-@dataclass(frozen=True)
-class ChainRecord:
-    """Chains step by step: images uint8 (T, n, C, H, W), energies (T, n), steps (T,)."""
-
-    images: NDArray[np.uint8]
-    energies: NDArray[np.float64]
-    steps: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -113,21 +103,6 @@ def warn_of_judges(judges: Sequence[Judge], data: str, tell: Callable[[str], Non
     foreign = sorted({judge.data for judge in judges if judge.data not in ("", data)})
     if foreign:
         tell(f"the judges are classifiers of {', '.join(foreign)}: their distances say little about images of {data}")
-
-
-def record_chain(
-    model: VAEBM, num_images: int, num_steps: int, step_size: float, generator: torch.Generator, every: int = 1
-) -> ChainRecord:
-    """Runs chains and keeps what they look like at every so many steps, the first and the last included."""
-    noise = start_noise(model, num_images, generator)
-    seen: list[Generation] = [
-        look
-        for look in sample_chains(model, noise, num_steps, Langevin(step_size), generator)
-        if look.step % every == 0 or look.step == num_steps
-    ]
-    images = np.stack([to_uint8(look.images) for look in seen])
-    energies = np.stack([look.energies.cpu().numpy() for look in seen])
-    return ChainRecord(images, energies, np.array([look.step for look in seen]))
 
 
 def calibrate(
@@ -193,33 +168,51 @@ def evaluate_model(
     if count < settings.num_samples:
         tell(f"{count} samples instead of {settings.num_samples}: there are no more training images for the floor")
     result = Evaluation(n=count, seed=settings.seed, num_steps=sampling.num_steps)
-    if against.judges and min(count, len(against.splits.test)) < FEWEST_JUDGED:
+    is_judged = bool(against.judges) and min(count, len(against.splits.test)) >= FEWEST_JUDGED
+    if against.judges and not is_judged:
         tell(f"fewer than {FEWEST_JUDGED} test images: the quality of samples is not measured")
-    elif against.judges:
-        steps = sorted({0, sampling.num_steps, *settings.steps_curve})
-        tell(f"drawing {count} samples, up to {steps[-1]} Langevin steps")
-        generator = torch.Generator().manual_seed(settings.seed)
-        start, kernel = start_noise(model, count, generator), Langevin(sampling.step_size)
-        with engine.autocast():
-            chains = watch_chains(model, start, steps, kernel, generator, engine)
-        result["diagnostics"] = _diagnose(chains)
-        tell(f"judging them: {', '.join(judge.name for judge in against.judges)}")
-        result["quality"], result["steps_curve"] = [], []
-        for judge in against.judges if engine.is_main else ():
-            judged = _judge(judge, chains, against.splits, sampling.num_steps, settings.seed)
-            result["quality"] += judged.quality
-            result["steps_curve"] += judged.steps_curve
-    if sampling.num_steps >= FEWEST_STEPS and engine.is_main:
-        tell("diagnosing chains")
-        generator = torch.Generator().manual_seed(settings.seed)
-        with engine.autocast():
-            diagnosed = diagnose_chains(model, Langevin(sampling.step_size), sampling.num_steps, generator)
-        result["chains"] = asdict(diagnosed)
+    looks = _draw(model, count, sampling, settings, engine, tell) if is_judged else []
     tell("scoring outliers")
     normal = scores_of(model, to_float(against.splits.test.images), calibration, engine)
-    result["outliers"] = _rank(model, against, normal, calibration, settings.seed, engine)
+    generator = torch.Generator().manual_seed(settings.seed)
+    outliers = _score_outliers(model, against, calibration, generator, engine)
+    if not engine.is_main:
+        # Nothing is shared from here on, so that no process waits for what takes the main one long.
+        return result
+    if looks:
+        tell(f"judging samples: {', '.join(judge.name for judge in against.judges)}")
+        result["quality"], result["steps_curve"] = [], []
+        for judge in against.judges:
+            judged = _judge(judge, looks, against.splits, sampling.num_steps, settings.seed)
+            result["quality"] += judged.quality
+            result["steps_curve"] += judged.steps_curve
+        result["diagnostics"] = _diagnose(looks)
+    if sampling.num_steps >= FEWEST_STEPS:
+        tell("diagnosing chains")
+        drawn = torch.Generator().manual_seed(settings.seed)
+        with engine.autocast():
+            diagnosed = diagnose_chains(model, Langevin(sampling.step_size), sampling.num_steps, drawn)
+        result["chains"] = asdict(diagnosed)
+    result["outliers"] = _rank(normal, outliers, generator)
     result["p_values"] = _p_value_rows(p_values_of(normal, calibration), calibration)
     return result
+
+
+def _draw(
+    model: VAEBM,
+    count: int,
+    sampling: SamplingConfig,
+    settings: EvaluationConfig,
+    engine: Engine,
+    tell: Callable[[str], None],
+) -> list[Look]:
+    """Draws the samples that judges see."""
+    steps = sorted({0, sampling.num_steps, *settings.steps_curve})
+    tell(f"drawing {count} samples, up to {steps[-1]} Langevin steps")
+    generator = torch.Generator().manual_seed(settings.seed)
+    start, kernel = start_noise(model, count, generator), Langevin(sampling.step_size)
+    with engine.autocast():
+        return watch_chains(model, start, steps, kernel, generator, engine)
 
 
 def _fewer(splits: Splits, num_test: int) -> Splits:
@@ -228,46 +221,6 @@ def _fewer(splits: Splits, num_test: int) -> Splits:
         return splits
     chosen = np.linspace(0, len(splits.test) - 1, num_test).round().astype(np.int64)
     return splits._replace(test=splits.test.take(chosen))
-
-
-@dataclass(frozen=True)
-class Look:
-    """All chains after one number of steps: images uint8 (n, C, H, W), and means of |noise|²/D and of the energy."""
-
-    step: int
-    images: Tensor
-    noise_norm: float
-    latent_noise_norm: float
-    sample_energy: float
-
-
-def watch_chains(
-    model: VAEBM,
-    start: Tensor,
-    steps: Sequence[int],
-    kernel: Kernel,
-    generator: torch.Generator,
-    engine: Engine,
-    batch_size: int = 250,
-) -> list[Look]:
-    """Runs chains, batch by batch, and keeps of each look only what is measured: the rest would fill the memory."""
-    size, batches = model.noise_layout.latent_size, torch.split(start, batch_size)
-    own = engine.deal(len(batches))
-    images = [[torch.zeros(0, *model.image_shape, dtype=torch.uint8)] for _ in steps]
-    sums = torch.zeros(len(own), len(steps), 3, dtype=torch.float64)
-    for place, batch in enumerate(batches):
-        if place not in own:
-            pass_over(kernel, batch, max(steps), generator)
-            continue
-        seen = snapshots(model, batch, steps, kernel=kernel, generator=generator, batch_size=batch_size)
-        for index, look in enumerate(seen):
-            images[index].append(torch.from_numpy(to_uint8(look.images.cpu())))
-            square = look.noise.double().square()
-            figures = square.mean(1).sum(), square[:, :size].mean(1).sum(), look.energies.double().sum()
-            sums[own.index(place), index] = torch.stack(figures).cpu()
-    means = (engine.gather(sums.to(engine.device)).cpu().sum(0) / len(start)).tolist()
-    pixels = [engine.gather(torch.cat(parts).to(engine.device)).cpu() for parts in images]
-    return [Look(step, seen, *mean) for step, seen, mean in zip(steps, pixels, means, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -346,25 +299,22 @@ def _diagnose(chains: list[Look]) -> dict[str, Any]:
     return {name: {str(chain.step): getattr(chain, name) for chain in chains} for name in names}
 
 
-def _rank(
-    model: VAEBM,
-    against: Against,
-    normal: OutlierScores,
-    calibration: Mapping[str, Any],
-    seed: int,
-    engine: Engine,
-) -> list[OutlierRow]:
-    generator = torch.Generator().manual_seed(seed)
+def _score_outliers(
+    model: VAEBM, against: Against, calibration: Mapping[str, Any], generator: torch.Generator, engine: Engine
+) -> dict[str, dict[str, Tensor]]:
+    """Returns each score of each set of outliers; ranks need no float64, which takes several times as long."""
     sets = {**outlier_sets(to_float(against.splits.test.images), generator), **against.outliers}
-    scores = {
-        # Ranks need no float64, which takes several times as long.
+    return {
         name: score_images(
-            lambda images: _named(_scores_of(model, images, calibration, engine)), images, batch_size=len(images)
+            lambda batch: _named(_scores_of(model, batch, calibration, engine)), images, SCORED * engine.num_processes
         )
         for name, images in sets.items()
     }
-    if not engine.is_main:
-        return []
+
+
+def _rank(
+    normal: OutlierScores, outliers: Mapping[str, Mapping[str, Tensor]], generator: torch.Generator
+) -> list[OutlierRow]:
     return [
         OutlierRow(
             set=row.outliers,
@@ -376,7 +326,7 @@ def _rank(
             num_outliers=row.ranking.num_outlier,
             seed=row.seed,
         )
-        for row in rank_scores(_named(normal), scores, generator=generator)
+        for row in rank_scores(_named(normal), outliers, generator=generator)
     ]
 
 

@@ -13,7 +13,8 @@ import torch
 from vaebm.applications import snapshots, start_noise
 from vaebm.checkpoint import CheckpointError, RunFolder, find_model_folder, read_json, write_bytes, write_json
 from vaebm.cli.card import training_summary, write_card
-from vaebm.cli.evaluation import Against, calibrate, evaluate_model, record_chain
+from vaebm.cli.chain_looks import record_chain
+from vaebm.cli.evaluation import Against, calibrate, evaluate_model
 from vaebm.cli.running import Run, save_checkpoint
 from vaebm.data import to_float, to_uint8
 from vaebm.distributed import peak_memory

@@ -12,10 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vaebm.cli.running import Run
 from vaebm.data import DataError, Splits, load_splits
 from vaebm.recipes import Config
 
+EARLIER_EVALUATION = "earlier_evaluation.json"
 PARTS = ("training", "selection", "calibration", "test")
+
+
+class ChangedError(DataError):
+    """Images aren't those that a run was trained on."""
 
 
 def fingerprint(splits: Splits, source: str) -> dict[str, Any]:
@@ -30,6 +36,12 @@ def fingerprint(splits: Splits, source: str) -> dict[str, Any]:
     return {"path": str(path.resolve()) if path.exists() else "", "sha256": hashes}
 
 
+def source_of(config: Config, known: Mapping[str, Any]) -> str:
+    """Returns where the images of a run are read from: where they lay, or what the configuration says."""
+    path = str(known.get("path", ""))
+    return path if path and Path(path).exists() else config.data.source
+
+
 def known_splits(config: Config, known: Mapping[str, Any], accepts_others: bool = False) -> Splits:
     """Reads the images of a run again.
 
@@ -41,8 +53,7 @@ def known_splits(config: Config, known: Mapping[str, Any], accepts_others: bool 
     Raises:
         DataError: If they can't be read, or aren't those that the run was trained on.
     """
-    data, path = config.data, str(known.get("path", ""))
-    source = path if path and Path(path).exists() else data.source
+    data, source = config.data, source_of(config, known)
     splits = load_splits(source, data.split_seed, data.preprocessing, data.strict)
     expected = known.get("sha256", {})
     if not expected or accepts_others:
@@ -50,8 +61,38 @@ def known_splits(config: Config, known: Mapping[str, Any], accepts_others: bool 
     found = fingerprint(splits, source)["sha256"]
     changed = [name for name in PARTS if found[name] != expected.get(name)]
     if changed:
-        raise DataError(
+        raise ChangedError(
             f"{source} doesn't hold the images of the training any more (the {changed[0]} split differs): expected the "
             "same files in the same places; put them back, or train anew"
         )
     return splits
+
+
+def go_on_with_others(run: Run) -> str:
+    """Lets a run go on with other images than it began with; what was measured on those doesn't count any more.
+
+    Returns:
+        What is to be said of it.
+    """
+    batches, stage = run.stored.get("batches", {}), run.stored.get("stage", "vae")
+    if batches and len(batches["permutation"]) not in (0, len(run.splits.training)):
+        # Their order is of no use for another number.
+        del run.stored["batches"]
+    if stage == "vae":
+        run.best_vae = {}
+    if stage != "trained":
+        run.best = {}
+    if run.engine.is_main and run.folder.evaluation.exists():
+        run.folder.evaluation.replace(run.folder.path / EARLIER_EVALUATION)
+    return (
+        f"warning: the images aren't those that the run began with ({len(run.splits.training)} for training now): "
+        "among the test and calibration images may be some that it has learned, which flatters every figure"
+    )
+
+
+def with_images(provenance: Mapping[str, Any], images: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the provenance of a run that goes on with images; other ones than before stand beside those."""
+    before = provenance.get("images", {})
+    if before.get("sha256") in (None, images["sha256"]):
+        return dict(provenance)
+    return {**provenance, "images": images, "earlier_images": [*provenance.get("earlier_images", []), before]}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vaebm.applications import start_noise
-from vaebm.cli.evaluation import watch_chains
+from vaebm.cli.chain_looks import watch_chains
 from vaebm.cli.parsing import UsageError
 from vaebm.data import Splits, to_float
 from vaebm.distributed import Engine

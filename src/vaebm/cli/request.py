@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import yaml
 
+from vaebm.cli.parsing import UsageError
+from vaebm.distributed import launched_processes
 from vaebm.recipes import ConfigError, from_dict, to_dict
 
 ACCEPT = "--accept-changed-images"
@@ -36,6 +38,8 @@ def recipe_word(arguments: Sequence[str]) -> str | None:
 
 def run_path(output: str | None, name: str) -> Path:
     """Returns the folder that a run goes to: the one that is named, or one of its own below ``runs``."""
+    if output is None and launched_processes() > 1:
+        raise UsageError("several processes need one run folder: expected --output RUN")
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     return Path(output or f"runs/{name}-{stamp}")
 

@@ -21,6 +21,8 @@ from vaebm.recipes.config import SamplingConfig
 from vaebm.training import GuardMemory
 
 CHECKPOINT, EARLIER = "last", "previous"
+# What of a checkpoint is taken over at once.
+TAKEN = {"model", "seconds", "best", "best_vae", "guard", "num_metrics"}
 PURPOSES = (
     "vae batches",
     "vae noise",
@@ -161,7 +163,9 @@ def restore(run: Run) -> None:
         # Checkpoints of before VAEs were chosen hold none.
         run.best_vae = dict(stored.get("best_vae", {}))
         run.guard = GuardMemory.from_state_dict(stored["guard"]) if stored.get("guard") else None
-        run.num_rows, run.stored = int(stored["num_metrics"]), stored
+        # What is taken over here needn't stay in memory twice.
+        run.num_rows = int(stored["num_metrics"])
+        run.stored = {name: value for name, value in stored.items() if name not in TAKEN}
     except (KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(

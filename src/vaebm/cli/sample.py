@@ -125,7 +125,7 @@ def _npz(pixels: NDArray[Any]) -> bytes:
 
 
 def _chain(model: Any, count: int, num_steps: int, step_size: float, generator: Any) -> bytes:
-    from vaebm.cli.evaluation import record_chain
+    from vaebm.cli.chain_looks import record_chain
     from vaebm.plots import chain_frames, gif_bytes
 
     every = max(1, math.ceil(num_steps / MOST_FRAMES))

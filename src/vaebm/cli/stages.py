@@ -215,6 +215,8 @@ def _rows_on_disk(run: Run) -> RowFile | None:
     if not settings.buffer_on_disk or not settings.buffer_size:
         return None
     width, dtype = kept_width(run.model.noise_layout, settings), BUFFER_DTYPES[settings.buffer_dtype]
+    # On another machine than the main process's, the run folder needn't be there.
+    run.folder.path.mkdir(parents=True, exist_ok=True)
     return RowFile(run.folder.buffer(run.engine.process_index), settings.buffer_size, width, dtype)
 
 

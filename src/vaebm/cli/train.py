@@ -16,7 +16,7 @@ from vaebm.checkpoint import CheckpointError, RunFolder, tensors_sha256
 from vaebm.cli.dry_run import describe, disk_notes, memory_warnings
 from vaebm.cli.evaluation import judges_for, left_out
 from vaebm.cli.finish import finish, has_given_up, is_finished
-from vaebm.cli.known_images import fingerprint, known_splits
+from vaebm.cli.known_images import ChangedError, fingerprint, go_on_with_others, known_splits, source_of, with_images
 from vaebm.cli.options import option_parser
 from vaebm.cli.own_images import Derived, derive, image_parser, stated_data, take_options
 from vaebm.cli.parsing import UsageError, nearest
@@ -43,7 +43,7 @@ from vaebm.recipes import (
     to_dict,
     with_given_vae,
 )
-from vaebm.recipes.estimates import checkpoint_bytes, estimate
+from vaebm.recipes.estimates import buffer_bytes, checkpoint_bytes, estimate
 from vaebm.training import diagnosis
 
 LARGEST_USUAL_RATE = 0.05
@@ -268,6 +268,8 @@ def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Run:
     """
     config, folder = request.config, request.folder
     engine = make_engine(config.precision, config.device)
+    if config.energy.compile_decoder:
+        _check_compiler(config)
     if config.energy.objective != "contrastive" and engine.num_processes > 1:
         raise UsageError(f"energy.objective {config.energy.objective} runs in one process: expected contrastive")
     splits = _splits(request)
@@ -277,20 +279,23 @@ def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Run:
     told: list[str] = [*request.reasons]
     judges = judges_for(config.data.source, splits.training.shape, told.append)
     run = Run(folder, config, engine, splits, model, judges, console, stop)
+    found: dict[str, Any] = {}
     if request.resumed:
         if engine.is_main:
             run.lock = folder.lock()
             folder.remove_leftovers()
         restore(run)
-        if request.accepts_others:
-            told.append(_on_other_images(run))
+        known = folder.read_provenance().get("images", {})
+        found = fingerprint(splits, source_of(config, known))
+        if request.accepts_others and known.get("sha256") not in (None, found["sha256"]):
+            told.append(go_on_with_others(run))
     if config.initial_vae and not run.stored:
         told.append(take_given_vae(model, config))
     given = {"initial_vae_sha256": tensors_sha256(model.vae.state_dict())} if config.initial_vae else {}
     if engine.is_main and request.resumed:
         folder.keep_metrics(run.num_rows)
         provenance = describe_resumption(folder.read_provenance(), engine)
-        folder.write_provenance(_with_images(provenance, fingerprint(splits, config.data.source)))
+        folder.write_provenance(with_images(provenance, found))
     elif engine.is_main:
         origin = describe_origin(config.seed, arguments, engine, request.reasons) | given
         origin["images"] = fingerprint(splits, config.data.source)
@@ -301,21 +306,18 @@ def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Run:
     return run
 
 
-def _on_other_images(run: Run) -> str:
-    """Lets a run go on with the images that there are; returns what is to be said of it."""
-    batches, count = run.stored.get("batches", {}), len(run.splits.training)
-    if batches and len(batches["permutation"]) not in (0, count):
-        # Their order is of no use for so many others.
-        del run.stored["batches"]
-    return f"{ACCEPT}: the run goes on with {count} training images, whatever it began with"
-
-
-def _with_images(provenance: dict[str, Any], images: dict[str, Any]) -> dict[str, Any]:
-    """Returns the provenance of a run that goes on with images; other ones than before stand beside those."""
-    before = provenance.get("images", {})
-    if before.get("sha256") in (None, images["sha256"]):
-        return provenance
-    return {**provenance, "images": images, "earlier_images": [*provenance.get("earlier_images", []), before]}
+def _check_compiler(config: Config) -> None:
+    """Compiles a line, so that a compiler that isn't there is told of before there is any work."""
+    if not isinstance(config, NVAEConfig):
+        raise UsageError("energy.compile_decoder is for an NVAE: expected false with this VAE")
+    try:
+        torch.compile(lambda tensor: tensor + 1)(torch.zeros(1))
+    except Exception as error:  # torch raises many kinds here
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"energy.compile_decoder needs a compiler that torch.compile can use ({type(error).__name__}: {reason}): "
+            "install one, or leave it false"
+        ) from error
 
 
 def _splits(request: Request) -> Splits:
@@ -326,8 +328,10 @@ def _splits(request: Request) -> Splits:
     try:
         known = request.folder.read_provenance().get("images", {})
         return known_splits(request.config, known, request.accepts_others)
+    except ChangedError as error:
+        raise DataError(f"{error}; to go on with these all the same, add {ACCEPT}") from error
     except DataError as error:
-        raise DataError(f"{error}; go on from the folder where the run was started, or say {ACCEPT}") from error
+        raise DataError(f"{error}; go on from the folder where the run was started") from error
 
 
 def _introduce(run: Run, notes: Sequence[str]) -> None:
@@ -339,8 +343,10 @@ def _introduce(run: Run, notes: Sequence[str]) -> None:
     if isinstance(run.config, NVAEConfig) and engine.device.type == "cpu":
         for warning in memory_warnings(estimate(run.config, run.splits.training.shape)):
             run.console.tell(f"warning: {warning}")
-    for note in disk_notes(run.folder.path, checkpoint_bytes(run.config, run.model)) if engine.is_main else ():
-        run.console.tell(note)
+    if engine.is_main:
+        scratch = buffer_bytes(run.config, run.model) if run.config.energy.buffer_on_disk else 0.0
+        for note in disk_notes(run.folder.path, checkpoint_bytes(run.config, run.model), scratch):
+            run.console.tell(note)
     smallest = 1 / (len(run.splits.calibration) + 1)
     if smallest > LARGEST_USUAL_RATE:
         count = f"{len(run.splits.calibration)} calibration images"

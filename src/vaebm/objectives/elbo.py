@@ -66,7 +66,7 @@ def elbo_loss(
     whole = means if whole_mean is None else whole_mean(means)
     groups = torch.where(whole.detach() < free_nats, free_nats, means).sum()
     log_likelihood = terms.log_likelihood.mean()
-    loss = (kl_weight * groups - log_likelihood) / terms.reconstruction[0].numel()
+    loss = (kl_weight * groups - log_likelihood) / terms.reconstruction.shape[1:].numel()
     return ElboLoss(loss, terms.elbo.mean().detach(), log_likelihood.detach(), terms.kl.sum(1).mean().detach())
 
 
@@ -89,5 +89,5 @@ def balanced_elbo_loss(
     """
     divergence = (terms.kl * balancing_weights(terms.kl, num_groups, whole_mean)).sum(1).mean()
     log_likelihood = terms.log_likelihood.mean()
-    loss = (kl_weight * divergence - log_likelihood) / terms.reconstruction[0].numel()
+    loss = (kl_weight * divergence - log_likelihood) / terms.reconstruction.shape[1:].numel()
     return ElboLoss(loss, terms.elbo.mean().detach(), log_likelihood.detach(), terms.kl.sum(1).mean().detach())

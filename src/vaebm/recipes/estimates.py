@@ -81,7 +81,7 @@ def estimate(config: Config, image_shape: tuple[int, int, int]) -> Estimate:
         step = _trace(lambda: model.log_density(noise).sum())
     vae, energy = config.vae, config.energy
     chains = energy.num_steps * energy.batch_size
-    buffer = energy.buffer_size * kept_width(model.noise_layout, energy) * BUFFER_DTYPES[energy.buffer_dtype].itemsize
+    buffer = buffer_bytes(config, model)
     return Estimate(
         num_parameters=counts,
         latent_size=model.noise_layout.latent_size,
@@ -97,6 +97,14 @@ def estimate(config: Config, image_shape: tuple[int, int, int]) -> Estimate:
     )
 
 
+def buffer_bytes(config: Config, model: VAEBM) -> float:
+    """Returns how large the replay buffer is, in bytes."""
+    settings = config.energy
+    return (
+        settings.buffer_size * kept_width(model.noise_layout, settings) * BUFFER_DTYPES[settings.buffer_dtype].itemsize
+    )
+
+
 def checkpoint_bytes(config: Config, model: VAEBM) -> float:
     """Estimates how large the largest checkpoint of a run gets, in bytes: of tensors, which are nearly all of it.
 
@@ -109,10 +117,9 @@ def checkpoint_bytes(config: Config, model: VAEBM) -> float:
     """
     vae, energy = (BYTES * _size(getattr(model, name)) for name in ("vae", "energy"))
     settings, copies = config.energy, 1 + MOST_SNAPSHOTS
-    width = kept_width(model.noise_layout, settings)
-    buffer = settings.buffer_size * width * BUFFER_DTYPES[settings.buffer_dtype].itemsize
+    buffer = buffer_bytes(config, model)
     best_vae = bool(config.selection.vae_every)
-    first = vae * (1 + ADAM_MOMENTS + bool(config.vae.ema_decay) + best_vae) + energy
+    first = 0 if config.initial_vae else vae * (1 + ADAM_MOMENTS + bool(config.vae.ema_decay) + best_vae) + energy
     second = vae * (1 + best_vae) + energy * (1 + (2 + ADAM_MOMENTS) * copies)
     is_copied = buffer <= LARGEST_COPY and not settings.buffer_on_disk
     return max(first, second + buffer * (copies if is_copied else 1))

@@ -141,9 +141,10 @@ def accept(current: ChainState, proposed: ChainState, log_ratio: Tensor, generat
 
 
 def pass_over(kernel: Kernel, noise: Tensor, num_steps: int, generator: torch.Generator) -> None:
-    """Draws what ``run_chain`` would draw, for chains that run elsewhere; what it costs is the drawing alone.
+    """Draws what ``run_chain`` would draw, for chains that run elsewhere.
 
-    For kernels whose number of draws doesn't depend on the density, as all of this package.
+    For kernels whose number of draws doesn't depend on the density, as all of this package. Langevin's ``draw`` costs
+    the drawing alone; other kernels run on a flat density, without any network.
 
     Arguments:
         kernel: The Markov kernel.
@@ -151,8 +152,13 @@ def pass_over(kernel: Kernel, noise: Tensor, num_steps: int, generator: torch.Ge
         num_steps: The number of steps.
         generator: The source of randomness; it ends where ``run_chain`` would leave it.
     """
-    for _ in run_chain(kernel, noise, _flat, num_steps, generator):
-        pass
+    draw = getattr(kernel, "draw", None)
+    if draw is None:
+        for _ in run_chain(kernel, noise, _flat, num_steps, generator):
+            pass
+    else:
+        for _ in range(num_steps):
+            draw(noise, generator)
 
 
 def _flat(noise: Tensor, /) -> Tensor:

@@ -76,6 +76,10 @@ class Langevin:
     def __post_init__(self) -> None:
         check_step_size(self.step_size)
 
+    def draw(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        """Draws what a step draws, (B, D); see ``pass_over``."""
+        return torch.randn(noise.shape, generator=generator, device=generator.device, dtype=noise.dtype)
+
     def __call__(self, state: ChainState, log_density: LogDensity, generator: torch.Generator) -> Transition:
         """Moves all chains by one step."""
         value, grad = evaluate(log_density, state)

@@ -1,0 +1,81 @@
+"""Chains seen on the way: what pictures of them and measurements need, and no more, since noise fills the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vaebm.applications import Generation, sample_chains, snapshots, start_noise
+from vaebm.data import to_uint8
+from vaebm.distributed import Engine
+from vaebm.models import VAEBM
+from vaebm.sampling import Kernel, Langevin, pass_over
+
+
+@dataclass(frozen=True)
+class ChainRecord:
+    """Chains step by step: images uint8 (T, n, C, H, W), energies (T, n), steps (T,)."""
+
+    images: NDArray[np.uint8]
+    energies: NDArray[np.float64]
+    steps: NDArray[np.int64]
+
+
+def record_chain(
+    model: VAEBM, num_images: int, num_steps: int, step_size: float, generator: torch.Generator, every: int = 1
+) -> ChainRecord:
+    """Runs chains and keeps what they look like at every so many steps, the first and the last included."""
+    noise = start_noise(model, num_images, generator)
+    seen: list[Generation] = [
+        look
+        for look in sample_chains(model, noise, num_steps, Langevin(step_size), generator)
+        if look.step % every == 0 or look.step == num_steps
+    ]
+    images = np.stack([to_uint8(look.images) for look in seen])
+    energies = np.stack([look.energies.cpu().numpy() for look in seen])
+    return ChainRecord(images, energies, np.array([look.step for look in seen]))
+
+
+@dataclass(frozen=True)
+class Look:
+    """All chains after one number of steps: images uint8 (n, C, H, W), and means of |noise|²/D and of the energy."""
+
+    step: int
+    images: Tensor
+    noise_norm: float
+    latent_noise_norm: float
+    sample_energy: float
+
+
+def watch_chains(
+    model: VAEBM,
+    start: Tensor,
+    steps: Sequence[int],
+    kernel: Kernel,
+    generator: torch.Generator,
+    engine: Engine,
+    batch_size: int = 250,
+) -> list[Look]:
+    """Runs chains, batch by batch, and keeps of each look only what is measured: the rest would fill the memory."""
+    size, batches = model.noise_layout.latent_size, torch.split(start, batch_size)
+    own = engine.deal(len(batches))
+    images = [[torch.zeros(0, *model.image_shape, dtype=torch.uint8)] for _ in steps]
+    sums = torch.zeros(len(own), len(steps), 3, dtype=torch.float64)
+    for place, batch in enumerate(batches):
+        if place not in own:
+            pass_over(kernel, batch, max(steps), generator)
+            continue
+        seen = snapshots(model, batch, steps, kernel=kernel, generator=generator, batch_size=batch_size)
+        for index, look in enumerate(seen):
+            images[index].append(torch.from_numpy(to_uint8(look.images.cpu())))
+            square = look.noise.double().square()
+            figures = square.mean(1).sum(), square[:, :size].mean(1).sum(), look.energies.double().sum()
+            sums[own.index(place), index] = torch.stack(figures).cpu()
+    means = (engine.gather(sums.to(engine.device)).cpu().sum(0) / len(start)).tolist()
+    pixels = [engine.gather(torch.cat(parts).to(engine.device)).cpu() for parts in images]
+    return [Look(step, seen, *mean) for step, seen, mean in zip(steps, pixels, means, strict=True)]
