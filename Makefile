@@ -15,8 +15,9 @@ types:
 layers:
 	lint-imports
 
+# A file belongs to one worker, so that what its tests share is made once.
 tests:
-	pytest
+	OMP_NUM_THREADS=1 pytest -n auto --maxprocesses 4 --dist loadfile
 	pytest -c pyproject.toml --rootdir . --pyargs vaebm
 
 examples:
