@@ -1,4 +1,6 @@
-.PHONY: check lint types layers tests short examples
+.PHONY: check lint types layers tests short examples reproduce
+
+IMAGES ?= data
 
 export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 0
@@ -22,6 +24,10 @@ tests:
 
 examples:
 	set -e; for example in examples/*.py; do echo "$$example"; python "$$example"; done
+
+# make reproduce, or make reproduce CLAIM=NAME IMAGES=FOLDER
+reproduce:
+	python benchmarks/reproduce.py $(CLAIM) --images $(IMAGES)
 
 short:
 	python benchmarks/short.py

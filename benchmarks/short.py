@@ -38,7 +38,7 @@ def run(*arguments: object) -> None:
     print(f"  {time.monotonic() - began:.1f} s", flush=True)
 
 
-def benchmarks(folder: Path) -> None:
+def benchmarks(folder: Path, first: Path) -> None:
     """Runs the scripts of this folder."""
     few = ("--seconds", 1, "--only", "recipe", "--num-samples", 300)
     run(ROOT / "vae.py", *few, "--results", folder / "vae.json")
@@ -100,6 +100,9 @@ def benchmarks(folder: Path) -> None:
         to = ["table"] if script == "stress" else ["--table"]
         run(ROOT / f"{script}.py", *to, folder / f"{document}.md", "--results", folder / f"{script}.json")
     run(ROOT / "images.py", "table", "--results", folder / "images.json", "--document", folder / "images.md")
+    run(ROOT / "reproduce.py", "survival", "--dry-run")
+    few = ("--model", first, "--others", folder / "images.npz", "--count", 20, "--regret-steps", 2)
+    run(ROOT / "outlier_scores.py", "run", "mnist", *few, "--results", folder / "outliers.json")
     run(ROOT / "mnist.py", "table", "--readme", folder / "README.md")
     run(ROOT / "vae.py", "--table", folder / "training.md")
     run(ROOT / "defects.py", "table", "--document", folder / "scores.md")
@@ -129,7 +132,7 @@ def main() -> None:
         for kind in ("mean", "converged", "groups", "bundled"):
             chosen = ("--data.source", images, "--config", ROOT / f"{kind}.yaml", "--output", folder / kind)
             run("vaebm", "train", "mnist", *chosen, *SMALL)
-        benchmarks(folder)
+        benchmarks(folder, first)
         promised = (
             "run/report.html",
             "grid.png",

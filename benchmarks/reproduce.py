@@ -1,0 +1,117 @@
+"""One claim of docs/evidence.md, measured anew: `make reproduce CLAIM=NAME`.
+
+    python benchmarks/reproduce.py                 # the claims, with hours
+    python benchmarks/reproduce.py modes-plane     # runs what stands behind one
+    python benchmarks/reproduce.py modes-plane --dry-run
+
+Each claim is a list of command lines, run one after another; what a benchmark has finished it doesn't do again. Images
+that the package doesn't bring are looked for in the folder ``--images``: mnist.npz, fashion.npz, cifar10.npz, each with
+``train_x``, ``train_y``, ``test_x`` and ``test_y``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is claimed, how long it takes on two cores, and the scripts of this folder that measure it."""
+
+    text: str
+    hours: float
+    commands: tuple[str, ...]
+
+
+CLAIMS = {
+    "mnist": Claim(
+        "samples of MNIST are better than those of the VAE, three seeds", 1.5, (
+            "mnist.py run --outliers 'fashion mnist=IMAGES/fashion.npz'", "mnist.py table")),
+    "cifar10": Claim("so are those of CIFAR-10", 1.7, (
+        "small.py run cifar10-small --source IMAGES/cifar10.npz", "small.py table docs/nvae.md")),
+    "stacked-mnist": Claim("and of StackedMNIST", 1.5, (
+        "small.py run stacked_mnist-small", "small.py table docs/nvae.md")),
+    "own-images": Claim("and of one's own images, in half an hour", 1.6, (
+        "images.py folders --cifar10 IMAGES/cifar10.npz --output IMAGES/own",
+        "images.py run --data IMAGES/own --budget 30m --runs runs/images")),
+    "modes-plane": Claim("what chains need to get the masses of modes right, and what happens else", 0.6, (
+        "gaussians.py",)),
+    "density": Claim("the normaliser of the bundled model, bounded", 0.2, ("density.py",)),
+    "outliers-mnist": Claim("which score knows which outliers of MNIST", 0.3, (
+        "outlier_scores.py run mnist --model mnist --others IMAGES/fashion.npz IMAGES/cifar10.npz",
+        "outlier_scores.py table docs/evidence.md")),
+    "outliers-cifar10": Claim("and of CIFAR-10", 1.0, (
+        "outlier_scores.py run cifar10 --model runs/small/cifar10-small --others IMAGES/mnist.npz IMAGES/fashion.npz",
+        "outlier_scores.py table docs/evidence.md")),
+    "defects": Claim("which score finds which defect", 0.2, ("defects.py run",)),
+    "false-alarms": Claim("a p-value keeps its promise", 0.4, (
+        "false_alarms.py run --data mnist --data IMAGES/fashion.npz --data IMAGES/cifar10.npz --runs runs/alarms",
+    )),
+    "export": Claim("an exported scorer decides the same", 0.1, ("export.py",)),
+    "survival": Claim("stage 2 survives bad settings, and kills", 1.5, (
+        "stress.py run digits --jobs 2", "stress.py seeds digits --count 20 --jobs 2",
+        "stress.py longer digits --count 5 --jobs 2", "stress.py table docs/guard.md",
+        "kills.py --kills 40 --jobs 2", "kills.py --table docs/guard.md")),
+    "step": Claim("a Langevin step of an NVAE, folded", 0.4, (
+        "step.py", "step.py --size paper --repeats 3 --batch-size 4", "step.py --table docs/nvae.md",
+        "step_attempts.py", "step_attempts.py --table docs/nvae.md",
+        "training.py stage1", "training.py stage2", "training.py buffer", "training.py table docs/nvae.md")),
+    "scaling": Claim("what a second process brings", 0.1, ("scaling.py run", "scaling.py table docs/scaling.md")),
+}  # fmt: skip
+
+
+def words_of(command: str, images: Path) -> list[str]:
+    """Returns the words of a command line, with the folder of images put in."""
+    script, *words = shlex.split(command)
+    return [sys.executable, str(ROOT / script), *(word.replace("IMAGES", str(images)) for word in words)]
+
+
+def missing_images(claim: Claim, images: Path) -> list[str]:
+    """Returns the files of images that a claim needs and that aren't there."""
+    needed = {name for name in ("mnist.npz", "fashion.npz", "cifar10.npz")
+              if any(f"IMAGES/{name}" in command for command in claim.commands)}  # fmt: skip
+    return sorted(name for name in needed if not (images / name).is_file())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Reads the command line, and returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("claim", nargs="?", default="", metavar="CLAIM")
+    parser.add_argument("--images", type=Path, default=Path("data"), metavar="FOLDER", help="default data")
+    parser.add_argument("--dry-run", action="store_true", help="only show the commands")
+    options = parser.parse_args(arguments)
+    if not options.claim:
+        for name, claim in CLAIMS.items():
+            print(f"{name:18}{claim.hours:4.1f} h  {claim.text}")
+        return 0
+    if options.claim not in CLAIMS:
+        print(f"reproduce: unknown claim {options.claim!r}: expected one of {', '.join(CLAIMS)}", file=sys.stderr)
+        return 2
+    claim = CLAIMS[options.claim]
+    missing = missing_images(claim, options.images)
+    if missing and not options.dry_run:
+        print(
+            f"reproduce: {', '.join(missing)} missing in {options.images}: put npz files with train_x, train_y, test_x "
+            "and test_y there, or name their folder by --images (make reproduce IMAGES=FOLDER)", file=sys.stderr,
+        )  # fmt: skip
+        return 2
+    for command in claim.commands:
+        words = words_of(command, options.images)
+        print("$ python", *words[1:], flush=True)
+        if not options.dry_run:
+            code = subprocess.run(words, check=False, cwd=ROOT.parent).returncode
+            if code:
+                return code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
