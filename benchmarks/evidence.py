@@ -115,10 +115,13 @@ def survival() -> Row:
     for guarded in (True, False):
         group = [entry for entry in entries if entry["guarded"] is guarded and entry["cell"] != "default"]
         counts[guarded] = f"{sum((entry.get('closed') or -1) >= default / 2 for entry in group)} of {len(group)}"
-    kills = _read("kills")
-    lost = sum(row["lost"] for row in kills) if isinstance(kills, list) else kills.get("num_lost", kills.get("lost", 0))
+    killed = _read("kills")
+    holding, all_of_them = counts[True].split(" of ")
+    is_sure = holding == all_of_them and not killed["lost"] + killed["differing"]
     return Row(
-        f"with the guard {counts[True]} settings hold, without {counts[False]}; of killed runs {lost} lost", "holds"
+        f"with the guard {counts[True]} settings of digits hold, without {counts[False]}; "
+        f"after {killed['kills']} kills {killed['lost']} runs lost, {killed['differing']} differing",
+        "holds" if is_sure else "in part",
     )
 
 

@@ -84,6 +84,7 @@ def benchmarks(folder: Path, first: Path) -> None:
         "docs/scaling.md",
         "docs/nvae.md",
         "docs/guard.md",
+        "docs/evidence.md",
     ):
         shutil.copy(ROOT.parent / document, folder)
     own = folder / "own"
@@ -103,6 +104,8 @@ def benchmarks(folder: Path, first: Path) -> None:
     run(ROOT / "reproduce.py", "survival", "--dry-run")
     ranked = ("--model", first, "--others", folder / "images.npz", "--count", 20, "--regret-steps", 2)
     run(ROOT / "outlier_scores.py", "run", "mnist", *ranked, "--results", folder / "outliers.json")
+    run(ROOT / "outlier_scores.py", "table", folder / "evidence.md", "--results", folder / "outliers.json")
+    run(ROOT / "evidence.py", folder / "evidence.md")
     run(ROOT / "mnist.py", "table", "--readme", folder / "README.md")
     run(ROOT / "vae.py", "--table", folder / "training.md")
     run(ROOT / "defects.py", "table", "--document", folder / "scores.md")
