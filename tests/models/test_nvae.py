@@ -153,6 +153,8 @@ def test_groups_per_scale() -> None:
     ("arguments", "words"),
     [
         ({"image_shape": (3, 30, 32), "groups": (1, 1, 1)}, "30x32 can't be halved 3 times"),
+        ({"groups": (10**9,)}, "expected whole numbers, 1000 in all at most"),
+        ({"groups": (1.5, 2)}, "expected whole numbers"),
         ({"groups": ()}, "groups"),
         ({"groups": (2, 0)}, "groups"),
         ({"latents": 0}, "latents"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,13 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "mixture": (lambda content: setattr(content["args"], "num_mixture_dec", 10), "a mixture of 10 logistics"),
     "architecture": (lambda content: setattr(content["args"], "arch_instance", "res_elu"), "'res_elu': expected"),
     "widths": (lambda content: setattr(content["args"], "num_channels_dec", 16), "has shape .*, expected"),
-    "huge": (lambda content: setattr(content["args"], "num_channels_enc", 10**7), "has shape .*, expected"),
+    "huge": (lambda content: setattr(content["args"], "num_channels_enc", 10**7), "args.num_channels_enc is 10000000"),
+    "wide": (lambda content: setattr(content["args"], "num_channels_enc", 2**13), "has shape .*, expected"),
+    "endless": (
+        lambda content: setattr(content["args"], "num_groups_per_scale", 10**9),
+        "args.num_groups_per_scale is 1000000000: expected a whole number from 1 to 200",
+    ),
+    "none": (lambda content: setattr(content["args"], "num_latent_scales", 0), "args.num_latent_scales is 0"),
     "groups": (lambda content: setattr(content["args"], "num_groups_per_scale", 5), "lacks "),
     "type": (lambda content: setattr(content["args"], "num_nf", "one"), "args.num_nf is 'one'"),
     "no args": (lambda content: content.pop("args"), "has no 'args'"),
@@ -174,6 +181,16 @@ def test_a_wrong_energy_network_is_refused(tmp_path: Path) -> None:
         torch.save({"model": edited}, path)
         with pytest.raises(CheckpointError, match=words):
             import_published(folder / "checkpoint.pt", path)
+
+
+def test_a_changed_byte_is_told_of(tmp_path: Path) -> None:
+    damaged = bytearray((FIXTURES / "cifar-small" / "checkpoint.pt").read_bytes())
+    with zipfile.ZipFile(FIXTURES / "cifar-small" / "checkpoint.pt") as archive:
+        largest = max(archive.infolist(), key=lambda entry: entry.file_size)
+    damaged[largest.header_offset + largest.file_size // 2 + 200] ^= 1
+    (tmp_path / "checkpoint.pt").write_bytes(damaged)
+    with pytest.raises(CheckpointError, match=r"is damaged \(.*\): get it anew"):
+        import_published(tmp_path / "checkpoint.pt")
 
 
 def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:

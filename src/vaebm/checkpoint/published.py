@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,6 +122,11 @@ def read_content(path: Path) -> dict[str, Any]:
     """
     import torch
 
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise CheckpointError(f"{path} is damaged ({damaged} isn't what was written): get it anew")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -162,7 +168,11 @@ def _named(names: Sequence[str]) -> str:
 
 def _reason(error: Exception) -> str:
     """Returns why a file can't be used; torch's own words end with the advice to execute it."""
+    if isinstance(error, EOFError):
+        return "it is empty, or cut off"
+    if "PytorchStreamReader" in str(error):
+        return "it is cut off, or damaged"
     if not isinstance(error, pickle.UnpicklingError):
         return one_line(error)[:200]
     named = re.search(r"GLOBAL ([\w.]+)", str(error))
-    return f"it holds {named[1]}, which isn't executed" if named else "it is damaged, or no such file"
+    return f"it holds {named[1]}, which isn't executed" if named else "it is damaged, or a file of something else"

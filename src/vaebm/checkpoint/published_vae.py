@@ -17,6 +17,8 @@ from vaebm.checkpoint.published import Published, PublishedTensors, read_content
 if TYPE_CHECKING:
     from torch import Tensor
 
+# More than any network that was published, and few enough to be counted.
+MOST_PARTS, MOST_CHANNELS = 200, 2**14
 ARCHITECTURE = "res_mbconv"
 
 
@@ -51,10 +53,10 @@ def read_published_vae(path: str | Path) -> Published:
 def _vae_arguments(path: Path, settings: Mapping[str, Any], source: PublishedTensors) -> dict[str, Any]:
     _check_settings(path, settings)
 
-    def number(name: str, default: int) -> int:
+    def number(name: str, default: int, least: int = 1, most: int = MOST_PARTS) -> int:
         value = settings.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise CheckpointError(f"{path}: args.{name} is {value!r}: expected a whole number")
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise CheckpointError(f"{path}: args.{name} is {value!r}: expected a whole number from {least} to {most:,}")
         return value
 
     num_scales, num_groups = number("num_latent_scales", 1), number("num_groups_per_scale", 10)
@@ -62,7 +64,7 @@ def _vae_arguments(path: Path, settings: Mapping[str, Any], source: PublishedTen
     for _ in range(num_scales - 1):
         halved = max(number("min_groups_per_scale", 1), counts[-1] // 2)
         counts.append(halved if settings.get("ada_groups") else num_groups)
-    outer_blocks = number("num_preprocess_blocks", 2)
+    outer_blocks = number("num_preprocess_blocks", 2, least=0)
     top = source.shape("prior_ftr0")
     factor = 2 ** (outer_blocks + num_scales - 1)
     if len(top) != 3:
@@ -70,14 +72,14 @@ def _vae_arguments(path: Path, settings: Mapping[str, Any], source: PublishedTen
     return {
         "image_shape": [source.shape("stem.weight")[1], top[1] * factor, top[2] * factor],
         "groups": counts[::-1],
-        "latents": number("num_latent_per_group", 20),
-        "encoder_width": number("num_channels_enc", 32),
-        "decoder_width": number("num_channels_dec", 32),
+        "latents": number("num_latent_per_group", 20, most=MOST_CHANNELS),
+        "encoder_width": number("num_channels_enc", 32, most=MOST_CHANNELS),
+        "decoder_width": number("num_channels_dec", 32, most=MOST_CHANNELS),
         "encoder_cells": number("num_cell_per_cond_enc", 1),
         "decoder_cells": number("num_cell_per_cond_dec", 1),
         "outer_blocks": outer_blocks,
-        "outer_cells": number("num_preprocess_cells", 3),
-        "num_flows": number("num_nf", 0),
+        "outer_cells": number("num_preprocess_cells", 3, least=0),
+        "num_flows": number("num_nf", 0, least=0),
         "is_residual": bool(settings.get("res_dist", False)),
         "has_excitation": bool(settings.get("use_se", False)),
     }

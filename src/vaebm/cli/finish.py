@@ -51,6 +51,7 @@ def finish(run: Run) -> None:
     try:
         with run.stop.leaving_at_once(), run.console.busy("measuring"):
             scored = run.config.evaluation.num_posterior_samples
+            run.console.tell(f"scoring {len(run.splits.calibration):,} calibration images")
             calibration = calibrate(model, run.splits.calibration, scored, engine)
             if engine.is_main:
                 _note_costs(run)

@@ -78,7 +78,7 @@ def _card(found: Imported, checkpoint: Path, energy: Path | None, output: Path) 
     channels, height, width = found.model.image_shape
     files = f"{checkpoint.name}{f' and {energy.name}' if energy else ''}"
     missing = "" if found.has_energy else " There is no energy network: E(x) = 0, so it is the VAE."
-    dataset = found.settings.get("dataset", "an unknown data set")
+    dataset = " ".join(str(found.settings.get("dataset", "an unknown data set")).split())
     return model_card(
         CardContent(
             name=output.name,

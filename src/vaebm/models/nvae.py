@@ -35,6 +35,7 @@ from vaebm.nn.cells import DecoderCell, EncoderCell, log_normalized
 LEAST_SCALE, CLAMP = 0.01, 5.0
 SCALE_KINDS = ("pixel", "fixed")
 INNER_EXPANSION, OUTER_EXPANSION = 6, 3
+MOST_GROUPS = 1000
 
 
 def groups_per_scale(num_scales: int, num_groups: int, is_adaptive: bool = False, fewest: int = 1) -> tuple[int, ...]:
@@ -340,6 +341,8 @@ def _encoder(cell: Callable[..., nn.Module], layout: Sequence[Scale], width: int
 
 def _check(arguments: Mapping[str, Any]) -> None:
     image_shape, groups = arguments["image_shape"], arguments["groups"]
+    if any(not isinstance(count, int) for count in groups) or sum(groups) > MOST_GROUPS:
+        raise ValueError(f"groups is {tuple(groups)}: expected whole numbers, {MOST_GROUPS} in all at most")
     if len(image_shape) != 3 or any(size < 1 for size in image_shape):
         raise ValueError(f"image_shape is {tuple(image_shape)}: expected three positive numbers (C, H, W)")
     if not groups or any(count < 1 for count in groups):
