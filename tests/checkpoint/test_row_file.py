@@ -53,7 +53,7 @@ def test_rows_do_not_stay_in_memory_not_even_while_they_are_saved(tmp_path: Path
     output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
     written, saved = (float(word) for word in output.split())
     assert (tmp_path / "rows.bin").stat().st_size == 600_000_000
-    assert written < 0.03
+    assert written < 0.08
     # Of .56 GiB a part of 64 MiB at a time.
     assert saved < 0.12
 

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Literal, cast, get_args
 
 import torch
 import torch.distributed as processes
@@ -125,27 +125,26 @@ class Engine:
         processes.all_reduce(summed)
         return (summed[:-1] / summed[-1]).reshape(value.shape).to(value.dtype)
 
-    def sum(self, value: Tensor, weight: float = 1.0) -> Tensor:
-        """Adds up over the processes, with a gradient.
-
-        The losses of the processes are means over their own rows, and `average_gradients` weighs them; so the gradient
-        that comes back here is sum_j w_j g_j / w_i.
+    def sum(self, value: Tensor) -> Tensor:
+        """Adds up over the processes, without gradient.
 
         Arguments:
             value: x_i of any shape; the same shape in all processes.
-            weight: w_i, the number of rows behind this process's loss (0 is allowed).
 
         Returns:
             The sum, the same in every process.
         """
-        total: Tensor = value if self.num_processes == 1 else _Sum.apply(value, weight)  # type: ignore[no-untyped-call]
+        total = value.detach().clone()
+        if self.num_processes > 1:
+            processes.all_reduce(total)
         return total
 
-    def gather(self, tensor: Tensor) -> Tensor:
+    def gather(self, tensor: Tensor, num_rows: int | None = None) -> Tensor:
         """Joins the rows of all processes, in the order of the processes: the inverse of `slice`, without gradient.
 
         Arguments:
             tensor: rows (n_i, ...) of this process; their number may differ, not their shape.
+            num_rows: N, where the rows are those of `slice`: then no process needs to ask how many the others have.
 
         Returns:
             All rows (N, ...), the same in every process.
@@ -153,7 +152,12 @@ class Engine:
         tensor = tensor.detach()
         if self.num_processes == 1:
             return tensor
-        counts = self._gather_equal(torch.tensor([len(tensor)], device=tensor.device)).tolist()
+        if num_rows is None:
+            counts = self._gather_equal(torch.tensor([len(tensor)], device=tensor.device)).tolist()
+        else:
+            counts = [len(part) for part in torch.arange(num_rows).tensor_split(self.num_processes)]
+        if len(set(counts)) == 1:
+            return self._gather_equal(tensor.contiguous())
         padded = tensor.new_zeros(max(counts), *tensor.shape[1:])
         padded[: len(tensor)] = tensor
         parts = torch.split(self._gather_equal(padded), max(counts))
@@ -170,9 +174,9 @@ class Engine:
             processes.destroy_process_group()
 
     def _gather_equal(self, tensor: Tensor) -> Tensor:
-        parts = [torch.empty_like(tensor) for _ in range(self.num_processes)]
-        processes.all_gather(parts, tensor)
-        return torch.cat(parts)
+        joined = tensor.new_empty(self.num_processes * len(tensor), *tensor.shape[1:])
+        processes.all_gather(list(joined.chunk(self.num_processes)), tensor)
+        return joined
 
 
 def launched_engine() -> Engine | None:
@@ -248,24 +252,6 @@ def _wanted_device(name: str) -> torch.device:
     if device.type == "meta":
         raise EngineError(f"the device {name!r} holds no numbers; choose auto or cpu")
     return device
-
-
-class _Sum(torch.autograd.Function):
-    """The sum over processes; see `Engine.sum`."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, weight: float) -> Tensor:
-        ctx.weight = weight
-        total = value.clone()
-        processes.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        # Without rows the loss is a mean over nothing, and its gradient nan.
-        total = gradients[0] * ctx.weight if ctx.weight else torch.zeros_like(gradients[0])
-        processes.all_reduce(total)
-        return (total / ctx.weight if ctx.weight else total), None
 
 
 def _by_dtype(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:

@@ -132,8 +132,8 @@ def _shared(log_density: LogDensity, engine: Engine) -> LogDensity:
     def shared(noise: Tensor, /) -> Tensor:
         own = grad_log_density(log_density, engine.slice(noise))
         # A plane through the gathered values, with the gathered gradients as its slope.
-        rise = (noise - noise.detach()) * engine.gather(own.grad)
-        return engine.gather(own.value) + rise.sum(1)
+        rise = (noise - noise.detach()) * engine.gather(own.grad, len(noise))
+        return engine.gather(own.value, len(noise)) + rise.sum(1)
 
     return log_density if engine.num_processes == 1 else shared
 

@@ -163,8 +163,7 @@ def vae_step(vae: Any, settings: VAESettings, engine: Engine) -> Callable[[VAESt
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         images, noise = _draw(images, vae, settings, engine, state.generator)
-        total = None if engine.num_processes == 1 else partial(engine.sum, weight=len(images))
-        with shared_batches(vae, total):
+        with shared_batches(vae, engine.sum if engine.num_processes > 1 else None, len(images)):
             with engine.autocast():
                 terms = vae.elbo_terms(images, noise)
             result = _loss(terms, vae, weight, settings, partial(engine.mean, weight=len(images)))
