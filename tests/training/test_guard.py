@@ -163,6 +163,23 @@ def test_a_healthy_stage_is_left_alone(digits: Tensor, engine: Engine) -> None:
     assert not any(progress.act for progress in found)
 
 
+@pytest.mark.parametrize("potential", ["exact", "official"])
+def test_the_norm_of_noise_counts_where_it_should_be_one(digits: Tensor, engine: Engine, potential: str) -> None:
+    stage, settings = begin(digits), replace(SETTINGS, potential=potential)
+
+    def make_step(changed: EnergySettings) -> Step:
+        step = energy_step(stage.model, changed, engine)
+
+        def far(state: EnergyState, images: Tensor) -> Progress[EnergyState]:
+            progress = step(state, images)
+            return progress._replace(figures={**progress.figures, "noise_norm": 2.5})
+
+        return far
+
+    found = list(guarded_fit(stage.model, settings, make_step, stage.state, stage.batches, GUARD))
+    assert bool(found[-1].memory.acts) is (potential == "exact")
+
+
 def test_it_goes_back_to_the_last_healthy_state_to_the_bit(
     digits: Tensor, engine: Engine, through_a_file: Callable[[Any], Any]
 ) -> None:
