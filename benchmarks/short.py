@@ -69,6 +69,11 @@ def benchmarks(folder: Path, first: Path) -> None:
         "--results",
         folder / "scaling.json",
     )
+    pictures(folder, first)
+
+
+def pictures(folder: Path, first: Path) -> None:
+    """Runs those of this folder's scripts that need images of their own, and those that fill documents."""
     np.savez(folder / "colours.npz", images=load_images("stacked_mnist").images[:400])
     lean = ("--source", folder / "colours.npz", "--runs", folder / "small", "--results", folder / "small.json")
     fewer = ["--vae.num_iterations", 6, "--vae.batch_size", 8, "--energy.batch_size", 4, "--energy.num_steps", 2,

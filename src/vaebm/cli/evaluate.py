@@ -13,6 +13,7 @@ from vaebm.cli.parsing import Parser, UsageError, check_folder_of, check_suffix_
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from vaebm.cli.evaluation import Against
     from vaebm.cli.progress import Console
     from vaebm.data import Splits
     from vaebm.distributed import Engine
@@ -72,11 +73,9 @@ def run(arguments: Sequence[str]) -> int:
     from vaebm.checkpoint import CheckpointError
     from vaebm.cli.decision import score_notes
     from vaebm.cli.evaluation import Against, calibrate, evaluate_model, left_out
-    from vaebm.cli.mode_count import check_mode_count, count_modes
     from vaebm.cli.progress import Console
     from vaebm.distributed import make_engine
     from vaebm.recipes import config_class, from_dict, read_model
-    from vaebm.reports import Evaluation
 
     loaded = read_model(options.model)
     if "config" not in loaded.details:
@@ -88,8 +87,6 @@ def run(arguments: Sequence[str]) -> int:
     splits = load_splits_of(config, loaded.details)
     judges = _judges(options.judges, config.data.source, splits.training.shape)
     engine = make_engine(options.precision or config.precision, "cpu")
-    scored = settings.num_posterior_samples
-    calibration = loaded.calibration or calibrate(loaded.model, splits.calibration, scored, engine)
     sampling = replace(config.sampling, **loaded.model.sampling)
     against = Against(splits, judges.judges, extra)
     console = Console(is_quiet=not engine.is_main)
@@ -97,17 +94,29 @@ def run(arguments: Sequence[str]) -> int:
     for note in [*filter(None, [engine.warning]), *score_notes(loaded.model), *judges.notes, *left_out(splits)]:
         console.tell(note)
     if options.modes is not None:
-        check_mode_count(judges.judges, options.modes, config.data.source)
-        with console.busy("counting"):
-            modes = count_modes(
-                loaded.model, judges.judges, splits, options.modes, sampling, settings.seed, engine, console.tell
-            )
-        return _told(Evaluation(n=options.modes, seed=settings.seed, modes=modes), options, config, engine, console)
+        modes = _modes(loaded, against, options.modes, config, settings.seed, engine, console)
+        return _told(modes, options, config, engine, console)
+    scored = settings.num_posterior_samples
+    calibration = loaded.calibration or calibrate(loaded.model, splits.calibration, scored, engine)
     with console.busy("measuring"):
         evaluation = evaluate_model(loaded.model, against, calibration, sampling, settings, engine, console.tell)
     if config.energy.objective == "contrastive":
         evaluation["trained_steps"] = config.energy.num_steps
     return _told(evaluation, options, config, engine, console)
+
+
+def _modes(
+    loaded: LoadedModel, against: Against, count: int, config: Config, seed: int, engine: Engine, console: Console
+) -> Evaluation:
+    """Counts the classes that samples reach, and nothing else."""
+    from vaebm.cli.mode_count import check_mode_count, count_modes
+    from vaebm.reports import Evaluation
+
+    check_mode_count(against.judges, count, config.data.source)
+    sampling = replace(config.sampling, **loaded.model.sampling)
+    with console.busy("counting"):
+        modes = count_modes(loaded.model, against.judges, against.splits, count, sampling, seed, engine, console.tell)
+    return Evaluation(n=count, seed=seed, modes=modes)
 
 
 def _told(evaluation: Evaluation, options: Namespace, config: Config, engine: Engine, console: Console) -> int:
@@ -130,8 +139,8 @@ def _planar(loaded: LoadedModel, options: Namespace) -> int:
     from vaebm.recipes import PlanarConfig, from_dict
     from vaebm.reports.planar import planar_text
 
-    if options.outliers or options.judges or options.steps or options.precision:
-        for_images = "--outliers, --judges, --steps and --precision are for images"
+    if options.outliers or options.judges or options.steps or options.precision or options.modes:
+        for_images = "--outliers, --judges, --steps, --precision and --modes are for images"
         raise UsageError(f"{loaded.folder} is a model of points: {for_images}")
     config: PlanarConfig = from_dict(PlanarConfig, loaded.details["config"])
     told = {"num_samples": options.num_samples, "seed": options.seed}
