@@ -62,3 +62,14 @@ def test_nearest_sentence_warns_of_copies_only() -> None:
 
 def test_an_energy_on_the_mean_image_has_one_more_limit() -> None:
     assert len(limits({"model": {"chain_image": "mean"}})) == len(limits({"model": {"chain_image": "sampled"}})) + 1
+
+
+def test_judges_of_other_scales_are_not_compared_with_each_other() -> None:
+    rows = [
+        {"judge": judge, "what": what, "frechet": distance, **({"closed": 0.5} if what == "VAEBM" else {})}
+        for judge, distances in (("a", (72.7, 37.4)), ("b", (186.0, 94.0)))
+        for what, distance in zip(("VAE", "VAEBM"), distances, strict=True)
+    ]
+    assert "does not help" not in headline({"quality": rows})
+    rows[3]["frechet"] = 190.0
+    assert "does not help" in headline({"quality": rows})

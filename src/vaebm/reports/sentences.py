@@ -46,6 +46,11 @@ def _move(rows: Mapping[str, QualityRow]) -> str:
     return f"{before}\u00a0→\u00a0{after} (floor\u00a0{floor}{', ' * bool(judge)}{judge})"
 
 
+def _is_worse(rows: Mapping[str, QualityRow]) -> bool:
+    before, after = (number(rows.get(kind, {}).get("frechet")) for kind in ("vae", "vaebm"))
+    return before is not None and after is not None and after >= before
+
+
 def headline(evaluation: Evaluation) -> str:
     """Say in one sentence what the energy network adds to the VAE.
 
@@ -63,7 +68,8 @@ def headline(evaluation: Evaluation) -> str:
     before, after, floor = (_frechets(evaluation, kind) for kind in ("vae", "vaebm", "real"))
     if not before or not after:
         return ""
-    if max(after) >= min(before):
+    # Judges have scales of their own: each is compared with itself.
+    if any(_is_worse(rows) for rows in rows_by_judge(evaluation).values()):
         pairs = [
             f"{format_value(rows['vaebm'].get('frechet'))} with it, {format_value(rows['vae'].get('frechet'))} without"
             f"{f' ({judge})' * bool(judge)}"
