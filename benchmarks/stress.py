@@ -17,8 +17,8 @@ plane 1 − gap/(gap of the VAE) of the log-likelihood. It holds if it closes at
 close, *flat* if its energy network changes nothing (below a tenth), and *given up* if the guard says so. Told too are
 the recorded iterations whose loss isn't finite, and when each of the guard's signals would have raised an alarm alone,
 by the means of 20 iterations: an ablation. ``seeds`` runs the default settings alone, ``longer`` those and a stage 2
-that is ten times as long on the same VAE. What is finished isn't done again. Results go to
-``benchmarks/results/stress.json``.
+that is ten times as long on the same VAE. Results go to ``benchmarks/results/stress.json`` as they come; a run whose
+entry stands there, of the same command, isn't made again, even if its folder is gone.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from tables import put_table
@@ -61,6 +62,7 @@ ALARMS: dict[str, Callable[[dict[str, float]], bool]] = {
     "gap < -50": lambda row: row["gap"] < -50,
     "chain gradient > 2/step size": lambda row: row["chain_grad_norm"] > 2 / row["step_size"],
 }
+WRITING = Lock()
 PLAIN = {"energy.spectral": "0", "energy.centring": "0", "energy.l2": "0"}
 
 
@@ -97,10 +99,8 @@ def run(runs: Path, name: str, words: list[str]) -> dict[str, Any]:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     rows = [row for row in rows if row["stage"] == "energy"]
     provenance = json.loads((folder / "provenance.json").read_text())
-    # Folders of this machine say nothing to others.
-    shown = [Path(word).name if word.startswith(str(runs)) else word for word in words]
     entry: dict[str, Any] = {
-        "command": ["vaebm", *shown],
+        "command": command(runs, words),
         "exit_code": int(code.read_text()),
         # Undone ones are told of, and leave no trace in the weights.
         "num_not_finite": sum(not math.isfinite(float(row["loss"])) for row in rows if not row.get("is_undone")),
@@ -121,6 +121,11 @@ def run(runs: Path, name: str, words: list[str]) -> dict[str, Any]:
     return entry
 
 
+def command(runs: Path, words: list[str]) -> list[str]:
+    """Returns the command of a run as it is shown: folders of this machine say nothing to others."""
+    return ["vaebm", *(Path(word).name if word.startswith(str(runs)) else word for word in words)]
+
+
 def alarms(rows: list[dict[str, Any]], step_size: float) -> dict[str, int | None]:
     """Returns at which iteration each signal would have raised its first alarm, by the means of two records."""
     found: dict[str, int | None] = dict.fromkeys(ALARMS)
@@ -139,52 +144,93 @@ def alarms(rows: list[dict[str, Any]], step_size: float) -> dict[str, int | None
 def closed(evaluation: dict[str, Any]) -> float | None:
     """Returns how much of the VAE's distance a model closes."""
     if "rows" in evaluation:
-        gaps = {row["what"]: float(row["gap"]) for row in evaluation["rows"]}
+        gaps = {row["what"]: float(row["gap"]) for row in evaluation["rows"] if "gap" in row}
         return 1 - gaps["VAEBM"] / gaps["VAE"]
     distances = {row["what"]: row.get("frechet") for row in reversed(evaluation["quality"])}
     floor, start, end = (distances[what] for what in ("floor", "VAE", "VAEBM"))
     return None if None in (floor, start, end) else 1 - (end - floor) / (start - floor)
 
 
-def stress(
-    data: str, runs: Path, seeds: Sequence[int], cells: Sequence[Any], jobs: int, further: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Runs all cells of a data set."""
+class Entries:
+    """The runs of one table: those that the results hold, and those that are made now.
 
-    def one(seed: int, cell: Any, guarded: bool) -> tuple[str, dict[str, Any]]:
-        name = "default" if cell is None else "rate{}-steps{}-{}-size{}".format(
-            cell[0], cell[1], "regularised" if cell[2] else "plain", cell[3]
-        )  # fmt: skip
-        key = f"{name}-{'guarded' if guarded else 'alone'}-{seed}"
-        words = [*arguments(data, seed, cell, guarded), *further]
-        if cell is not None and data == "digits":
-            words += ["--initial_vae", str(runs / f"default-guarded-{seed}")]
-        return key, {"cell": name, "seed": seed, "guarded": guarded, **run(runs, key, words)}
+    Arguments:
+        results: The file of results.
+        table: Under which name they stand there.
+        runs: The folder of the runs.
+        further: Words of every run.
+    """
 
-    runs.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(jobs) as pool:
-        found = dict(pool.map(lambda seed: one(seed, None, True), seeds))
-        work = [(seed, cell, guarded) for seed in seeds for cell in cells for guarded in (True, False)]
-        found |= dict(pool.map(lambda item: one(*item), work))
-    return found
+    def __init__(self, results: Path, table: str, runs: Path, further: Sequence[str] = ()) -> None:
+        self.results, self.table, self.runs, self.further = results, table, runs, list(further)
+        self.found: dict[str, Any] = _read(results).get(table, {})
+        runs.mkdir(parents=True, exist_ok=True)
+
+    def has(self, key: str, words: list[str]) -> bool:
+        """Returns whether the results hold a run of this command."""
+        made: bool = self.found.get(key, {}).get("command") == command(self.runs, words)
+        return made
+
+    def make(self, key: str, words: list[str], told: dict[str, Any]) -> None:
+        """Makes a run, and stores its entry, which says besides what is told."""
+        entry = {**told, **run(self.runs, key, words)}
+        with WRITING:
+            self.found[key] = entry
+            self.results.write_text(json.dumps({**_read(self.results), self.table: self.found}, indent=1) + "\n")
 
 
-def longer(data: str, runs: Path, seeds: Sequence[int], jobs: int, further: Sequence[str] = ()) -> dict[str, Any]:
+def _read(results: Path) -> dict[str, Any]:
+    known: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {}
+    return known
+
+
+def stress(entries: Entries, data: str, seeds: Sequence[int], cells: Sequence[Any], jobs: int) -> None:
+    """Runs all cells of a data set, besides the default settings."""
+    work: dict[str, tuple[list[str], dict[str, Any]]] = {}
+    for seed, (rate, steps, regularised, size), guarded in itertools.product(seeds, cells, (True, False)):
+        name = f"rate{rate}-steps{steps}-{'regularised' if regularised else 'plain'}-size{size}"
+        cell = rate, steps, regularised, size
+        words = [*arguments(data, seed, cell, guarded), *initial_vae(entries, data, seed), *entries.further]
+        told = {"cell": name, "seed": seed, "guarded": guarded}
+        work[f"{name}-{'guarded' if guarded else 'alone'}-{seed}"] = words, told
+    after_defaults(entries, data, seeds, jobs, work)
+
+
+def longer(entries: Entries, data: str, seeds: Sequence[int], jobs: int) -> None:
     """Runs the default settings, and a stage 2 that is ten times as long on the same VAE."""
-    told = [word for name, word in itertools.pairwise([*DATA[data]["further"], *further])
+    told = [word for name, word in itertools.pairwise([*DATA[data]["further"], *entries.further])
             if name == "--energy.num_iterations"]  # fmt: skip
-    count = LONGER * int(told[-1] if told else DATA[data]["num_iterations"])
-    found = stress(data, runs, seeds, (), jobs, further)
+    many = ["--energy.num_iterations", str(LONGER * int(told[-1] if told else DATA[data]["num_iterations"]))]
+    work = {
+        f"longer-guarded-{seed}": (
+            [*arguments(data, seed, None, True), *initial_vae(entries, data, seed), *entries.further, *many],
+            {"cell": "longer", "seed": seed, "guarded": True},
+        )
+        for seed in seeds
+    }
+    after_defaults(entries, data, seeds, jobs, work)
 
-    def one(seed: int) -> tuple[str, dict[str, Any]]:
-        words = [*arguments(data, seed, None, True), *further, "--energy.num_iterations", str(count)]
-        if "vae" not in DATA[data]:
-            words += ["--initial_vae", str(runs / f"default-guarded-{seed}")]
-        key = f"longer-guarded-{seed}"
-        return key, {"cell": "longer", "seed": seed, "guarded": True, **run(runs, key, words)}
+
+def initial_vae(entries: Entries, data: str, seed: int) -> list[str]:
+    """Returns the words by which the runs of a seed share the VAE of the default settings."""
+    return ["--initial_vae", str(entries.runs / f"default-guarded-{seed}")] if data == "digits" else []
+
+
+def after_defaults(
+    entries: Entries, data: str, seeds: Sequence[int], jobs: int, work: dict[str, tuple[list[str], dict[str, Any]]]
+) -> None:
+    """Makes the runs of the default settings, then those that the results don't hold yet."""
+    work = {key: (words, told) for key, (words, told) in work.items() if not entries.has(key, words)}
+    begun = {told["seed"] for _, told in work.values()} if data == "digits" else set()
+
+    def default(seed: int) -> None:
+        key, words = f"default-guarded-{seed}", [*arguments(data, seed, None, True), *entries.further]
+        if seed in begun or not entries.has(key, words):
+            entries.make(key, words, {"cell": "default", "seed": seed, "guarded": True})
 
     with ThreadPoolExecutor(jobs) as pool:
-        return found | dict(pool.map(one, seeds))
+        list(pool.map(default, seeds))
+        list(pool.map(lambda item: entries.make(item[0], *item[1]), work.items()))
 
 
 def longer_table(known: dict[str, Any]) -> list[str]:
@@ -282,12 +328,6 @@ def ablation(known: dict[str, Any]) -> list[str]:
     return lines
 
 
-def save(results: Path, data: str, entries: dict[str, Any]) -> None:
-    """Puts the entries of a data set among the results."""
-    known = json.loads(results.read_text()) if results.exists() else {}
-    results.write_text(json.dumps({**known, data: entries}, indent=1) + "\n")
-
-
 def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -310,13 +350,13 @@ def main() -> None:
     if chosen.what == "table":
         table(chosen.results, chosen.document)
         return
+    tables = {"run": chosen.data, "seeds": f"{chosen.data} seeds", "longer": f"{chosen.data} longer"}
+    entries = Entries(chosen.results, tables[chosen.what], chosen.runs / chosen.data, further)
     if chosen.what == "longer":
-        found = longer(chosen.data, chosen.runs / chosen.data, range(chosen.count), chosen.jobs, further)
-        save(chosen.results, f"{chosen.data} longer", found)
+        longer(entries, chosen.data, range(chosen.count), chosen.jobs)
         return
     cells = CELLS[:: max(1, len(CELLS) // chosen.cells)] if chosen.what == "run" else ()
-    found = stress(chosen.data, chosen.runs / chosen.data, range(chosen.count), cells, chosen.jobs, further)
-    save(chosen.results, chosen.data if chosen.what == "run" else f"{chosen.data} seeds", found)
+    stress(entries, chosen.data, range(chosen.count), cells, chosen.jobs)
 
 
 if __name__ == "__main__":
