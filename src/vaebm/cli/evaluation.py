@@ -254,10 +254,13 @@ def _judge(judge: Judge, chains: list[Look], splits: Splits, num_steps: int, see
         )
         for chain in chains
     ]
-    return _Judged([_floor_row(reference, vae), _row("VAE", vae, None), _row("VAEBM", vaebm, closed)], curve)
+    return _Judged(
+        [_floor_row(reference, vae), quality_row("VAE", vae, None), quality_row("VAEBM", vaebm, closed)], curve
+    )
 
 
-def _row(what: str, quality: SampleQuality, closed: float | None) -> QualityRow:
+def quality_row(what: str, quality: SampleQuality, closed: float | None) -> QualityRow:
+    """Returns a row of the table of sample quality: what was measured, and the share of the VAE's distance closed."""
     row = _common(what, quality, quality.prdc)
     row["frechet"], row["closed"] = quality.frechet, closed
     row["kernel"], row["kernel_std"] = quality.kernel.mean, quality.kernel.std

@@ -16,6 +16,7 @@ VERBS = {
     "train": "train a VAEBM on images: vaebm train mnist",
     "sample": "draw images, or a chain at work: vaebm sample mnist -n 64 --output grid.png",
     "evaluate": "measure a trained model on its test images: vaebm evaluate RUN",
+    "benchmark": "train rivals of a VAEBM for the same time: vaebm benchmark mnist --output FOLDER",
     "likelihood": "estimate log Z, and the likelihood that it makes: vaebm likelihood mnist",
     "score": "tell outliers among images: vaebm score RUN images.npz --output scores.csv",
     "import": "turn a published NVAE checkpoint into a model folder: vaebm import checkpoint.pt --output FOLDER",

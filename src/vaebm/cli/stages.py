@@ -15,13 +15,13 @@ from torch import Tensor
 
 from vaebm.applications import snapshots, start_noise
 from vaebm.checkpoint import CheckpointError, RowFile
+from vaebm.cli.choosing import Measure, selection_measure
 from vaebm.cli.evaluation import FEWEST_JUDGED
 from vaebm.cli.parsing import UsageError
 from vaebm.cli.progress import CollapseWatch
 from vaebm.cli.running import Run, save_checkpoint
 from vaebm.cli.stop import Interrupted
 from vaebm.data import Batches, to_float, to_uint8
-from vaebm.evaluation import FEWEST_FOR_INTERVAL, frechet_to_reference, kernel_to_reference, make_reference
 from vaebm.models import VAEBM
 from vaebm.plots import image_grid, png_bytes
 from vaebm.sampling import Langevin
@@ -314,17 +314,16 @@ def _compare(run: Run, judge: _SelectionJudge, averaged: VAEBM, iteration: int) 
     """Measures a candidate, and keeps it with its best number of steps if it is the best so far."""
     first, count = run.judges[0], run.config.selection.num_samples
     told = {"judge": first.name, "judge_sha256": first.sha256, "n": count, "seed": run.config.seed}
-    figures = judge.distances(averaged)
+    figures, measure = judge.distances(averaged), judge.measure.name
     for steps, figure in figures.items():
-        run.record({"stage": "selection", "iteration": iteration, "num_steps": steps, judge.measure: figure, **told})
-    name = {"frechet": "Fréchet", "kernel": "kernel"}[judge.measure]
+        run.record({"stage": "selection", "iteration": iteration, "num_steps": steps, measure: figure, **told})
     words = ", ".join(f"{figure:.4g} after {steps} steps" for steps, figure in figures.items())
-    run.console.tell(f"selection split, iteration {iteration}: {name} distance {words}")
+    run.console.tell(f"selection split, iteration {iteration}: {judge.measure.title} distance {words}")
     best = min(figures, key=figures.__getitem__)
-    if figures[best] < run.best.get(judge.measure, float("inf")):
+    if figures[best] < run.best.get(measure, float("inf")):
         energy = {name: value.clone() for name, value in averaged.energy.state_dict().items()}
         chains = {"num_steps": best, "step_size": run.longest_step}
-        run.best = {judge.measure: figures[best], "iteration": iteration, **chains, "energy": energy}
+        run.best = {measure: figures[best], "iteration": iteration, **chains, "energy": energy}
 
 
 def _grid(run: Run, model: VAEBM, noise: Tensor, num_steps: int, name: str) -> None:
@@ -340,25 +339,20 @@ def _grid(run: Run, model: VAEBM, noise: Tensor, num_steps: int, name: str) -> N
 
 @dataclass(frozen=True)
 class _SelectionJudge:
-    """What a candidate is chosen by: ``frechet``, or ``kernel`` where images are fewer than features."""
+    """What a candidate is chosen by: its distances after each number of steps."""
 
-    measure: str
+    measure: Measure
     distances: Callable[[VAEBM], dict[int, float]]
 
 
 def _selection_judge(run: Run) -> _SelectionJudge | None:
     """Returns what measures a model's distance from the selection split; None without judges or images."""
     count = min(run.config.selection.num_samples, len(run.splits.training))
-    fewest = min(count, len(run.splits.selection))
-    if not run.judges or fewest < FEWEST_JUDGED:
+    if not run.judges or min(count, len(run.splits.selection)) < FEWEST_JUDGED:
         return None
-    images, training = to_float(run.splits.selection.images), to_float(run.splits.training.images[:count])
-    reference = make_reference(
-        run.judges[0], images, training, num_samples=count, generator=run.generator("selection reference")
+    measure = selection_measure(
+        run.judges[0], run.splits, run.config.selection.num_samples, run.generator("selection reference")
     )
-    is_kernel = FEWEST_FOR_INTERVAL <= fewest < run.judges[0].classifier.num_features
-
-    measure = kernel_to_reference if is_kernel else frechet_to_reference
     steps = tuple(sorted(set(run.config.selection.num_steps))) or (run.config.sampling.num_steps,)
 
     def distances(model: VAEBM) -> dict[int, float]:
@@ -367,6 +361,6 @@ def _selection_judge(run: Run) -> _SelectionJudge | None:
         with run.engine.autocast():
             seen = snapshots(model, noise, steps, kernel=Langevin(run.longest_step), generator=generator,
                              engine=run.engine)  # fmt: skip
-        return {look.step: measure(look.images.cpu(), reference) for look in seen}
+        return {look.step: measure.distance(look.images.cpu()) for look in seen}
 
-    return _SelectionJudge("kernel" if is_kernel else "frechet", distances)
+    return _SelectionJudge(measure, distances)

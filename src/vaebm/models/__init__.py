@@ -6,6 +6,7 @@ from vaebm.models.dense_energy import DenseEnergy
 from vaebm.models.energy import EnergyFn, EnergyNetwork
 from vaebm.models.folded import FoldedEnergy, FoldedNVAE, can_fold, folded, for_chains
 from vaebm.models.nvae import NVAE
+from vaebm.models.pixels import GaussianReference, TemperedEnergy
 from vaebm.models.vae import VAE, Decoded, ElboTerms
 from vaebm.models.vaebm import VAEBM, ImageFields, Transported
 
@@ -22,8 +23,10 @@ __all__ = [
     "EnergyNetwork",
     "FoldedEnergy",
     "FoldedNVAE",
+    "GaussianReference",
     "ImageFields",
     "StackedClassifier",
+    "TemperedEnergy",
     "Transported",
     "can_fold",
     "folded",

@@ -31,7 +31,16 @@ from vaebm.sampling.kernel import (
 from vaebm.sampling.langevin import Langevin
 from vaebm.sampling.mala import Mala
 from vaebm.sampling.mixture import Mixture
-from vaebm.sampling.replay import ReplayBuffer, Rows, StartPoints, draw_start, empty_buffer, write_back
+from vaebm.sampling.replay import (
+    FreshNoise,
+    ReplayBuffer,
+    Rows,
+    StartPoints,
+    draw_start,
+    empty_buffer,
+    standard_normal,
+    write_back,
+)
 
 __all__ = [
     "Accepted",
@@ -39,6 +48,7 @@ __all__ = [
     "Annealed",
     "ChainState",
     "ChainStep",
+    "FreshNoise",
     "Jump",
     "Kernel",
     "KernelInfo",
@@ -68,6 +78,7 @@ __all__ = [
     "resized_ladder",
     "run_chain",
     "split_rhat",
+    "standard_normal",
     "tilted",
     "uniform_ladder",
     "write_back",

@@ -15,7 +15,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 256
+FreshNoise = Callable[[tuple[int, int], torch.Generator], Tensor]
 
 
 class Rows(Protocol):
@@ -159,8 +160,17 @@ def empty_buffer(capacity: int, width: int, dtype: torch.dtype = torch.float32) 
     return ReplayBuffer(MemoryRows(torch.zeros(capacity, width, dtype=dtype)))
 
 
+def standard_normal(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """Draws noise (B, D) ~ N(0, I) on the generator's device."""
+    return torch.randn(shape, generator=generator, device=generator.device)
+
+
 def draw_start(
-    buffer: ReplayBuffer, shape: tuple[int, int], probability: float, generator: torch.Generator
+    buffer: ReplayBuffer,
+    shape: tuple[int, int],
+    probability: float,
+    generator: torch.Generator,
+    fresh: FreshNoise = standard_normal,
 ) -> StartPoints:
     """Draws start points for a batch of chains.
 
@@ -169,12 +179,13 @@ def draw_start(
         shape: The shape (B, D) of the noise.
         probability: The probability p that a chain goes on from the buffer.
         generator: The source of randomness.
+        fresh: Draws where the other chains start, (B, D), by default from N(0, I).
 
     Returns:
         The start points; the replayed chains come first.
     """
     device = generator.device
-    noise = torch.randn(shape, generator=generator, device=device)
+    noise = fresh(shape, generator)
     wanted = int((torch.rand(shape[0], generator=generator, device=device) < probability).sum())
     chosen = torch.randperm(buffer.count, generator=generator, device=device)[:wanted]
     noise[: len(chosen), : buffer.width] = buffer.take(chosen.cpu()).to(device, noise.dtype)

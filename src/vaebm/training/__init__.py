@@ -1,5 +1,6 @@
 """Two stages, each a step function that ``fit`` drives as a generator."""
 
+from vaebm.training.adversarial import AdversarialSettings, AdversarialState, adversarial_step, start_adversarial
 from vaebm.training.batch_norm import reestimate_batch_norms
 from vaebm.training.chains import log_density_of, make_kernel
 from vaebm.training.ema import update_average
@@ -23,6 +24,8 @@ __all__ = [
     "BUFFER_DTYPES",
     "CONDITIONS",
     "Act",
+    "AdversarialSettings",
+    "AdversarialState",
     "EnergySettings",
     "EnergyState",
     "GuardMemory",
@@ -32,6 +35,7 @@ __all__ = [
     "VAESettings",
     "VAEState",
     "Verdict",
+    "adversarial_step",
     "diagnosis",
     "energy_step",
     "fit",
@@ -41,6 +45,7 @@ __all__ = [
     "log_density_of",
     "make_kernel",
     "reestimate_batch_norms",
+    "start_adversarial",
     "start_energy",
     "start_vae",
     "update_average",

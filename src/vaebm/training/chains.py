@@ -19,6 +19,7 @@ from vaebm.distributed import Engine
 from vaebm.models import VAEBM, EnergyNetwork, FoldedEnergy, FoldedNVAE, can_fold
 from vaebm.nn import frozen
 from vaebm.sampling import (
+    FreshNoise,
     Jump,
     Kernel,
     Langevin,
@@ -28,6 +29,7 @@ from vaebm.sampling import (
     draw_start,
     grad_log_density,
     run_chain,
+    standard_normal,
 )
 from vaebm.training.energy_state import EnergySettings, EnergyState
 
@@ -138,13 +140,20 @@ def _shared(log_density: LogDensity, engine: Engine) -> LogDensity:
     return log_density if engine.num_processes == 1 else shared
 
 
-def run_chains(model: VAEBM, settings: EnergySettings, engine: Engine, kernel: Kernel, state: EnergyState) -> Chains:
-    """Runs the chains of an iteration, from the buffer or N(0, I), all of them in every process."""
+def run_chains(
+    model: VAEBM,
+    settings: EnergySettings,
+    engine: Engine,
+    kernel: Kernel,
+    state: EnergyState,
+    fresh: FreshNoise = standard_normal,
+) -> Chains:
+    """Runs the chains of an iteration, from the buffer or from fresh noise, all of them in every process."""
     shape = (settings.batch_size, model.noise_layout.size)
     probability = settings.replay_probability
     if settings.replay_rise > 0:
         probability *= min(1.0, state.iteration / (settings.replay_rise * settings.num_iterations))
-    start = draw_start(state.buffer, shape, probability, state.generator)
+    start = draw_start(state.buffer, shape, probability, state.generator, fresh)
     noise = begin = start.noise.to(engine.device)
     grad_norm = noise.new_full((1,), torch.nan)
     accepted: list[Tensor] = []

@@ -29,7 +29,7 @@ from vaebm.distributed import Engine
 from vaebm.models import VAEBM, can_fold
 from vaebm.nn import initialize_from_data, set_recomputation, spectral_vectors
 from vaebm.objectives import contrastive_loss, importance_sampled_loss, separation, spectral_penalty
-from vaebm.sampling import Kernel, ReplayBuffer, Rows, empty_buffer, write_back
+from vaebm.sampling import FreshNoise, Kernel, ReplayBuffer, Rows, empty_buffer, standard_normal, write_back
 from vaebm.training.chains import chain_models, make_kernel, negative_images, positive_images, run_chains
 from vaebm.training.ema import update_average
 from vaebm.training.energy_state import BUFFER_DTYPES, EnergySettings, EnergyState, kept_width
@@ -79,7 +79,11 @@ def start_energy(
 
 
 def energy_step(
-    model: VAEBM, settings: EnergySettings, engine: Engine, kernel: Kernel | None = None
+    model: VAEBM,
+    settings: EnergySettings,
+    engine: Engine,
+    kernel: Kernel | None = None,
+    fresh: FreshNoise = standard_normal,
 ) -> Callable[[EnergyState, Tensor], Progress[EnergyState]]:
     """Returns the step of stage 2.
 
@@ -88,6 +92,7 @@ def energy_step(
         settings: How it is trained.
         engine: Device, precision and processes.
         kernel: The kernel of the chains, by default that of the settings.
+        fresh: Draws where chains start that don't go on from the buffer, by default from N(0, I).
 
     Returns:
         A step for ``fit``. Its figures: loss, data_energy, sample_energy, gap, energy_variance (the mean of that of
@@ -109,7 +114,7 @@ def energy_step(
         is_noisy = model.image_fields.loss_image == "sampled"
         positives = positive_images(model, settings, engine, images, state.generator, is_noisy)
         fast = chain_model()
-        chains = run_chains(fast, settings, engine, chosen, state)
+        chains = run_chains(fast, settings, engine, chosen, state, fresh)
         negatives = negative_images(fast, engine, chains.noise)
         with engine.autocast():
             energies = model.energy(torch.cat([positives, negatives]))

@@ -1,0 +1,113 @@
+"""What a VAEBM is compared with: the same networks and data, trained in other ways.
+
+| row | where chains run | where they start |
+|---|---|---|
+| ``vae`` | nowhere | |
+| ``vaebm`` | noise space | buffer, N(0, I) |
+| ``vaebm-no-buffer`` | noise space | N(0, I) |
+| ``vaebm-official`` | noise space, the official release's potential | buffer, N(0, I) |
+| ``pixels-short-run`` | pixels | uniform noise |
+| ``pixels-persistent`` | pixels | buffer, uniform noise |
+| ``pixels-from-vae`` | pixels | samples of the VAE |
+| ``wgan-gp`` | nowhere: the decoder is a generator, the energy network its critic | |
+
+Networks, batches, optimizer, moving average and guard are those of the model's recipe. What pixel space needs else,
+step size, temperature and noise on data, was chosen by short trials on MNIST (docs/benchmark.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from vaebm.recipes.config import Config
+from vaebm.recipes.errors import ConfigError
+from vaebm.training import AdversarialSettings, EnergySettings
+
+SPACES, STARTS = ("none", "noise", "pixels", "generator"), ("noise", "vae")
+
+
+@dataclass(frozen=True)
+class RivalConfig:
+    """How one row of a comparison is trained and drawn from.
+
+    Arguments:
+        space: Where it happens: none (the VAE as it is), noise (VAEBM), pixels (an energy alone), generator (WGAN-GP).
+        start: Where chains of pixels start that don't go on from the buffer: noise, or samples of the vae.
+        temperature: T of E(x) = network(x) / T, for pixels.
+        data_noise: The standard deviation of Gaussian noise on data, for pixels.
+        lengths: The numbers of steps among which the selection split chooses that of generation.
+        energy: How the energy network is trained.
+        adversarial: How generator and critic are trained.
+
+    Raises:
+        ConfigError: If a value is out of range.
+    """
+
+    space: str = "noise"
+    start: str = "noise"
+    temperature: float = 1.0
+    data_noise: float = 0.0
+    lengths: tuple[int, ...] = (30, 60, 120)
+    energy: EnergySettings = field(default_factory=EnergySettings)
+    adversarial: AdversarialSettings = field(default_factory=AdversarialSettings)
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("space", SPACES), ("start", STARTS)):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}: expected one of {', '.join(allowed)}")
+        if not self.temperature > 0 or not self.data_noise >= 0:
+            raise ConfigError(
+                f"temperature is {self.temperature} and data_noise {self.data_noise}: expected a positive number and "
+                "one of at least 0"
+            )
+        if not self.lengths or list(self.lengths) != sorted(set(self.lengths)) or self.lengths[0] < 0:
+            raise ConfigError(f"lengths is {list(self.lengths)}: expected ascending numbers of steps, such as [30,60]")
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A row: its title in tables, whether it makes no use of the VAE, and its settings for a model's recipe."""
+
+    title: str
+    needs_vae: bool
+    settings: Callable[[Config], RivalConfig]
+
+
+def _vaebm(config: Config) -> RivalConfig:
+    longest = max(config.selection.num_steps, default=config.sampling.num_steps)
+    return RivalConfig("noise", lengths=tuple(sorted({longest // 2, longest, 2 * longest})), energy=config.energy)
+
+
+def _no_buffer(config: Config) -> RivalConfig:
+    energy = replace(config.energy, replay_probability=0.0, num_steps=2 * config.energy.num_steps)
+    return replace(_vaebm(config), energy=energy)
+
+
+def _official(config: Config) -> RivalConfig:
+    return replace(_vaebm(config), energy=replace(config.energy, potential="official"))
+
+
+def _pixels(config: Config, replay_probability: float, num_steps: int) -> RivalConfig:
+    energy = replace(
+        config.energy, replay_probability=replay_probability, num_steps=num_steps, step_size=2e-4, matched_noise=False
+    )
+    return RivalConfig("pixels", temperature=1e-3, data_noise=0.03, lengths=(num_steps, 60, 200), energy=energy)
+
+
+def _wgan(config: Config) -> RivalConfig:
+    return RivalConfig("generator", lengths=(0,), adversarial=AdversarialSettings(batch_size=config.energy.batch_size))
+
+
+RIVALS = {
+    "vae": Rival("VAE", True, lambda config: RivalConfig("none", lengths=(0,))),
+    "vaebm": Rival("VAEBM", True, _vaebm),
+    "vaebm-no-buffer": Rival("VAEBM without persistent chains", True, _no_buffer),
+    "vaebm-official": Rival("VAEBM, official potential", True, _official),
+    "pixels-short-run": Rival("EBM on pixels, from noise", False, lambda config: _pixels(config, 0.0, 40)),
+    "pixels-persistent": Rival("EBM on pixels, persistent", False, lambda config: _pixels(config, 0.95, 20)),
+    "pixels-from-vae": Rival(
+        "EBM on pixels, from VAE samples", True, lambda config: replace(_pixels(config, 0.0, 20), start="vae")
+    ),
+    "wgan-gp": Rival("WGAN-GP, generator from the VAE", True, _wgan),
+}

@@ -1,0 +1,77 @@
+"""The table of ``vaebm benchmark``: a VAEBM beside other ways to train the same networks."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from vaebm.reports.tables import Column, Table, text_table
+
+COLUMNS = (
+    Column("title", "trained as"),
+    Column("seeds", "seeds", "count"),
+    Column("minutes", "minutes", "digits", meaning="training time of each, without that of the VAE it starts from"),
+    Column("iterations", "iterations", "count"),
+    Column("num_steps", "steps", meaning="chain steps of a sample, chosen on the selection split"),
+    Column("milliseconds", "ms a sample", "digits", better="low", meaning="time to draw one of a batch"),
+    Column("frechet", "Fréchet", "digits", better="low", meaning="Fréchet distance, mean over seeds"),
+    Column("range", "from, to", meaning="of the seeds"),
+    Column("closed", "closed", "percent", better="high", meaning="share of the way from the VAE to the floor"),
+    Column("kernel_interval", "kernel", "interval", better="low",
+           meaning="unbiased squared MMD with its 95 % interval, of one seed"),
+    Column("recall", "recall", "unit", better="high", meaning="share of real images in the range of the samples"),
+)  # fmt: skip
+
+
+def rivals_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Returns the table of the rows in ``benchmark.json``, grouped by judge; seeds of a row stand together.
+
+    Arguments:
+        rows: The rows by name and seed.
+    """
+    judges = list(dict.fromkeys(entry["judge"] for row in rows.values() for entry in row["quality"]))
+    names = list(dict.fromkeys(row["name"] for row in rows.values()))
+    shown = [
+        _line([row for row in rows.values() if row["name"] == name], judge, _vae(rows, judge))
+        for judge in judges
+        for name in names
+    ]
+    count = next((f", n = {row['num_samples']:,}" for row in rows.values()), "")
+    return Table(f"The same networks, trained in other ways{count}", COLUMNS, shown, "group")
+
+
+def rivals_text(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Returns the table for a terminal."""
+    return text_table(rivals_table(rows))
+
+
+def _vae(rows: Mapping[str, Mapping[str, Any]], judge: str) -> float | None:
+    found = [_of(row, judge)["frechet"] for row in rows.values() if row["name"] == "vae"]
+    return fmean(found) if found else None
+
+
+def _of(row: Mapping[str, Any], judge: str) -> Mapping[str, Any]:
+    entry: Mapping[str, Any] = next(entry for entry in row["quality"] if entry["judge"] == judge)
+    return entry
+
+
+def _line(rows: Sequence[Mapping[str, Any]], judge: str, vae: float | None) -> dict[str, Any]:
+    """Returns what the seeds of a row come to by one judge."""
+    seen = [_of(row, judge) for row in rows]
+    distances = [entry["frechet"] for entry in seen]
+    floor, frechet = seen[0]["floor"], fmean(distances)
+    steps = sorted({row.get("chosen", {}).get("num_steps", 0) for row in rows})
+    seconds = [row["seconds_per_step"] * row.get("chosen", {}).get("num_steps", 0) for row in rows]
+    return {
+        "group": f"judge {judge}",
+        "title": rows[0]["title"],
+        "seeds": len(rows),
+        "minutes": fmean(row["seconds"] for row in rows) / 60,
+        "iterations": round(fmean(row["num_iterations"] for row in rows)),
+        "num_steps": ", ".join(map(str, steps)),
+        "milliseconds": 1000 * fmean(seconds) / rows[0]["num_samples"] if any(steps) else None,
+        "frechet": frechet,
+        "range": f"{min(distances):.3g}, {max(distances):.3g}" if len(rows) > 1 else None,
+        "closed": (vae - frechet) / (vae - floor) if vae is not None and vae > floor and vae != frechet else None,
+        "kernel_interval": seen[0].get("kernel_interval"),
+        "recall": fmean(entry["recall"] for entry in seen),
+    }
