@@ -102,24 +102,31 @@ def _course(options: Namespace, console: Console) -> tuple[Course, float]:
 def _settings(course: Course, names: Sequence[str], path: Path | None) -> dict[str, RivalConfig]:
     """Returns the settings of rows: their own, but for what the file says."""
     from vaebm.cli.request import read_yaml
-    from vaebm.recipes import ConfigError, from_dict, to_dict
-    from vaebm.recipes.rivals import RIVALS, RivalConfig
+    from vaebm.recipes.rivals import RIVALS
 
     changes: Mapping[str, Any] = read_yaml(path) if path else {}
     for name in changes:
         if name not in RIVALS:
             raise UsageError(f"{path}: unknown row {name}{nearest(name, list(RIVALS))}")
-    found = {}
-    for name in names:
-        values = to_dict(RIVALS[name].settings(course.config))
-        for key, value in (changes.get(name) or {}).items():
-            is_section = isinstance(values.get(key), dict) and isinstance(value, dict)
-            values[key] = {**values[key], **value} if is_section else value
-        try:
-            found[name] = from_dict(RivalConfig, values)
-        except ConfigError as error:
-            raise ConfigError(f"{path}: {name}: {error}") from error
-    return found
+    return {name: _changed(RIVALS[name].settings(course.config), changes.get(name, {}), f"{path}: {name}")
+            for name in names}  # fmt: skip
+
+
+def _changed(settings: RivalConfig, changes: object, where: str) -> RivalConfig:
+    """Returns settings of a row with some values replaced by those of a file."""
+    from vaebm.recipes import ConfigError, from_dict, to_dict
+
+    if not isinstance(changes, Mapping):
+        raise ConfigError(f"{where} is {changes!r}: expected settings")
+    values = to_dict(settings)
+    for key, value in changes.items():
+        is_section = isinstance(values.get(key), dict) and isinstance(value, dict)
+        values[key] = {**values[key], **value} if is_section else value
+    try:
+        changed: RivalConfig = from_dict(type(settings), values)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    return changed
 
 
 def _stored(results: Path, model: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -118,6 +119,10 @@ def run_row(rival: RivalConfig, course: Course, budget: float) -> tuple[dict[str
     """
     player = _player(rival, course)
     trained = _train(player, rival, course, budget)
+    if rival.space != "none" and not math.isfinite(trained.row["chosen"]["distance"]):
+        course.tell("no candidate made finite images")
+        nothing = {"num_samples": course.num_samples, "seconds_per_step": 0.0, "quality": [], "curve": []}
+        return {**trained.row, **nothing}, torch.zeros(1, *course.model.image_shape, dtype=torch.uint8)
     kernel, generator = Langevin(trained.step_size), course.generator(7)
     lengths = sorted({0, trained.num_steps, *(STEPS if rival.space in ("noise", "pixels") else ())})
     start = player.fresh((course.num_samples, trained.model.noise_layout.size), generator)
@@ -157,7 +162,7 @@ class _Best:
     model: VAEBM
     num_steps: int
     step_size: float
-    distance: float = float("inf")
+    distance: float = math.inf
     looks: list[dict[str, float]] = field(default_factory=list)
 
     def compare(self, model: VAEBM, size: float, distances: dict[int, float], told: dict[str, float]) -> None:
@@ -210,7 +215,9 @@ def _distances(
     noise = fresh((measure.num_samples, model.noise_layout.size), generator)
     with course.engine.autocast():
         seen = snapshots(model, noise, lengths, kernel=Langevin(size), generator=generator)
-    return {look.step: measure.distance(look.images.cpu()) for look in seen}
+    found = {look.step: look.images.cpu() for look in seen}
+    return {step: measure.distance(images) if bool(images.isfinite().all()) else math.inf
+            for step, images in found.items()}  # fmt: skip
 
 
 def _pace(rival: RivalConfig, course: Course) -> float:
@@ -291,10 +298,15 @@ def _chains(model: VAEBM, rival: RivalConfig, course: Course, fresh: FreshNoise,
     settings = _scaled(replace(rival.energy, num_iterations=num_iterations), rival.temperature)
     first = _first(course, settings.batch_size)
     state = start_energy(model, settings, first, course.generator(6))
-    make = lambda adapted: energy_step(model, adapted, course.engine, fresh=fresh)  # noqa: E731
-    yield from guarded_fit(
-        model, settings, make, state, _batches(rival, course, settings.batch_size), course.config.guard
-    )
+    guard = course.config.guard
+    if rival.space == "pixels":
+        # Metropolis would accept few moves at a low temperature, and all the same samples become better.
+        guard = replace(guard, rolls_back=False)
+
+    def make(adapted: EnergySettings) -> Any:
+        return energy_step(model, adapted, course.engine, fresh=fresh)
+
+    yield from guarded_fit(model, settings, make, state, _batches(rival, course, settings.batch_size), guard)
 
 
 def _scaled(settings: EnergySettings, temperature: float) -> EnergySettings:

@@ -45,7 +45,7 @@ def rivals_text(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _vae(rows: Mapping[str, Mapping[str, Any]], judge: str) -> float | None:
-    found = [_of(row, judge)["frechet"] for row in rows.values() if row["name"] == "vae"]
+    found = [_of(row, judge)["frechet"] for row in rows.values() if row["name"] == "vae" and row["quality"]]
     return fmean(found) if found else None
 
 
@@ -56,7 +56,10 @@ def _of(row: Mapping[str, Any], judge: str) -> Mapping[str, Any]:
 
 def _line(rows: Sequence[Mapping[str, Any]], judge: str, vae: float | None) -> dict[str, Any]:
     """Returns what the seeds of a row come to by one judge."""
-    seen = [_of(row, judge) for row in rows]
+    seen = [_of(row, judge) for row in rows if row["quality"]]
+    if not seen:
+        # None of its networks made finite images.
+        return {"group": f"judge {judge}", "title": f"{rows[0]['title']} (diverged)", "seeds": len(rows)}
     distances = [entry["frechet"] for entry in seen]
     floor, frechet = seen[0]["floor"], fmean(distances)
     steps = sorted({row.get("chosen", {}).get("num_steps", 0) for row in rows})

@@ -1,0 +1,36 @@
+"""The table of rivals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vaebm.reports.rivals import rivals_table, rivals_text
+
+
+def row(name: str, seed: int, frechet: float, steps: int) -> dict[str, Any]:
+    quality = [{"judge": "plain", "frechet": frechet, "recall": 0.5, "floor": 2.0,
+                "kernel_interval": {"value": 0.2, "low": 0.1, "high": 0.3}}]  # fmt: skip
+    return {
+        "name": name,
+        "title": name.upper(),
+        "seed": seed,
+        "seconds": 120.0,
+        "num_iterations": 1000,
+        "num_samples": 500,
+        "seconds_per_step": 0.5,
+        "chosen": {"num_steps": steps},
+        "quality": quality,
+    }
+
+
+def test_seeds_of_a_row_stand_together_and_are_measured_by_the_vae() -> None:
+    rows = {f"{name}-{seed}": row(name, seed, frechet, steps)
+            for name, seed, frechet, steps in (("vae", 0, 21.0, 0), ("vae", 1, 23.0, 0), ("vaebm", 0, 6.0, 30),
+                                               ("vaebm", 1, 8.0, 60))}  # fmt: skip
+    vae, vaebm = rivals_table(rows).rows
+    assert (vae["seeds"], vae["frechet"], vae["closed"], vae["milliseconds"]) == (2, 22.0, None, None)
+    assert (vaebm["frechet"], vaebm["range"], vaebm["num_steps"]) == (7.0, "6, 8", "30, 60")
+    assert vaebm["closed"] == (22 - 7) / (22 - 2)
+    # A mean of 45 steps of half a second for 500 images.
+    assert vaebm["milliseconds"] == 45.0
+    assert "75.0 %" in rivals_text(rows)
