@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vaebm.cli.parsing import Parser, UsageError, check_folder_of, check_suffix_of, positive, seed, steps
+from vaebm.cli.parsing import Parser, UsageError, check_folder_of, check_suffix_of, natural, positive, seed, steps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,6 +57,21 @@ def _parser() -> Parser:
         metavar="N",
         help="only count the classes that N samples reach, by judges that know classes (StackedMNIST: 26000)",
     )
+    parser.add_argument(
+        "--fid",
+        metavar="EXTRACTOR",
+        help="only measure FID, KID and IS by torchmetrics, on classifiers (the bundled ones), efficientnet_lite0, or "
+        "inception=FILE (its published weights)",
+    )
+    parser.add_argument(
+        "--fid-against",
+        choices=("test", "training"),
+        default="test",
+        help="the real images of --fid (default test; many published figures have the training images)",
+    )
+    parser.add_argument(
+        "--bootstrap", type=natural, default=20, metavar="N", help="resamples behind the interval of FID (default 20)"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="a .json file to write the figures to")
     parser.add_argument(
         "--precision", choices=("auto", "fp32", "bf16"), help="precision of the chains (default: as in training)"
@@ -85,6 +100,10 @@ def run(arguments: Sequence[str]) -> int:
     config: Config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
     settings, extra = _settings(config, options), _outliers(options.outliers, loaded)
     splits = load_splits_of(config, loaded.details)
+    if options.fid and options.modes:
+        raise UsageError("--fid and --modes measure one thing each: expected one of them")
+    if options.fid:
+        return _standard(loaded, splits, config, settings, options)
     judges = _judges(options.judges, config.data.source, splits.training.shape)
     engine = make_engine(options.precision or config.precision, "cpu")
     sampling = replace(config.sampling, **loaded.model.sampling)
@@ -119,6 +138,32 @@ def _modes(
     return Evaluation(n=count, seed=seed, modes=modes)
 
 
+def _standard(
+    loaded: LoadedModel, splits: Splits, config: Config, settings: EvaluationConfig, options: Namespace
+) -> int:
+    """Measures FID, KID and IS, and nothing else."""
+    from vaebm.cli.progress import Console
+    from vaebm.cli.standard import FeatureCache, Standard, cache_folder, check_standard, extractors_of, measure_standard
+    from vaebm.distributed import make_engine
+    from vaebm.reports import Evaluation
+
+    extractors = extractors_of(options.fid, config.data.source, splits.training.shape)
+    other = splits.test if options.fid_against == "training" else splits.training
+    count = min(settings.num_samples, len(other))
+    standard = Standard(extractors, options.fid_against, count, options.bootstrap, settings.seed)
+    check_standard(standard, splits)
+    engine = make_engine(options.precision or config.precision, "cpu")
+    console = Console(is_quiet=not engine.is_main)
+    if count < settings.num_samples:
+        console.tell(f"{count:,} samples instead of {settings.num_samples:,}: there are no more images for the floor")
+    sampling = replace(config.sampling, **loaded.model.sampling)
+    cache = FeatureCache(cache_folder(), console.tell)
+    with console.busy("measuring"):
+        rows = measure_standard(loaded.model, splits, standard, sampling, engine, cache)
+    evaluation = Evaluation(n=count, seed=settings.seed, num_steps=sampling.num_steps, standard=rows)
+    return _told(evaluation, options, config, engine, console)
+
+
 def _told(evaluation: Evaluation, options: Namespace, config: Config, engine: Engine, console: Console) -> int:
     """Writes and shows what was measured, in the main process; returns the exit code."""
     from vaebm.checkpoint import write_json
@@ -139,8 +184,8 @@ def _planar(loaded: LoadedModel, options: Namespace) -> int:
     from vaebm.recipes import PlanarConfig, from_dict
     from vaebm.reports.planar import planar_text
 
-    if options.outliers or options.judges or options.steps or options.precision or options.modes:
-        for_images = "--outliers, --judges, --steps, --precision and --modes are for images"
+    if options.outliers or options.judges or options.steps or options.precision or options.modes or options.fid:
+        for_images = "--outliers, --judges, --steps, --precision, --modes and --fid are for images"
         raise UsageError(f"{loaded.folder} is a model of points: {for_images}")
     config: PlanarConfig = from_dict(PlanarConfig, loaded.details["config"])
     told = {"num_samples": options.num_samples, "seed": options.seed}

@@ -7,7 +7,7 @@ number of images and the seed.
 from vaebm.evaluation.baselines import Baselines, baseline_scores, fit_baselines, png_bits
 from vaebm.evaluation.chains import FEWEST_STEPS, ChainDiagnostics, diagnose_chains
 from vaebm.evaluation.comparison import Comparison, compare_scores
-from vaebm.evaluation.extractor import EfficientNetFeatures
+from vaebm.evaluation.extractor import EfficientNetFeatures, InceptionFeatures
 from vaebm.evaluation.features import FeatureNetwork, Judge, JudgedImages, extract
 from vaebm.evaluation.likelihood import (
     LikelihoodTerms,
@@ -45,6 +45,7 @@ from vaebm.evaluation.sample_quality import (
     measure_floors,
     measure_samples,
 )
+from vaebm.evaluation.standard_scores import StandardScores, standard_scores
 
 __all__ = [
     "FEWEST_FOR_INTERVAL",
@@ -57,6 +58,7 @@ __all__ = [
     "FeatureNetwork",
     "Floors",
     "Grid",
+    "InceptionFeatures",
     "Judge",
     "JudgedImages",
     "LikelihoodTerms",
@@ -67,6 +69,7 @@ __all__ = [
     "Reference",
     "SampleQuality",
     "ScoreFunction",
+    "StandardScores",
     "annealed_weights",
     "baseline_scores",
     "compare_scores",
@@ -93,6 +96,7 @@ __all__ = [
     "rank_scores",
     "reverse_estimate",
     "score_images",
+    "standard_scores",
     "summarize_weights",
     "tilt_of",
 ]

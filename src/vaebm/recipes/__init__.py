@@ -7,9 +7,6 @@ from vaebm.recipes.build import (
     build_model,
     build_planar_model,
     load,
-    load_extractor,
-    load_judges,
-    load_stacked_judges,
     read_model,
     save,
 )
@@ -19,6 +16,7 @@ from vaebm.recipes.errors import ConfigError, ExtraError
 from vaebm.recipes.given import take_given_vae, with_given_vae
 from vaebm.recipes.hierarchical import NVAEConfig, config_class
 from vaebm.recipes.images import images
+from vaebm.recipes.judges import load_extractor, load_inception, load_judges, load_stacked_judges
 from vaebm.recipes.mnist import mnist
 from vaebm.recipes.paper import NOTES as PAPER_NOTES
 from vaebm.recipes.paper import PAPER_RECIPES
@@ -56,6 +54,7 @@ __all__ = [
     "import_published",
     "load",
     "load_extractor",
+    "load_inception",
     "load_judges",
     "load_stacked_judges",
     "quick",

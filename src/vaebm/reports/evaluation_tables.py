@@ -161,6 +161,31 @@ def mode_table(evaluation: Evaluation) -> Table:
     return Table("Classes that samples reach", columns, rows, "group", "tone")
 
 
+def standard_table(evaluation: Evaluation) -> Table:
+    """Return the table of FID, KID and IS: for each extractor the floor, the VAE and the VAEBM.
+
+    Arguments:
+        evaluation: what was measured.
+
+    Returns:
+        The table, grouped by extractor.
+    """
+    found = evaluation.get("standard", [])
+    rows = [
+        {**row, "group": f"{row['extractor']}, against {row['num_reference']:,} {row['against']} images",
+         "tone": tone_of(row["what"])}
+        for row in found
+    ]  # fmt: skip
+    columns = (
+        Column("what", "images"),
+        Column("fid", "FID", "interval", better="low", meaning="with 1.96 standard errors of resamples"),
+        Column("kid", "KID", "digits", "kid_std", "low", "mean over subsets, with their deviation"),
+        Column("inception_score", "IS", "digits", "inception_score_std", "high"),
+        Column("n", "n", "count"),
+    )
+    return Table("FID, KID and IS by torchmetrics", columns, rows, "group", "tone")
+
+
 def evaluation_text(evaluation: Evaluation) -> str:
     """Write every table of an evaluation for the terminal.
 
@@ -174,6 +199,6 @@ def evaluation_text(evaluation: Evaluation) -> str:
     # The judge's confidence says least, and a terminal is narrow.
     quality = replace(quality, columns=[column for column in quality.columns if column.key != "confidence"])
     tables = (quality, steps_table(evaluation), outlier_table(evaluation), p_value_table(evaluation),
-              mode_table(evaluation))  # fmt: skip
+              mode_table(evaluation), standard_table(evaluation))  # fmt: skip
     texts = [text_table(table) for table in tables if table.rows]
     return "\n\n".join([*texts, *filter(None, [chain_text(evaluation.get("chains", {}))])])

@@ -1,0 +1,99 @@
+"""``vaebm evaluate --fid``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commandline import Cli, FinishedRun, assert_user_error
+
+from vaebm.cli.standard import FeatureCache
+from vaebm.data import load_splits, to_float
+from vaebm.evaluation import extract, standard_scores
+from vaebm.recipes import load_judges
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("VAEBM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "features"
+
+
+def figures(path: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(Path(path).read_text())["standard"]
+    return found
+
+
+def test_fid_kid_and_is_of_floor_vae_and_vaebm(finished: FinishedRun, cli: Cli, cache: Path) -> None:
+    words = ("evaluate", finished.folder, "--fid", "classifiers", "-n", 200, "--bootstrap", 5)
+    outcome = cli(*words, "--output", "one.json")
+    assert (outcome.code, outcome.errors) == (0, "")
+    rows = figures("one.json")
+    assert [row["what"] for row in rows] == ["floor", "VAE", "VAEBM"]
+    for row in rows:
+        assert row["fid"]["low"] < row["fid"]["value"] < row["fid"]["high"]
+        assert row["inception_score"] > 1
+        assert (row["n"], row["against"]) == (200, "test")
+    assert rows[0]["fid"]["value"] < rows[1]["fid"]["value"]
+    assert "FID, KID and IS by torchmetrics" in outcome.output
+    # The floor is what real images come to.
+    judge, splits = load_judges((1, 8, 8))[0], load_splits("digits", 0)
+    drawn = np.sort(np.random.default_rng(rows[0]["seed"]).permutation(len(splits.training))[:200])
+    seen = [extract(judge, to_float(images)) for images in (splits.training.images[drawn], splits.test.images)]
+    assert rows[0]["fid"]["value"] == pytest.approx(standard_scores(*seen, seed=0).fid.value, rel=1e-9)
+    # Features of real images are kept, and a damaged file is made anew.
+    files = sorted(cache.iterdir())
+    assert len(files) == 2
+    assert outcome.output.count("looking at") == 2
+    again = cli(*words, "--output", "again.json")
+    assert "looking at" not in again.output
+    assert figures("again.json") == rows
+    files[0].write_bytes(files[0].read_bytes()[:-8])
+    mended = cli(*words, "--output", "mended.json")
+    assert mended.output.count("looking at") == 1
+    assert figures("mended.json") == rows
+
+
+def test_against_training_images(finished: FinishedRun, cli: Cli) -> None:
+    words = ("evaluate", finished.folder, "--fid", "classifiers", "-n", 5000, "--bootstrap", 0, "--output", "x.json")
+    outcome = cli(*words, "--fid-against", "training")
+    assert outcome.code == 0
+    splits = load_splits("digits", 0)
+    assert f"{len(splits.test)} samples instead of 5,000" in outcome.output
+    rows = figures("x.json")
+    assert {row["n"] for row in rows} == {len(splits.test)}
+    assert {row["num_reference"] for row in rows} == {len(splits.training)}
+    assert rows[1]["fid"]["low"] == rows[1]["fid"]["value"]
+
+
+def test_image_net_features_take_grey_digits(finished: FinishedRun, cli: Cli) -> None:
+    words = ("--fid", "efficientnet_lite0", "-n", 30, "--bootstrap", 0, "--output", "x.json")
+    assert cli("evaluate", finished.folder, *words).code == 0
+    assert [row["inception_score"] for row in figures("x.json")] == [None] * 3
+
+
+def test_a_folder_that_cant_be_written_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    told: list[str] = []
+    splits = load_splits("digits", 0)
+    found = FeatureCache(tmp_path / "file" / "features", told.append).extract(
+        load_judges((1, 8, 8))[0], splits.test.images[:30]
+    )
+    assert len(found) == 30
+    assert "features aren't kept" in told[-1]
+
+
+def test_what_cant_be_measured_is_refused(finished: FinishedRun, cli: Cli) -> None:
+    def refused(*words: object) -> str:
+        outcome = cli("evaluate", finished.folder, *words)
+        assert_user_error(outcome)
+        return outcome.errors
+
+    assert "expected classifiers, efficientnet_lite0 or inception=FILE" in refused("--fid", "resnet")
+    assert "expected classifiers, efficientnet_lite0 or inception=FILE" in refused("--fid", "inception")
+    assert "there is no file weights.pth" in refused("--fid", "inception=weights.pth")
+    assert "too few for a covariance, expected 20" in refused("--fid", "classifiers", "-n", 19)
+    assert "one thing each" in refused("--fid", "classifiers", "--modes", 10)
