@@ -44,7 +44,7 @@ from vaebm.training import (
 )
 
 NUM_PILOT, NUM_SKIPPED = 12, 4
-CANDIDATES = SelectionConfig(num_candidates=4, after=0.4)
+CANDIDATES, NUM_SELECTING = SelectionConfig(num_candidates=3, after=0.5), 500
 STEPS = (0, 1, 2, 4, 8, 15, 30, 60, 100, 200)
 
 
@@ -180,7 +180,7 @@ def _train(player: _Player, rival: RivalConfig, course: Course, budget: float) -
     pace = _pace(rival, course)
     count = max(2, round(budget / pace))
     course.tell(f"{count:,} iterations at {1000 * pace:.0f} ms")
-    num_samples = course.config.selection.num_samples or course.num_samples
+    num_samples = min(course.config.selection.num_samples or NUM_SELECTING, NUM_SELECTING)
     measure = selection_measure(course.judges[0], course.splits, num_samples, course.generator(1))
     best = _Best(player.model, rival.lengths[0], rival.energy.step_size)
     seconds, acts, origin = 0.0, [], time.monotonic()
@@ -233,7 +233,10 @@ def _pace(rival: RivalConfig, course: Course) -> float:
 
 def _player(rival: RivalConfig, course: Course) -> _Player:
     base, shape = course.model, course.model.image_shape
-    energy = EnergyNetwork(shape, **asdict(course.config.energy_network))
+    network = asdict(course.config.energy_network)
+    if rival.input_pooling:
+        network["input_pooling"] = rival.input_pooling
+    energy = EnergyNetwork(shape, **network)
     if rival.space == "pixels":
         model = VAEBM(
             GaussianReference(shape), TemperedEnergy(energy, rival.temperature), ImageFields("mean", "mean", "mean")

@@ -24,6 +24,7 @@ from vaebm.recipes.config import Config
 from vaebm.recipes.errors import ConfigError
 from vaebm.training import AdversarialSettings, EnergySettings
 
+SHORT = 15
 SPACES, STARTS = ("none", "noise", "pixels", "generator"), ("noise", "vae")
 
 
@@ -36,6 +37,8 @@ class RivalConfig:
         start: Where chains of pixels start that don't go on from the buffer: noise, or samples of the vae.
         temperature: T of E(x) = network(x) / T, for pixels.
         data_noise: The standard deviation of Gaussian noise on data, for pixels.
+        input_pooling: The size of the squares of pixels that the energy network averages, 0 for the recipe's. Chains on
+            pixels can't remove noise within such squares.
         lengths: The numbers of steps among which the selection split chooses that of generation.
         energy: How the energy network is trained.
         adversarial: How generator and critic are trained.
@@ -48,6 +51,7 @@ class RivalConfig:
     start: str = "noise"
     temperature: float = 1.0
     data_noise: float = 0.0
+    input_pooling: int = 0
     lengths: tuple[int, ...] = (30, 60, 120)
     energy: EnergySettings = field(default_factory=EnergySettings)
     adversarial: AdversarialSettings = field(default_factory=AdversarialSettings)
@@ -56,10 +60,10 @@ class RivalConfig:
         for name, allowed in (("space", SPACES), ("start", STARTS)):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}: expected one of {', '.join(allowed)}")
-        if not self.temperature > 0 or not self.data_noise >= 0:
+        if not self.temperature > 0 or not self.data_noise >= 0 or self.input_pooling < 0:
             raise ConfigError(
-                f"temperature is {self.temperature} and data_noise {self.data_noise}: expected a positive number and "
-                "one of at least 0"
+                f"temperature is {self.temperature}, data_noise {self.data_noise}, input_pooling {self.input_pooling}: "
+                "expected a positive number and two of at least 0"
             )
         if not self.lengths or list(self.lengths) != sorted(set(self.lengths)) or self.lengths[0] < 0:
             raise ConfigError(f"lengths is {list(self.lengths)}: expected ascending numbers of steps, such as [30,60]")
@@ -80,8 +84,8 @@ def _vaebm(config: Config) -> RivalConfig:
 
 
 def _no_buffer(config: Config) -> RivalConfig:
-    energy = replace(config.energy, replay_probability=0.0, num_steps=2 * config.energy.num_steps)
-    return replace(_vaebm(config), energy=energy)
+    energy = replace(config.energy, replay_probability=0.0, num_steps=SHORT)
+    return RivalConfig("noise", lengths=(SHORT, 2 * SHORT, 4 * SHORT), energy=energy)
 
 
 def _official(config: Config) -> RivalConfig:
@@ -92,7 +96,9 @@ def _pixels(config: Config, replay_probability: float, num_steps: int) -> RivalC
     energy = replace(
         config.energy, replay_probability=replay_probability, num_steps=num_steps, step_size=2e-4, matched_noise=False
     )
-    return RivalConfig("pixels", temperature=1e-3, data_noise=0.03, lengths=(num_steps, 60, 200), energy=energy)
+    return RivalConfig(
+        "pixels", temperature=1e-4, data_noise=0.03, input_pooling=1, lengths=tuple(sorted({num_steps, 60, 120})), energy=energy
+    )
 
 
 def _wgan(config: Config) -> RivalConfig:
