@@ -86,7 +86,7 @@ def test_a_loss_that_is_no_number_is_undone_but_not_hidden(cli: Cli, monkeypatch
 
 
 def test_on_the_plane_too_and_its_report_says_so(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    spoil(monkeypatch, "vaebm.cli.planar", 12)
+    spoil(monkeypatch, "vaebm.cli.planar_stages", 12)
     small = {"vae.num_iterations": 1500, "energy.num_iterations": 20, "energy.num_prior_samples": 256,
              "evaluation.grid_size": 200, "evaluation.latent_grid_size": 200, "evaluation.num_samples": 100,
              "evaluation.num_steps": 8, "evaluation.num_draws": 1000, "evaluation.num_annealed": 10,

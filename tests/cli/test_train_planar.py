@@ -51,6 +51,33 @@ def test_a_run_from_beginning_to_end(cli: Cli) -> None:
     assert_user_error(cli("evaluate", "run", "--judges", "."), "--judges")
 
 
+def test_the_gain_is_that_of_the_exact_densities(cli: Cli) -> None:
+    outcome = cli("train", "ring", "--output", "run", "--seed", 1, *short())
+    assert outcome.code == 0
+    evaluation = json.loads(Path("run/evaluation.json").read_text())
+    likelihoods = {row["what"]: row.get("log_likelihood") for row in evaluation["rows"]}
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    gains = {row["iteration"]: row["density_gain"] for row in rows if "density_gain" in row}
+    assert list(gains) == [50, 100, 150]
+    # The best of them is the model, by 20,000 points and as many draws; the other is the exact one.
+    assert max(gains.values()) == pytest.approx(likelihoods["VAEBM"] - likelihoods["VAE"], abs=0.05)
+
+
+def test_chains_that_are_too_short_are_found_out_and_made_longer(cli: Cli) -> None:
+    chains = {"energy.objective": "contrastive", "energy.kernel": "langevin", "energy.jump_probability": 0,
+              "energy.num_steps": 1, "energy.num_iterations": 400, "energy.batch_size": 128}  # fmt: skip
+    words = [word for name, value in (SHORT | chains).items() for word in (f"--{name}", str(value))]
+    assert cli("train", "gaussians", "--output", "alone", *words, "--guard.rolls_back", "false").code == 0
+    alone = [json.loads(line) for line in Path("alone/metrics.jsonl").read_text().splitlines()]
+    assert min(row.get("density_gain", 0.0) for row in alone) < -0.5
+    outcome = cli("train", "gaussians", "--output", "guarded", *words)
+    assert "nats less likely than under the VAE); back to iteration" in outcome.output
+    assert "step size 0.02, 2 steps" in outcome.output
+    rows = json.loads(Path("guarded/evaluation.json").read_text())["rows"]
+    gaps = {row["what"]: row.get("gap") for row in rows}
+    assert gaps["VAEBM"] <= gaps["VAE"] + 0.02
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

@@ -56,6 +56,11 @@ Step = Callable[[EnergyState, Tensor], Progress[EnergyState]]
         ({"loss": math.nan}, "diverged", "loss is nan"),
         ({"grad_norm": math.inf}, "diverged", "grad_norm is inf"),
         ({"noise_norm": math.nan}, "diverged", "noise_norm is nan"),
+        ({"density_gain": 1.2}, "healthy", ""),
+        ({"density_gain": -0.04}, "healthy", ""),
+        ({"density_gain": -0.08}, "strained", "0.08 nats less likely"),
+        ({"density_gain": -0.3}, "diverged", "by 0.30 nats less likely than under the VAE"),
+        ({"density_gain": math.nan}, "healthy", ""),
     ],
 )
 def test_figures_are_judged(figures: dict[str, float], condition: str, reason: str) -> None:
@@ -75,6 +80,15 @@ def test_of_a_kernel_with_an_accept_step_its_own_acceptance_does_not_count() -> 
     assert judge([row] * 20, GuardSettings()) == Verdict("healthy")
 
 
+def test_of_a_figure_that_few_iterations_have_the_latest_counts() -> None:
+    rows = [HEALTHY] * 10 + [{**HEALTHY, "density_gain": -3.0}] + [HEALTHY] * 5
+    assert judge([*rows, *[HEALTHY] * 4], GuardSettings()).is_astray
+    assert judge([*rows, {**HEALTHY, "density_gain": 0.5}, *[HEALTHY] * 3], GuardSettings()) == Verdict("healthy")
+    # Where something else is wrong too, the chains aren't just too short.
+    steep = [{**row, "noise_norm": 3.0} for row in [*rows, *[HEALTHY] * 4]]
+    assert not judge(steep, GuardSettings()).is_astray
+
+
 def at(*iterations: int) -> GuardMemory:
     return GuardMemory(snapshots=tuple(Snapshot(iteration, {}, {}) for iteration in iterations))
 
@@ -90,6 +104,25 @@ def test_the_policy() -> None:
     assert (first.acts[-1].returned_to, first.rate, first.step) == (50, 0.3, 1)
     assert first.acts[-1].learning_rate == pytest.approx(0.3 * SETTINGS.learning_rate)
     assert first.adapt(SETTINGS) == replace(SETTINGS, learning_rate=0.3 * SETTINGS.learning_rate)
+
+
+def test_where_the_density_is_lost_chains_become_longer() -> None:
+    guard, astray = GuardSettings(), Verdict("diverged", ("less likely",), False, True)
+    memory = respond(at(0, 50, 100), 160, astray, SETTINGS, guard)
+    memory = respond(memory, 160, astray, SETTINGS, guard)
+    assert (memory.rate, memory.step, memory.steps) == (1, 1, 4)
+    assert [act.num_steps for act in memory.acts] == [2 * SETTINGS.num_steps, 4 * SETTINGS.num_steps]
+    assert memory.adapt(SETTINGS) == replace(SETTINGS, num_steps=4 * SETTINGS.num_steps)
+    assert f"{4 * SETTINGS.num_steps} steps" in memory.acts[-1].text()
+    assert f"{2 * SETTINGS.num_steps} steps)" in diagnosis(memory.acts, SETTINGS)
+    # Without chains there is nothing to make longer.
+    without = respond(at(0, 50), 160, astray, replace(SETTINGS, objective="importance_sampled"), guard)
+    assert (without.rate, without.steps, without.acts[-1].num_steps) == (0.3, 1, None)
+    # What a checkpoint of before holds is taken over.
+    old = {name: value for name, value in respond(at(0), 30, astray, SETTINGS, guard).state_dict().items()
+           if name != "steps"}  # fmt: skip
+    old["acts"] = [{name: value for name, value in act.items() if name != "num_steps"} for act in old["acts"]]
+    assert GuardMemory.from_state_dict(old).steps == 1
 
 
 def test_after_its_attempts_it_gives_up_and_changes_nothing_more() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,8 @@ from torch import Tensor
 from vaebm.checkpoint import RunFolder, write_bytes, write_json
 from vaebm.cli.options import option_parser
 from vaebm.cli.parsing import UsageError
-from vaebm.cli.progress import CollapseWatch, Console
+from vaebm.cli.planar_stages import train_planar_energy, train_planar_vae
+from vaebm.cli.progress import Console
 from vaebm.cli.provenance import describe_origin
 from vaebm.cli.request import OWN_OPTIONS, merged_file, recipe_word, run_path
 from vaebm.cli.stop import GAVE_UP
@@ -39,20 +39,9 @@ from vaebm.models import VAEBM
 from vaebm.recipes import PLANAR_RECIPES, PlanarConfig, build_planar_model, from_dict, save, to_dict
 from vaebm.reports.planar import PlanarContent, PlanarEvaluation, planar_text, render_planar_report
 from vaebm.sampling import Kernel, Mala, run_chain, uniform_ladder
-from vaebm.training import (
-    Act,
-    Guarded,
-    diagnosis,
-    energy_step,
-    fit,
-    guarded_fit,
-    make_kernel,
-    start_energy,
-    start_vae,
-    vae_step,
-)
+from vaebm.training import Act, diagnosis, make_kernel
 
-ANNEALED_STEP, NUM_INITIAL = 0.05, 512
+ANNEALED_STEP = 0.05
 OFFICIAL = "official potential"
 
 
@@ -99,9 +88,9 @@ def run(arguments: Sequence[str]) -> int:
     console = Console(folder.log)
     console.tell(f"run folder {folder.path}, {engine.device}, {engine.precision}, {torch.get_num_threads()} threads")
     seconds, acts = {}, list[Act]()
-    for stage in ("vae", "energy"):
+    for stage, train in (("vae", train_planar_vae), ("energy", train_planar_energy)):
         began = time.monotonic()
-        acts += _train(stage, model, config, density, folder, console)
+        acts += train(model, config, density, folder, console)
         seconds[stage] = round(time.monotonic() - began, 1)
     model.eval().requires_grad_(False)
     if acts:
@@ -136,73 +125,6 @@ def measure(model: VAEBM, config: PlanarConfig) -> Measured:
         return evaluate(model, config)
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-def _train(
-    stage: str, model: VAEBM, config: PlanarConfig, density: PlanarDensity, folder: RunFolder, console: Console
-) -> list[Act]:
-    """Trains a stage, and returns what the guard did."""
-    engine, is_vae = make_engine("fp32", "cpu"), stage == "vae"
-    settings = config.vae if is_vae else config.energy
-    batches = _batches(density, settings.batch_size, _generator(config.seed, f"{stage} batches"))
-    noise = _generator(config.seed, f"{stage} noise")
-    first = density.to_images(density.sample(NUM_INITIAL, _generator(config.seed, "energy initialization")))
-    state: Any = start_vae(model.vae, config.vae, noise) if is_vae else start_energy(
-        model, config.energy, first, noise
-    )  # fmt: skip
-    iterations: Any = fit(vae_step(model.vae, config.vae, engine), state, batches, settings.num_iterations)
-    if not is_vae:
-        iterations = guarded_fit(
-            model, config.energy, lambda changed: energy_step(model, changed, engine), state, batches, config.guard
-        )
-    watch = CollapseWatch(console.tell)
-    acts: list[Act] = []
-    condition = "healthy"
-    with console.stage(stage, 0, settings.num_iterations) as show:
-        for progress in iterations:
-            state, figures = progress.state, progress.figures
-            act = None if is_vae else progress.act
-            if act is not None:
-                acts.append(act)
-                if not math.isfinite(figures["loss"]):
-                    folder.append_metrics({"stage": stage, "iteration": act.iteration, "is_undone": True, **figures})
-                console.tell(act.text())
-                folder.append_metrics({"stage": "guard", **act.row()})
-                continue
-            show(state.iteration, figures)
-            watch(state.iteration, figures)
-            if not is_vae:
-                condition = _tell_change(progress, condition, console)
-            if not math.isfinite(figures["loss"]):
-                raise UsageError(
-                    f"stage {stage} diverged at iteration {state.iteration} (the loss is {figures['loss']}): "
-                    f"start anew with a lower --{stage}.learning_rate"
-                )
-            if state.iteration % config.report_every == 0 or state.iteration == settings.num_iterations:
-                folder.append_metrics({"stage": stage, "iteration": state.iteration, **figures})
-    if state.average:
-        (model.vae if is_vae else model.energy).load_state_dict(state.average)
-    return acts
-
-
-def _tell_change(progress: Guarded, known: str, console: Console) -> str:
-    """Tells the condition of stage 2 if it is another one than was known, and returns it."""
-    condition, reasons = progress.verdict.condition, "; ".join(progress.verdict.reasons)
-    if condition != known:
-        console.tell(f"iteration {progress.state.iteration}: {condition}" + (f" ({reasons})" if reasons else ""))
-    return condition
-
-
-def _batches(density: PlanarDensity, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    while True:
-        yield density.to_images(density.sample(batch_size, generator))
-
-
-_PURPOSES = ("vae batches", "vae noise", "energy batches", "energy noise", "energy initialization")
-
-
-def _generator(seed: int, purpose: str) -> torch.Generator:
-    return torch.Generator().manual_seed(seed * 1000 + _PURPOSES.index(purpose) + 1)
 
 
 class Measured(NamedTuple):

@@ -27,7 +27,8 @@ _POSITIVE = {
     "sampling.step_size", "selection.num_candidates", "evaluation.num_samples", "evaluation.num_posterior_samples",
     "evaluation.grid_size", "evaluation.latent_grid_size", "evaluation.num_draws", "evaluation.num_annealed",
     "guard.window", "guard.snapshot_every", "guard.largest_separation", "guard.largest_noise_norm",
-    "guard.rate_factor", "guard.step_factor", "report_every", "sample_every", "checkpoint_every",
+    "guard.largest_loss", "guard.rate_factor", "guard.step_factor", "guard.steps_factor",
+    "report_every", "sample_every", "checkpoint_every",
 }  # fmt: skip
 _SIGNED = {"data.value_range"}
 _SHARES = {

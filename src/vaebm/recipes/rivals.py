@@ -97,7 +97,12 @@ def _pixels(config: Config, replay_probability: float, num_steps: int) -> RivalC
         config.energy, replay_probability=replay_probability, num_steps=num_steps, step_size=2e-4, matched_noise=False
     )
     return RivalConfig(
-        "pixels", temperature=1e-4, data_noise=0.03, input_pooling=1, lengths=tuple(sorted({num_steps, 60, 120})), energy=energy
+        "pixels",
+        temperature=1e-4,
+        data_noise=0.03,
+        input_pooling=1,
+        lengths=tuple(sorted({num_steps, 60, 120})),
+        energy=energy,
     )
 
 

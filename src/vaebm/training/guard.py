@@ -1,4 +1,4 @@
-r"""A guard for stage 2: it sees an energy network diverge, goes back to a healthy state, and takes smaller steps.
+r"""A guard for stage 2: it sees an energy network diverge, goes back to a healthy state, and takes other steps.
 
 An energy network diverges when it learns faster than its chains can follow: negatives stay where they are, however high
 their energy becomes, and nothing holds the energy any more. Four figures of the means over a window tell:
@@ -9,14 +9,16 @@ their energy becomes, and nothing holds the energy any more. Four figures of the
 * *separation*: the gap Ē₊ − Ē₋ in standard deviations of the energies, both of the whole window. Near zero chains
   follow; far below, the network knows each sample;
 * *noise norm*: |noise|²/D, 1 for N(0, I): chains whose moves overshoot are thrown outwards;
-* anything that is not finite.
+* anything that is not finite;
+* *density gain*, where it can be known (on the plane): by how many nats held-out points are more likely than under the
+  VAE. Chains that are too short lead the energy astray though each of their moves is accepted.
 
 The gap itself says little: on pictures it grows to −50 and more while samples improve.
 
 The policy: a diverged stage goes back to the last healthy snapshot (weights, optimizer, moving average, chains,
 generator), or to an earlier one if that one diverged again. Where the acceptance was low, the step size becomes
-smaller, else the learning rate; from the second time on both. Data go on where they are. After a number of attempts it
-gives up.
+smaller, else the learning rate; from the second time on both. Where the density was lost, chains become longer instead.
+Data go on where they are. After a number of attempts it gives up.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from vaebm.training.energy_state import EnergySettings, EnergyState
 from vaebm.training.fit import Progress
 
 HEALTHY, STRAINED, DIVERGED = CONDITIONS = ("healthy", "strained", "diverged")
-SIGNALS = ("loss", "grad_norm", "gap", "energy_variance", "would_accept", "noise_norm")
+SIGNALS = ("loss", "grad_norm", "gap", "energy_variance", "would_accept", "noise_norm", "density_gain")
 EASY_ACCEPTANCE = 0.6
 FOLLOWING = -0.1
 LARGEST_COPY, MOST_SNAPSHOTS = 2**29, 5
@@ -54,8 +56,10 @@ class GuardSettings:
         least_acceptance: Diverged below this acceptance, if samples also have higher energies than data.
         largest_separation: Diverged where data lie so many standard deviations below samples.
         largest_noise_norm: Diverged above this |noise|²/D.
+        largest_loss: Diverged where held-out points are by so many nats less likely than under the VAE (on the plane).
         rate_factor: What the learning rate is multiplied with.
         step_factor: What the step size is multiplied with.
+        steps_factor: What the number of steps is multiplied with.
     """
 
     rolls_back: bool = True
@@ -65,16 +69,22 @@ class GuardSettings:
     least_acceptance: float = 0.45
     largest_separation: float = 1.0
     largest_noise_norm: float = 2.0
+    largest_loss: float = 0.1
     rate_factor: float = 0.3
     step_factor: float = 0.5
+    steps_factor: int = 2
 
 
 class Verdict(NamedTuple):
-    """The condition of a stage, one of ``CONDITIONS``, and why, in words; healthy needs no reason."""
+    """The condition of a stage, one of ``CONDITIONS``, and why, in words; healthy needs no reason.
+
+    ``is_steep``: the acceptance is low. ``is_astray``: nothing but the density is wrong.
+    """
 
     condition: str
     reasons: tuple[str, ...] = ()
     is_steep: bool = False
+    is_astray: bool = False
 
 
 def judge(window: Sequence[Mapping[str, float]], settings: GuardSettings) -> Verdict:
@@ -102,31 +112,41 @@ def judge(window: Sequence[Mapping[str, float]], settings: GuardSettings) -> Ver
         return Verdict(DIVERGED, tuple(f"{name} is {latest[name]}" for name in lost), is_steep)
     if len(window) < settings.window:
         return Verdict(HEALTHY)
-    separation, norm = _separation(window), _mean(window, "noise_norm", 1.0)
+    separation, norm, gain = _separation(window), _mean(window, "noise_norm", 1.0), _latest(window, "density_gain")
     words = {
         "acceptance": f"moves of the chains would be accepted with probability {acceptance:.2f}",
         "separation": f"data lie {-separation:.2f} standard deviations of the energy below samples",
         "norm": f"|noise|²/D of the chains is {norm:.2f}",
+        "gain": f"held-out points are by {-gain:.2f} nats less likely than under the VAE",
     }
     reached = {
         "acceptance": acceptance < settings.least_acceptance and separation < FOLLOWING,
         "separation": separation < -settings.largest_separation,
         "norm": norm > settings.largest_noise_norm,
+        "gain": gain < -settings.largest_loss,
     }
     near = {
         "acceptance": is_steep and separation < FOLLOWING,
         "separation": separation < -settings.largest_separation / 2,
         "norm": norm > (1 + settings.largest_noise_norm) / 2,
+        "gain": gain < -settings.largest_loss / 2,
     }
     for condition, found in ((DIVERGED, reached), (STRAINED, near)):
-        if any(found.values()):
-            return Verdict(condition, tuple(words[name] for name, value in found.items() if value), is_steep)
+        names = [name for name, value in found.items() if value]
+        if names:
+            return Verdict(condition, tuple(words[name] for name in names), is_steep, names == ["gain"])
     return Verdict(HEALTHY)
 
 
 def _mean(window: Sequence[Mapping[str, float]], name: str, default: float) -> float:
     values = [value for row in window if math.isfinite(value := row.get(name, math.nan))]
     return sum(values) / len(values) if values else default
+
+
+def _latest(window: Sequence[Mapping[str, float]], name: str) -> float:
+    """Returns the last value of a figure that only some iterations have; 0 if none has it."""
+    known = [row[name] for row in window if math.isfinite(row.get(name, math.nan))]
+    return known[-1] if known else 0.0
 
 
 def _separation(window: Sequence[Mapping[str, float]]) -> float:
@@ -165,7 +185,10 @@ def go_back(model: VAEBM, state: EnergyState, snapshot: Snapshot) -> None:
 
 @dataclass(frozen=True)
 class Act:
-    """What the guard did: when, why, where it went back to, and with which settings training goes on."""
+    """What the guard did: when, why, where it went back to, and with which settings training goes on.
+
+    The number of steps is told if the guard has changed it.
+    """
 
     iteration: int
     returned_to: int
@@ -173,6 +196,7 @@ class Act:
     learning_rate: float
     step_size: float
     gave_up: bool = False
+    num_steps: int | None = None
 
     def row(self) -> dict[str, Any]:
         """Returns plain values for a record."""
@@ -185,7 +209,7 @@ class Act:
             return f"{seen}; the guard gives up, and the state of iteration {self.returned_to} is the last"
         return (
             f"{seen}; back to iteration {self.returned_to}, learning rate {self.learning_rate:.3g}, "
-            f"step size {self.step_size:.3g}"
+            f"step size {self.step_size:.3g}" + ("" if self.num_steps is None else f", {self.num_steps} steps")
         )
 
 
@@ -197,13 +221,17 @@ class GuardMemory:
     snapshots: tuple[Snapshot, ...] = ()
     rate: float = 1.0
     step: float = 1.0
+    steps: int = 1
     acts: tuple[Act, ...] = ()
     condition: str = HEALTHY
 
     def adapt(self, settings: EnergySettings) -> EnergySettings:
         """Returns the settings that training goes on with."""
         return replace(
-            settings, learning_rate=settings.learning_rate * self.rate, step_size=settings.step_size * self.step
+            settings,
+            learning_rate=settings.learning_rate * self.rate,
+            step_size=settings.step_size * self.step,
+            num_steps=settings.num_steps * self.steps,
         )
 
     @property
@@ -218,6 +246,7 @@ class GuardMemory:
             "snapshots": [vars(snapshot) for snapshot in self.snapshots],
             "rate": self.rate,
             "step": self.step,
+            "steps": self.steps,
             "acts": [{**vars(act), "reasons": list(act.reasons)} for act in self.acts],
             "condition": self.condition,
         }
@@ -230,6 +259,8 @@ class GuardMemory:
             tuple(Snapshot(**snapshot) for snapshot in state["snapshots"]),
             state["rate"],
             state["step"],
+            # Checkpoints of before didn't have it.
+            state.get("steps", 1),
             tuple(Act(**{**act, "reasons": tuple(act["reasons"])}) for act in state["acts"]),
             state["condition"],
         )
@@ -268,12 +299,23 @@ def respond(
     attempt = len(memory.acts) + 1
     gives_up = attempt > guard.num_attempts
     changes = replace(memory, window=(), snapshots=tuple(kept), condition=HEALTHY)
-    if not gives_up and (verdict.is_steep or attempt > 1):
+    needs_steps = verdict.is_astray and settings.objective == "contrastive"
+    if not gives_up and needs_steps:
+        changes = replace(changes, steps=memory.steps * guard.steps_factor)
+    elif not gives_up and (verdict.is_steep or attempt > 1):
         changes = replace(changes, step=memory.step * guard.step_factor)
-    if not gives_up and (not verdict.is_steep or attempt > 1):
+    if not gives_up and not needs_steps and (not verdict.is_steep or attempt > 1):
         changes = replace(changes, rate=memory.rate * guard.rate_factor)
     following = changes.adapt(settings)
-    act = Act(iteration, kept[-1].iteration, verdict.reasons, following.learning_rate, following.step_size, gives_up)
+    act = Act(
+        iteration,
+        kept[-1].iteration,
+        verdict.reasons,
+        following.learning_rate,
+        following.step_size,
+        gives_up,
+        following.num_steps if changes.steps != 1 else None,
+    )
     return replace(changes, acts=(*memory.acts, act))
 
 
@@ -328,7 +370,9 @@ def diagnosis(acts: Sequence[Act], settings: EnergySettings) -> str:
     steps = f"{settings.num_steps} steps of size {settings.step_size:.3g}"
     has_chains = settings.objective == "contrastive"
     tried = [
-        f"({act.learning_rate:.2g}, {act.step_size:.2g})" if has_chains else f"{act.learning_rate:.2g}"
+        f"({act.learning_rate:.2g}, {act.step_size:.2g}{f', {act.num_steps} steps' if act.num_steps else ''})"
+        if has_chains
+        else f"{act.learning_rate:.2g}"
         for act in acts[:-1]
     ]
     cause = f"Its chains ({steps}) don't follow it. " if has_chains else ""
