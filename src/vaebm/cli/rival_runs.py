@@ -32,7 +32,7 @@ from vaebm.models import VAEBM, EnergyNetwork, GaussianReference, ImageFields, T
 from vaebm.recipes import Config
 from vaebm.recipes.config import SelectionConfig
 from vaebm.recipes.rivals import RivalConfig
-from vaebm.sampling import FreshNoise, Langevin, standard_normal
+from vaebm.sampling import FreshNoise, Kernel, Langevin, Projected, standard_normal
 from vaebm.training import (
     EnergySettings,
     adversarial_step,
@@ -123,7 +123,7 @@ def run_row(rival: RivalConfig, course: Course, budget: float) -> tuple[dict[str
         course.tell("no candidate made finite images")
         nothing = {"num_samples": course.num_samples, "seconds_per_step": 0.0, "quality": [], "curve": []}
         return {**trained.row, **nothing}, torch.zeros(1, *course.model.image_shape, dtype=torch.uint8)
-    kernel, generator = Langevin(trained.step_size), course.generator(7)
+    kernel, generator = _kernel(rival, trained.step_size), course.generator(7)
     lengths = sorted({0, trained.num_steps, *(STEPS if rival.space in ("noise", "pixels") else ())})
     start = player.fresh((course.num_samples, trained.model.noise_layout.size), generator)
     course.tell(f"drawing {course.num_samples:,} samples, up to {lengths[-1]} steps")
@@ -190,7 +190,7 @@ def _train(player: _Player, rival: RivalConfig, course: Course, budget: float) -
         acts += [act.row()] if act is not None else []
         if act is None and CANDIDATES.is_due(state.iteration, count):
             model, size = player.averaged(state), _step_size(rival, progress)
-            distances = _distances(model, player.fresh, rival.lengths, size, measure, course)
+            distances = _distances(model, player.fresh, rival.lengths, _kernel(rival, size), measure, course)
             best.compare(model, size, distances, {"iteration": state.iteration, "seconds": seconds})
             told = ", ".join(f"{distance:.4g} after {steps} steps" for steps, distance in distances.items())
             course.tell(f"iteration {state.iteration:,}: {measure.title} distance {told}")
@@ -198,6 +198,12 @@ def _train(player: _Player, rival: RivalConfig, course: Course, budget: float) -
     row = {"num_iterations": count, "seconds": seconds, "candidates": best.looks, "acts": acts}
     chosen = {"num_steps": best.num_steps, "step_size": best.step_size, "distance": best.distance}
     return _Trained(best.model, best.num_steps, best.step_size, {**row, "chosen": chosen})
+
+
+def _kernel(rival: RivalConfig, step_size: float) -> Kernel:
+    """Returns Langevin's kernel; pixels are kept within the range of images, outside which their energy is flat."""
+    local = Langevin(step_size)
+    return Projected(local, 1.0) if rival.space == "pixels" else local
 
 
 def _step_size(rival: RivalConfig, progress: Any) -> float:
@@ -209,12 +215,12 @@ def _step_size(rival: RivalConfig, progress: Any) -> float:
 
 
 def _distances(
-    model: VAEBM, fresh: FreshNoise, lengths: tuple[int, ...], size: float, measure: Measure, course: Course
+    model: VAEBM, fresh: FreshNoise, lengths: tuple[int, ...], kernel: Kernel, measure: Measure, course: Course
 ) -> dict[int, float]:
     generator = course.generator(2)
     noise = fresh((measure.num_samples, model.noise_layout.size), generator)
     with course.engine.autocast():
-        seen = snapshots(model, noise, lengths, kernel=Langevin(size), generator=generator)
+        seen = snapshots(model, noise, lengths, kernel=kernel, generator=generator)
     found = {look.step: look.images.cpu() for look in seen}
     return {step: measure.distance(images) if bool(images.isfinite().all()) else math.inf
             for step, images in found.items()}  # fmt: skip
@@ -307,7 +313,8 @@ def _chains(model: VAEBM, rival: RivalConfig, course: Course, fresh: FreshNoise,
         guard = replace(guard, rolls_back=False)
 
     def make(adapted: EnergySettings) -> Any:
-        return energy_step(model, adapted, course.engine, fresh=fresh)
+        kernel = _kernel(rival, adapted.step_size) if rival.space == "pixels" else None
+        return energy_step(model, adapted, course.engine, kernel, fresh)
 
     yield from guarded_fit(model, settings, make, state, _batches(rival, course, settings.batch_size), guard)
 

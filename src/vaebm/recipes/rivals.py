@@ -94,16 +94,16 @@ def _official(config: Config) -> RivalConfig:
 
 def _pixels(config: Config, replay_probability: float, num_steps: int) -> RivalConfig:
     energy = replace(
-        config.energy, replay_probability=replay_probability, num_steps=num_steps, step_size=2e-4, matched_noise=False
+        config.energy,
+        replay_probability=replay_probability,
+        num_steps=num_steps,
+        step_size=4e-3,
+        learning_rate=3e-4,
+        l2=0.01,
+        matched_noise=False,
     )
-    return RivalConfig(
-        "pixels",
-        temperature=1e-4,
-        data_noise=0.03,
-        input_pooling=1,
-        lengths=tuple(sorted({num_steps, 60, 120})),
-        energy=energy,
-    )
+    lengths = tuple(sorted({num_steps, 60, 120}))
+    return RivalConfig("pixels", temperature=1e-3, data_noise=0.1, input_pooling=1, lengths=lengths, energy=energy)
 
 
 def _wgan(config: Config) -> RivalConfig:
@@ -116,9 +116,9 @@ RIVALS = {
     "vaebm-no-buffer": Rival("VAEBM without persistent chains", True, _no_buffer),
     "vaebm-official": Rival("VAEBM, official potential", True, _official),
     "pixels-short-run": Rival("EBM on pixels, from noise", False, lambda config: _pixels(config, 0.0, 40)),
-    "pixels-persistent": Rival("EBM on pixels, persistent", False, lambda config: _pixels(config, 0.95, 20)),
+    "pixels-persistent": Rival("EBM on pixels, persistent", False, lambda config: _pixels(config, 0.95, 10)),
     "pixels-from-vae": Rival(
-        "EBM on pixels, from VAE samples", True, lambda config: replace(_pixels(config, 0.0, 20), start="vae")
+        "EBM on pixels, from VAE samples", True, lambda config: replace(_pixels(config, 0.0, 10), start="vae")
     ),
     "wgan-gp": Rival("WGAN-GP, generator from the VAE", True, _wgan),
 }

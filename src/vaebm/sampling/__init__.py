@@ -31,6 +31,7 @@ from vaebm.sampling.kernel import (
 from vaebm.sampling.langevin import Langevin
 from vaebm.sampling.mala import Mala
 from vaebm.sampling.mixture import Mixture
+from vaebm.sampling.projected import Projected
 from vaebm.sampling.replay import (
     FreshNoise,
     ReplayBuffer,
@@ -57,6 +58,7 @@ __all__ = [
     "LogDensity",
     "Mala",
     "Mixture",
+    "Projected",
     "ReplayBuffer",
     "Rows",
     "StartPoints",

@@ -1,0 +1,165 @@
+"""A VAEBM beside other ways to train the same networks, for the same time: quality, steps, wall time, iterations.
+
+    python benchmarks/rivals.py run mnist --model mnist --budget 5m --vae-time 5m --seeds 0
+    python benchmarks/rivals.py table docs/evidence.md
+
+``run`` is ``vaebm benchmark``, once for each seed, in ``runs/rivals/NAME``; rows that are there aren't made again. Kept
+are its figures, ``benchmarks/results/rivals.json``, and a picture with eight samples of each row,
+``benchmarks/results/rivals_NAME.png``. ``table`` writes the rows, the Fréchet distance by number of steps, what pixel
+space needs to come as near, and the distance by iterations of training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tables import put_table
+from vaebm.checkpoint import read_json
+from vaebm.plots import png_bytes
+from vaebm.reports import markdown_table
+from vaebm.reports.rivals import rivals_table
+
+ROOT = Path(__file__).parent
+RESULTS = ROOT / "results" / "rivals.json"
+SHOWN = ("vaebm", "vaebm-no-buffer", "vaebm-official", "pixels-short-run", "pixels-persistent", "pixels-from-vae")
+NUM_SHOWN = 8
+
+
+def run(name: str, model: str, seeds: Sequence[int], words: Sequence[str], runs: Path, results: Path) -> None:
+    """Trains and measures all rows, and keeps what was found."""
+    folder = runs / name
+    for seed in seeds:
+        told = [sys.executable, "-m", "vaebm", "benchmark", model, "--output", str(folder), "--seed", str(seed), *words]
+        subprocess.run(told, check=True)
+        keep(name, folder, results)
+
+
+def keep(name: str, folder: Path, results: Path) -> None:
+    """Puts the figures of a folder among the results, and draws its picture."""
+    rows = read_json(folder / "benchmark.json")["rows"]
+    known = json.loads(results.read_text()) if results.exists() else {}
+    known[name] = {**known.get(name, {}), **rows}
+    results.write_text(json.dumps(known, indent=1) + "\n")
+    strips = []
+    for key, row in rows.items():
+        if row["seed"] == min(entry["seed"] for entry in rows.values()):
+            grid = np.asarray(Image.open(folder / f"{key}.png"))
+            # One line of the grid, of eight.
+            strips.append(grid[: grid.shape[0] // NUM_SHOWN])
+    results.with_name(f"rivals_{name}.png").write_bytes(png_bytes(np.concatenate(strips)))
+
+
+def lines_of(rows: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Returns the lines of each table of a data set."""
+    judge = next(iter(rows.values()))["quality"][0]["judge"]
+    return {
+        "": markdown_table(rivals_table(rows)).splitlines(),
+        "-steps": by_steps(rows, judge),
+        "-time": by_time(rows, judge),
+        "-iterations": by_iterations(rows),
+    }
+
+
+def curve_of(rows: Mapping[str, Any], name: str, judge: str) -> dict[int, float]:
+    """Returns the mean distance of a row by number of steps."""
+    found: dict[int, list[float]] = {}
+    for row in rows.values():
+        for look in row["curve"] if row["name"] == name else ():
+            if look["judge"] == judge:
+                found.setdefault(look["num_steps"], []).append(look["frechet"])
+    return {steps: fmean(values) for steps, values in sorted(found.items())}
+
+
+def by_steps(rows: Mapping[str, Any], judge: str) -> list[str]:
+    """Returns a table of the distance by number of steps; the last column compares 15 steps with the best number."""
+    curves = {name: curve for name in SHOWN if (curve := curve_of(rows, name, judge))}
+    steps = sorted({number for curve in curves.values() for number in curve})
+    titles = {row["name"]: row["title"] for row in rows.values()}
+    lines = [
+        f"| {judge}, after steps | {' | '.join(map(str, steps))} | 15 over the best |",
+        "|---" * (len(steps) + 2) + "|",
+    ]
+    for name, curve in curves.items():
+        cells = [f"{curve[number]:.3g}" if number in curve else "" for number in steps]
+        lines.append(f"| {titles[name]} | {' | '.join(cells)} | {curve[15] / min(curve.values()):.2f} |")
+    return lines
+
+
+def by_time(rows: Mapping[str, Any], judge: str) -> list[str]:
+    """Returns a table of how near each row comes, and after how many seconds of sampling."""
+    lines = ["| row | ms a step and sample | nearest | after steps | seconds for 1,000 samples |", "|---" * 5 + "|"]
+    titles = {row["name"]: row["title"] for row in rows.values()}
+    for name in SHOWN:
+        curve = curve_of(rows, name, judge)
+        if not curve:
+            continue
+        pace = fmean(row["seconds_per_step"] / row["num_samples"] for row in rows.values() if row["name"] == name)
+        best = min(curve, key=curve.__getitem__)
+        lines.append(f"| {titles[name]} | {1000 * pace:.2f} | {curve[best]:.3g} | {best} | {1000 * pace * best:.1f} |")
+    return lines
+
+
+def by_iterations(rows: Mapping[str, Any]) -> list[str]:
+    """Returns a table of the candidates: the smallest distance from the selection split by share of training."""
+    lines = ["| row | " + " | ".join(f"candidate {number}" for number in (1, 2, 3)) + " |", "|---" * 4 + "|"]
+    for row in rows.values():
+        looks: dict[int, dict[str, float]] = {}
+        for look in row.get("candidates", []):
+            known = looks.get(look["iteration"])
+            if known is None or look["distance"] < known["distance"]:
+                looks[look["iteration"]] = look
+        if looks:
+            cells = [f"{look['distance']:.3g} ({iteration:,} iterations, {look['seconds'] / 60:.1f} min)"
+                     for iteration, look in sorted(looks.items())]  # fmt: skip
+            lines.append(f"| {row['title']}, seed {row['seed']} | {' | '.join(([*cells, '', ''])[:3])} |")
+    return lines
+
+
+def table(results: Path, document: Path) -> None:
+    """Writes the tables into a document, those of MNIST first."""
+    known = json.loads(results.read_text())
+    found: dict[str, list[str]] = {}
+    for name, rows in known.items():
+        for part, lines in lines_of(rows).items():
+            found.setdefault(f"rivals{part}", []).extend(
+                [*([""] if f"rivals{part}" in found else []), f"{name}:", "", *lines]
+            )
+    for part, lines in found.items():
+        put_table(document, part, lines)
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="what", required=True)
+    part = commands.add_parser("run")
+    part.add_argument("name", help="under which the results stand, such as mnist")
+    part.add_argument("--model", default="mnist")
+    part.add_argument("--seeds", type=int, nargs="+", default=[0])
+    part.add_argument("--runs", type=Path, default=Path("runs/rivals"))
+    part.add_argument("--results", type=Path, default=RESULTS)
+    part = commands.add_parser("table")
+    part.add_argument("document", type=Path)
+    part.add_argument("--results", type=Path, default=RESULTS)
+    # What isn't known here is for vaebm benchmark.
+    chosen, words = parser.parse_known_args()
+    if chosen.what == "table":
+        if words:
+            parser.error(f"unexpected {' '.join(words)}")
+        table(chosen.results, chosen.document)
+    else:
+        run(chosen.name, chosen.model, chosen.seeds, words, chosen.runs, chosen.results)
+
+
+if __name__ == "__main__":
+    main()
