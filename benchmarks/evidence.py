@@ -77,6 +77,36 @@ def short_chains() -> Row:
     return Row(f"Fréchet distance at 15 steps over the best: {told}", "holds" if max(shares) <= 1.25 else "fails")
 
 
+def _rivals() -> dict[str, list[dict[str, Any]]]:
+    """Returns the rows of the comparison on MNIST by name, the first judge's figures in each."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in _read("rivals")["mnist"].values():
+        if row["quality"]:
+            rows.setdefault(row["name"], []).append(row)
+    return rows
+
+
+def rivals(names: Sequence[str]) -> Row:
+    """The Fréchet distances of VAEBM and rivals trained as long, by the first judge."""
+    rows = _rivals()
+    found = {name: statistics.mean(row["quality"][0]["frechet"] for row in rows[name]) for name in ("vaebm", *names)}
+    titles = {name: rows[name][0]["title"] for name in found}
+    told = ", ".join(f"{titles[name]} {value:.3g}" for name, value in found.items())
+    is_best = all(found["vaebm"] < found[name] for name in names)
+    return Row(f"Fréchet distance {told}; {len(rows['vaebm'])} seed(s)", "holds" if is_best else "fails")
+
+
+def fresh_chains() -> Row:
+    """How far quality at 15 steps is from the best, where training has 15 steps from N(0, I)."""
+    shares = []
+    for row in _rivals()["vaebm-no-buffer"]:
+        judge = row["quality"][0]["judge"]
+        curve = {look["num_steps"]: look["frechet"] for look in row["curve"] if look["judge"] == judge}
+        shares.append((curve[15] / min(curve.values()), curve[15]))
+    told = ", ".join(f"{share:.2f} (a distance of {distance:.3g})" for share, distance in shares)
+    return Row(f"at 15 steps over the best: {told}", "holds" if max(shares)[0] <= 1.25 else "fails")
+
+
 def outliers(name: str, sets: Sequence[str]) -> Row:
     """The joint score beside the best of the cheap ones."""
     rows = _read("outliers")[name]["rows"]
@@ -130,7 +160,11 @@ CLAIMS: tuple[tuple[str, str, str, Callable[[], Row]], ...] = (
     ("… CIFAR-10", "FID 51.67 → 12.19", "cifar10", lambda: small("cifar10-small")),
     ("… StackedMNIST", "", "stacked-mnist", lambda: small("stacked_mnist-small")),
     ("… one's own images in half an hour", "", "own-images", images),
-    ("Short chains suffice: MNIST", "10 to 16 steps", "mnist", short_chains),
+    ("Better than other energy-based models: MNIST", "FID 12.96, on pixels 48.89, from VAE samples 29.32", "rivals",
+     lambda: rivals(("pixels-short-run", "pixels-persistent", "pixels-from-vae"))),
+    ("Near a GAN", "12.96, WGAN-GP on the decoder 20.39", "rivals", lambda: rivals(("wgan-gp",))),
+    ("Short chains suffice: MNIST, 8 steps of persistent chains", "10 to 16 steps", "mnist", short_chains),
+    ("… 15 steps from N(0, I)", "", "rivals", fresh_chains),
     ("Outliers are recognised: MNIST", "", "outliers-mnist", lambda: outliers("mnist", ("fashion", "cifar10"))),
     ("… CIFAR-10", "SVHN .83, CIFAR-100 .62, CelebA .77", "outliers-cifar10",
      lambda: outliers("cifar10", ("mnist", "fashion"))),

@@ -27,6 +27,13 @@ SMALL = [
     "--evaluation.num_posterior_samples", "1",
 ]  # fmt: skip
 
+FEW = "lengths: [2], energy: {num_steps: 2, batch_size: 8}"
+RIVALS = "\n".join(
+    [f"{name}: {{{FEW}}}" for name in ("vaebm", "vaebm-no-buffer", "vaebm-official", "pixels-short-run",
+                                       "pixels-persistent", "pixels-from-vae")]
+    + ["wgan-gp: {adversarial: {batch_size: 8, num_critic_steps: 1}}"]
+)  # fmt: skip
+
 
 def run(*arguments: object) -> None:
     """Runs one command line and shows how long it took."""
@@ -110,6 +117,10 @@ def pictures(folder: Path, first: Path) -> None:
     ranked = ("--model", first, "--others", folder / "images.npz", "--count", 20, "--regret-steps", 2)
     run(ROOT / "outlier_scores.py", "run", "mnist", *ranked, "--results", folder / "outliers.json")
     run(ROOT / "outlier_scores.py", "table", folder / "evidence.md", "--results", folder / "outliers.json")
+    short = ("--budget", "1s", "-n", 60, "--runs", folder / "rivals", "--results", folder / "rivals.json")
+    (folder / "rivals.yaml").write_text(RIVALS)
+    run(ROOT / "rivals.py", "run", "mnist", "--model", first, *short, "--config", folder / "rivals.yaml")
+    run(ROOT / "rivals.py", "table", folder / "evidence.md", "--results", folder / "rivals.json")
     run(ROOT / "evidence.py", folder / "evidence.md")
     run(ROOT / "mnist.py", "table", "--readme", folder / "README.md")
     run(ROOT / "vae.py", "--table", folder / "training.md")
@@ -133,6 +144,7 @@ def main() -> None:
         run("vaebm", "sample", first, "--chain", folder / "chain.gif")
         run("vaebm", "likelihood", first, "--num-draws", 200, "--num-chains", 10, "--temperatures", "3")
         run("vaebm", "evaluate", first, "-n", 200, "--output", folder / "evaluation.json")
+        run("vaebm", "evaluate", first, "--fid", "classifiers", "-n", 100, "--bootstrap", 2)
         np.savez(images, images=load_images("mnist").images[:300])
         run("vaebm", "data", images, "--sheet", folder / "sheet.png")
         run("vaebm", "score", first, images, "--output", folder / "scores.csv", "--html", folder / "scores.html")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from commandline import Cli, FinishedRun, assert_user_error
 
 from vaebm.checkpoint import model_folders
-from vaebm.recipes import read_model, save
+from vaebm.data import load_splits
+from vaebm.recipes import load_judges, read_model, save
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -106,8 +109,47 @@ def test_modes_need_classes_and_samples_enough(
     assert_user_error(cli("evaluate", finished.folder, "--modes", 9), "--modes 9: too few samples to meet 10 classes")
     monkeypatch.setattr("vaebm.cli.evaluation.load_judges", lambda shape: [])
     assert_user_error(
-        cli("evaluate", finished.folder, "--modes", 60), "no judge of digits knows any", "--judges FOLDER"
+        cli("evaluate", finished.folder, "--modes", 60), "nothing at hand sees images of digits", "--judges FOLDER"
     )
+
+
+def test_where_no_judge_knows_classes_a_probe_learns_the_labels(
+    finished: FinishedRun, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = load_judges((1, 8, 8))[0]
+
+    class Features(torch.nn.Module):
+        num_features = plain.classifier.num_features
+
+        def features(self, images: torch.Tensor) -> torch.Tensor:
+            return plain.classifier.features(images)
+
+    blind = [replace(plain, name="blind", classifier=Features().eval())]
+    monkeypatch.setattr("vaebm.cli.evaluation.load_judges", lambda shape: blind)
+    outcome = cli("evaluate", finished.folder, "--modes", 60, "--output", "modes.json")
+    assert outcome.code == 0, outcome.errors
+    assert "probe on blind: 10 labels, " in outcome.output
+    assert "Shares of classes" in outcome.output
+    rows = read("modes.json")["modes"]
+    assert [row["judge"] for row in rows] == ["probe on blind"] * 3
+    splits = load_splits("digits", 0)
+    real = np.bincount(splits.test.labels[:60], minlength=10) / 60
+    assert np.abs(np.array(rows[0]["shares"]) - real).max() < 0.06
+    # Without labels it can't.
+    bare = splits._replace(training=replace(splits.training, labels=None))
+    monkeypatch.setattr("vaebm.cli.evaluate.load_splits_of", lambda config, details: bare)
+    assert_user_error(cli("evaluate", finished.folder, "--modes", 60), "no judge of digits knows any", "has no labels")
+
+
+def test_outliers_that_the_model_learned_from_are_told(finished: FinishedRun, cli: Cli) -> None:
+    known = load_splits("digits", 0).training.images[:20]
+    np.savez("known.npz", images=known)
+    refused = cli("evaluate", finished.folder, "-n", 50, "--outliers", "known=known.npz")
+    assert_user_error(refused, "--outliers known: all of its images are among those of the training")
+    np.savez("mixed.npz", images=np.concatenate([known[:5], 255 - known]))
+    outcome = cli("evaluate", finished.folder, "-n", 50, "--outliers", "mixed=mixed.npz")
+    assert outcome.code == 0
+    assert "5 of 25 outliers of mixed are among the images of the training" in outcome.output
 
 
 def test_what_can_not_be_evaluated_gets_one_line(finished: FinishedRun, cli: Cli) -> None:

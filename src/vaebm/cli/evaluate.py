@@ -55,7 +55,8 @@ def _parser() -> Parser:
         "--modes",
         type=positive,
         metavar="N",
-        help="only count the classes that N samples reach, by judges that know classes (StackedMNIST: 26000)",
+        help="only count the classes that N samples reach, by judges that know classes, or by a probe that learns the "
+        "labels of the images (StackedMNIST: 26000)",
     )
     parser.add_argument(
         "--fid",
@@ -100,6 +101,7 @@ def run(arguments: Sequence[str]) -> int:
     config: Config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
     settings, extra = _settings(config, options), _outliers(options.outliers, loaded)
     splits = load_splits_of(config, loaded.details)
+    overlaps = [_overlap(name, images, splits) for name, images in extra.items()]
     if options.fid and options.modes:
         raise UsageError("--fid and --modes measure one thing each: expected one of them")
     if options.fid:
@@ -110,7 +112,12 @@ def run(arguments: Sequence[str]) -> int:
     against = Against(splits, judges.judges, extra)
     console = Console(is_quiet=not engine.is_main)
     console.tell(f"{loaded.folder}, {config.data.source}, {engine.precision}")
-    for note in [*filter(None, [engine.warning]), *score_notes(loaded.model), *judges.notes, *left_out(splits)]:
+    for note in [
+        *filter(None, [engine.warning, *overlaps]),
+        *score_notes(loaded.model),
+        *judges.notes,
+        *left_out(splits),
+    ]:
         console.tell(note)
     if options.modes is not None:
         modes = _modes(loaded, against, options.modes, config, settings.seed, engine, console)
@@ -128,13 +135,14 @@ def _modes(
     loaded: LoadedModel, against: Against, count: int, config: Config, seed: int, engine: Engine, console: Console
 ) -> Evaluation:
     """Counts the classes that samples reach, and nothing else."""
-    from vaebm.cli.mode_count import check_mode_count, count_modes
+    from vaebm.cli.mode_count import check_mode_count, count_modes, counting_judges
     from vaebm.reports import Evaluation
 
-    check_mode_count(against.judges, count, config.data.source)
+    judges = counting_judges(against.judges, against.splits, config.data.source, console.tell)
+    check_mode_count(judges, count)
     sampling = replace(config.sampling, **loaded.model.sampling)
     with console.busy("counting"):
-        modes = count_modes(loaded.model, against.judges, against.splits, count, sampling, seed, engine, console.tell)
+        modes = count_modes(loaded.model, judges, against.splits, count, sampling, seed, engine, console.tell)
     return Evaluation(n=count, seed=seed, modes=modes)
 
 
@@ -242,6 +250,23 @@ def _judges(folder: Path | None, source: str, image_shape: tuple[int, int, int])
         raise UsageError(f"--judges {folder}: none of its classifiers takes images of {size}")
     warn_of_judges(judges, source, notes.append)
     return _Judges(judges, notes)
+
+
+def _overlap(name: str, images: Tensor, splits: Splits) -> str:
+    """Says how many outliers are images that the model learned from; nothing if none is.
+
+    Raises:
+        UsageError: If all of them are.
+    """
+    from hashlib import blake2b
+
+    from vaebm.data import to_uint8
+
+    known = {blake2b(image.tobytes()).digest() for image in splits.training.images}
+    count = sum(blake2b(image.tobytes()).digest() in known for image in to_uint8(images))
+    if count == len(images):
+        raise UsageError(f"--outliers {name}: all of its images are among those of the training: expected other images")
+    return f"{count:,} of {len(images):,} outliers of {name} are among the images of the training" if count else ""
 
 
 def _outliers(entries: Sequence[str], loaded: LoadedModel) -> dict[str, Tensor]:

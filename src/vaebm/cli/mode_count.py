@@ -12,27 +12,50 @@ from vaebm.cli.chain_looks import watch_chains
 from vaebm.cli.parsing import UsageError
 from vaebm.data import Splits, to_float
 from vaebm.distributed import Engine
-from vaebm.evaluation import Judge, extract
-from vaebm.metrics import mode_coverage, uniform_kl
+from vaebm.evaluation import Judge, extract, fit_probe
+from vaebm.metrics import class_shares, mode_coverage, uniform_kl
 from vaebm.models import VAEBM
 from vaebm.recipes.config import SamplingConfig
 from vaebm.reports.content import ModeRow
 from vaebm.sampling import Langevin
 
-CHUNK = 2000
+CHUNK, MOST_SHOWN = 2000, 50
 
 
-def check_mode_count(judges: Sequence[Judge], num_samples: int, source: str) -> None:
-    """Checks that there are classes to count, and samples enough to meet each of them.
+def counting_judges(judges: Sequence[Judge], splits: Splits, source: str, tell: Callable[[str], None]) -> list[Judge]:
+    """Returns the judges that know classes; where none does, a linear probe on the first one's features.
+
+    Raises:
+        UsageError: If there is no judge, or there are no labels that a probe could learn.
+    """
+    counting = [judge for judge in judges if hasattr(judge.classifier, "head")]
+    if counting:
+        return counting
+    if not judges:
+        raise UsageError(
+            f"--modes counts classes, and nothing at hand sees images of {source}: expected a classifier, --judges "
+            "FOLDER, or the extra 'features' and labelled images"
+        )
+    try:
+        probe = fit_probe(judges[0], splits.training, splits.selection)
+    except ValueError as error:
+        raise UsageError(
+            f"--modes counts classes, and no judge of {source} knows any ({error}): expected a classifier, --judges "
+            "FOLDER, or images with labels: one sub-folder for each, or arrays with 'labels' or 'y'"
+        ) from error
+    tell(
+        f"{probe.judge.name}: {len(probe.labels)} labels, {100 * probe.accuracy:.1f} % of {probe.num_held_out:,} "
+        "held-out images right"
+    )
+    return [probe.judge]
+
+
+def check_mode_count(counting: Sequence[Judge], num_samples: int) -> None:
+    """Checks that there are samples enough to meet each class.
 
     Raises:
         UsageError: If there are not.
     """
-    counting = [judge for judge in judges if hasattr(judge.classifier, "head")]
-    if not counting:
-        raise UsageError(
-            f"--modes counts classes, and no judge of {source} knows any: expected a classifier, --judges FOLDER"
-        )
     most = max(_num_classes(judge) for judge in counting)
     if num_samples < most:
         raise UsageError(
@@ -57,7 +80,7 @@ def count_modes(
 
     Arguments:
         model: The VAEBM, in evaluation mode.
-        judges: The judges; those without classes are left out.
+        judges: The judges, which know classes.
         splits: The images; the test split is counted beside the samples, as many of them as there are.
         num_samples: The number of samples.
         sampling: How they are drawn.
@@ -75,11 +98,12 @@ def count_modes(
     test = torch.from_numpy(splits.test.images[:num_samples])
     sets = {"test images": test, "VAE": looks[0].images, **({"VAEBM": looks[-1].images} if len(looks) > 1 else {})}
     rows = []
-    for judge in (judge for judge in judges if hasattr(judge.classifier, "head")):
+    for judge in judges:
         tell(f"counting classes: {judge.name}")
         count = _num_classes(judge)
         for what, images in sets.items():
-            found = mode_coverage(_labels(judge, images), count)
+            labels = _labels(judge, images)
+            found, shares = mode_coverage(labels, count), class_shares(labels, count).tolist()
             rows.append(
                 ModeRow(
                     judge=judge.name,
@@ -91,6 +115,7 @@ def count_modes(
                     num_modes=found.num_modes,
                     kl=found.kl,
                     kl_by_chance=uniform_kl(len(images), count),
+                    shares=shares if count <= MOST_SHOWN else None,
                 )
             )
     return rows

@@ -181,7 +181,10 @@ def measure_standard(
 
 
 def _row(judge: Judge, what: str, judged: JudgedImages, reference: JudgedImages, standard: Standard) -> StandardRow:
-    scores = standard_scores(judged, reference, standard.seed, standard.num_bootstrap)
+    try:
+        scores = standard_scores(judged, reference, standard.seed, standard.num_bootstrap)
+    except ValueError as error:
+        raise UsageError(f"{judge.name}, {what}: {error}") from error
     score = scores.inception_score
     return StandardRow(
         extractor=judge.name,

@@ -31,6 +31,7 @@ from vaebm.evaluation.planar import (
     measure_planar,
     planar_model,
 )
+from vaebm.evaluation.probe import Probe, fit_probe
 from vaebm.evaluation.sample_quality import (
     FEWEST_FOR_INTERVAL,
     ClassQuality,
@@ -65,6 +66,7 @@ __all__ = [
     "Normalizer",
     "PlanarFigures",
     "PlanarModel",
+    "Probe",
     "RankedScore",
     "Reference",
     "SampleQuality",
@@ -76,6 +78,7 @@ __all__ = [
     "diagnose_chains",
     "extract",
     "fit_baselines",
+    "fit_probe",
     "fraction_closed",
     "frechet_to_reference",
     "histogram",

@@ -98,8 +98,8 @@ def extract(judge: Judge, images: Tensor, batch_size: int = 500) -> JudgedImages
         Features, and class probabilities if the judge has a head.
 
     Raises:
-        ValueError: If there is no image, an image holds NaN, the network is in training mode or does not return
-            (B, num_features).
+        ValueError: If there is no image, they are of another shape than the judge takes, an image holds NaN, the
+            network is in training mode or does not return (B, num_features).
 
     Example:
         >>> class Mean(torch.nn.Module):
@@ -115,6 +115,9 @@ def extract(judge: Judge, images: Tensor, batch_size: int = 500) -> JudgedImages
         raise ValueError(f"judge {judge.name} is in training mode, expected evaluation mode: call its eval() first")
     if images.ndim != 4 or len(images) == 0:
         raise ValueError(f"the images have shape {tuple(images.shape)}, expected (N, C, H, W) with N at least 1")
+    expected_shape = getattr(network, "image_shape", None)
+    if expected_shape is not None and tuple(expected_shape) != tuple(images.shape[1:]):
+        raise ValueError(f"judge {judge.name} takes images {tuple(expected_shape)}, found {tuple(images.shape[1:])}")
     features, probabilities = [], []
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]

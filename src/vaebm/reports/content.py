@@ -6,7 +6,7 @@ it out. Numbers may be None or, as JSON has no such numbers, the words "nan", "i
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -95,7 +95,7 @@ class GuardRecord(TypedDict):
 class ModeRow(TypedDict):
     """The classes of one set of images by one judge: how many there are, and KL(shares ‖ uniform) in nats.
 
-    `kl_by_chance` is what as many draws of equally probable classes would have.
+    `kl_by_chance` is what as many draws of equally probable classes would have; `shares` are left out of many classes.
     """
 
     judge: str
@@ -107,6 +107,7 @@ class ModeRow(TypedDict):
     num_modes: int
     kl: float
     kl_by_chance: float
+    shares: NotRequired[list[float] | None]
 
 
 class StandardRow(TypedDict):

@@ -161,6 +161,28 @@ def mode_table(evaluation: Evaluation) -> Table:
     return Table("Classes that samples reach", columns, rows, "group", "tone")
 
 
+def shares_table(evaluation: Evaluation) -> Table:
+    """Return the histograms of classes: a row for each class, a column for each set of images, by judge.
+
+    Arguments:
+        evaluation: what was measured.
+
+    Returns:
+        The table, grouped by judge.
+    """
+    found = [row for row in evaluation.get("modes", []) if row.get("shares")]
+    sets, rows = list(dict.fromkeys(row["what"] for row in found)), []
+    for judge in dict.fromkeys(row["judge"] for row in found):
+        shares = {row["what"]: row["shares"] or [] for row in found if row["judge"] == judge}
+        count = len(next(iter(shares.values())))
+        rows += [
+            {"group": f"judge {judge}", "class": str(index), **{what: values[index] for what, values in shares.items()}}
+            for index in range(count)
+        ]
+    columns = [Column("class", "class"), *(Column(what, what, "percent") for what in sets)]
+    return Table("Shares of classes", columns, rows, "group")
+
+
 def standard_table(evaluation: Evaluation) -> Table:
     """Return the table of FID, KID and IS: for each extractor the floor, the VAE and the VAEBM.
 
@@ -199,6 +221,6 @@ def evaluation_text(evaluation: Evaluation) -> str:
     # The judge's confidence says least, and a terminal is narrow.
     quality = replace(quality, columns=[column for column in quality.columns if column.key != "confidence"])
     tables = (quality, steps_table(evaluation), outlier_table(evaluation), p_value_table(evaluation),
-              mode_table(evaluation), standard_table(evaluation))  # fmt: skip
+              mode_table(evaluation), shares_table(evaluation), standard_table(evaluation))  # fmt: skip
     texts = [text_table(table) for table in tables if table.rows]
     return "\n\n".join([*texts, *filter(None, [chain_text(evaluation.get("chains", {}))])])
