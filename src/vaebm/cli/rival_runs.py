@@ -304,7 +304,9 @@ def _first(course: Course, batch_size: int) -> Tensor:
 
 
 def _chains(model: VAEBM, rival: RivalConfig, course: Course, fresh: FreshNoise, num_iterations: int) -> Iterator[Any]:
-    settings = _scaled(replace(rival.energy, num_iterations=num_iterations), rival.temperature)
+    decay = _decay(rival.energy.ema_decay, num_iterations)
+    settings = replace(rival.energy, num_iterations=num_iterations, ema_decay=decay)
+    settings = _scaled(settings, rival.temperature)
     first = _first(course, settings.batch_size)
     state = start_energy(model, settings, first, course.generator(6))
     guard = course.config.guard
@@ -319,6 +321,14 @@ def _chains(model: VAEBM, rival: RivalConfig, course: Course, fresh: FreshNoise,
     yield from guarded_fit(model, settings, make, state, _batches(rival, course, settings.batch_size), guard)
 
 
+def _decay(decay: float, num_iterations: int) -> float:
+    """Returns the decay of a moving average that remembers at most a tenth of the training.
+
+    One that is meant for longer training would still hold the weights that it began with.
+    """
+    return min(decay, max(0.0, 1 - 10 / num_iterations))
+
+
 def _scaled(settings: EnergySettings, temperature: float) -> EnergySettings:
     """Returns settings whose weights hold for the network's output instead of the energy, network / T."""
     return replace(
@@ -331,7 +341,8 @@ def _scaled(settings: EnergySettings, temperature: float) -> EnergySettings:
 
 
 def _adversarial(model: VAEBM, rival: RivalConfig, course: Course, num_iterations: int) -> Iterator[Any]:
-    settings = replace(rival.adversarial, num_iterations=num_iterations)
+    decay = _decay(rival.adversarial.ema_decay, num_iterations)
+    settings = replace(rival.adversarial, num_iterations=num_iterations, ema_decay=decay)
     state = start_adversarial(model, settings, _first(course, settings.batch_size), course.generator(6))
     step = adversarial_step(model, settings, course.engine)
     yield from fit(step, state, _batches(rival, course, settings.batch_size), num_iterations)

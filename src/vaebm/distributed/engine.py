@@ -108,6 +108,20 @@ class Engine:
             for parameters in _by_dtype(module.parameters()):
                 _average_gradients(parameters, weight)
 
+    def average_buffers(self, module: nn.Module, weight: float = 1.0) -> None:
+        """Replaces the floating-point buffers of a module by their mean over the processes, sum_i w_i b_i / sum_i w_i.
+
+        Arguments:
+            module: the same module in all processes.
+            weight: w_i, the number of rows behind this process's buffers (0 is allowed).
+        """
+        buffers = [buffer for buffer in module.buffers() if buffer.is_floating_point()]
+        if self.num_processes == 1 or not buffers:
+            return
+        means = self.mean(torch.cat([buffer.detach().reshape(-1) for buffer in buffers]), weight)
+        for buffer, mean in zip(buffers, torch.split(means, [buffer.numel() for buffer in buffers]), strict=True):
+            buffer.copy_(mean.reshape(buffer.shape))
+
     def mean(self, value: Tensor, weight: float = 1.0) -> Tensor:
         """Takes the mean over the processes, sum_i w_i x_i / sum_i w_i, in float64 and without gradient.
 

@@ -92,22 +92,36 @@ def _official(config: Config) -> RivalConfig:
     return replace(_vaebm(config), energy=replace(config.energy, potential="official"))
 
 
-def _pixels(config: Config, replay_probability: float, num_steps: int) -> RivalConfig:
+def _pixels(config: Config, num_steps: int, learning_rate: float, l2: float) -> RivalConfig:
     energy = replace(
         config.energy,
-        replay_probability=replay_probability,
+        replay_probability=0.0,
         num_steps=num_steps,
         step_size=4e-3,
-        learning_rate=3e-4,
-        l2=0.01,
+        learning_rate=learning_rate,
+        l2=l2,
         matched_noise=False,
     )
     lengths = tuple(sorted({num_steps, 60, 120}))
     return RivalConfig("pixels", temperature=1e-3, data_noise=0.1, input_pooling=1, lengths=lengths, energy=energy)
 
 
+def _short_run(config: Config) -> RivalConfig:
+    return _pixels(config, 40, 1e-4, 0.1)
+
+
+def _persistent(config: Config) -> RivalConfig:
+    pixels = _pixels(config, 10, 3e-4, 0.01)
+    return replace(pixels, energy=replace(pixels.energy, replay_probability=0.95))
+
+
+def _from_vae(config: Config) -> RivalConfig:
+    return replace(_pixels(config, 20, 1e-4, 0.1), start="vae")
+
+
 def _wgan(config: Config) -> RivalConfig:
-    return RivalConfig("generator", lengths=(0,), adversarial=AdversarialSettings(batch_size=config.energy.batch_size))
+    settings = AdversarialSettings(batch_size=config.energy.batch_size, learning_rate=3e-4, critic_rate=3e-4)
+    return RivalConfig("generator", lengths=(0,), adversarial=settings)
 
 
 RIVALS = {
@@ -115,10 +129,8 @@ RIVALS = {
     "vaebm": Rival("VAEBM", True, _vaebm),
     "vaebm-no-buffer": Rival("VAEBM without persistent chains", True, _no_buffer),
     "vaebm-official": Rival("VAEBM, official potential", True, _official),
-    "pixels-short-run": Rival("EBM on pixels, from noise", False, lambda config: _pixels(config, 0.0, 40)),
-    "pixels-persistent": Rival("EBM on pixels, persistent", False, lambda config: _pixels(config, 0.95, 10)),
-    "pixels-from-vae": Rival(
-        "EBM on pixels, from VAE samples", True, lambda config: replace(_pixels(config, 0.0, 10), start="vae")
-    ),
+    "pixels-short-run": Rival("EBM on pixels, from noise", False, _short_run),
+    "pixels-persistent": Rival("EBM on pixels, persistent", False, _persistent),
+    "pixels-from-vae": Rival("EBM on pixels, from VAE samples", True, _from_vae),
     "wgan-gp": Rival("WGAN-GP, generator from the VAE", True, _wgan),
 }

@@ -63,6 +63,8 @@ class VAESettings:
             less memory.
         batch_norm_passes: After training, batch norms of the decoder are estimated anew from so many batches of its own
             samples (NVAE before it draws: 500; the paper's stage 2: 0).
+        shared_batch_norm: Whether batch norms see the batch of all processes, so that several train what one does; else
+            each process has its own, which waits less for the others, and running statistics are averaged.
     """
 
     num_iterations: int = 3000
@@ -84,6 +86,7 @@ class VAESettings:
     initial_penalty: float = 0.0
     batch_norm_passes: int = 0
     recompute: bool = False
+    shared_batch_norm: bool = True
 
 
 @dataclass
@@ -163,7 +166,8 @@ def vae_step(vae: Any, settings: VAESettings, engine: Engine) -> Callable[[VAESt
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         images, noise = _draw(images, vae, settings, engine, state.generator)
-        with shared_batches(vae, engine.sum if engine.num_processes > 1 else None, len(images)):
+        is_shared = engine.num_processes > 1 and settings.shared_batch_norm
+        with shared_batches(vae, engine.sum if is_shared else None, len(images)):
             with engine.autocast():
                 terms = vae.elbo_terms(images, noise)
             result = _loss(terms, vae, weight, settings, partial(engine.mean, weight=len(images)))
@@ -171,6 +175,8 @@ def vae_step(vae: Any, settings: VAESettings, engine: Engine) -> Callable[[VAESt
             state.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(result.loss + penalty.value / num_dims)
         engine.average_gradients(vae, len(images))
+        if not settings.shared_batch_norm:
+            engine.average_buffers(vae, len(images))
         norm = nn.utils.clip_grad_norm_(vae.parameters(), settings.clip_norm)
         state.optimizer.step()
         average = update_average(state.average, vae, settings.ema_decay) if state.average else {}
