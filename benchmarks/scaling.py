@@ -56,15 +56,21 @@ def works(engine: Engine, num_samples: int) -> dict[str, Callable[[], Any]]:
     torch.manual_seed(0)
     model = build_model(config, SHAPE)
     images = torch.rand(128, *SHAPE, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    first = vae_step(model.vae, config.vae, engine)
+    lone = build_model(config, SHAPE).vae
+    apart = replace(config.vae, shared_batch_norm=False)
+    first, its_own = vae_step(model.vae, config.vae, engine), vae_step(lone, apart, engine)
     state = start_vae(model.vae, config.vae, torch.Generator().manual_seed(2))
+    lone_state = start_vae(lone, apart, torch.Generator().manual_seed(2))
     other = build_model(config, SHAPE)
     begun = start_energy(other, config.energy, images, torch.Generator().manual_seed(3))
     second = energy_step(other, config.energy, engine)
-    held: dict[str, Any] = {"vae": state, "energy": begun}
+    held: dict[str, Any] = {"vae": state, "lone": lone_state, "energy": begun}
 
     def vae() -> None:
         held["vae"] = first(held["vae"], images[: config.vae.batch_size]).state
+
+    def vae_apart() -> None:
+        held["lone"] = its_own(held["lone"], images[: config.vae.batch_size]).state
 
     def energy() -> None:
         held["energy"] = second(held["energy"], images[: config.energy.batch_size]).state
@@ -76,7 +82,12 @@ def works(engine: Engine, num_samples: int) -> dict[str, Callable[[], Any]]:
             other, noise, (5,), kernel=Langevin(0.01), generator=drawn, batch_size=num_samples // 4, engine=engine
         )
 
-    return {"stage 1, an iteration": vae, "stage 2, an iteration of ten steps": energy, "samples": sample}
+    return {
+        "stage 1, an iteration": vae,
+        "stage 1, batch norms of each process": vae_apart,
+        "stage 2, an iteration of ten steps": energy,
+        "samples": sample,
+    }
 
 
 def measure(repeats: int, num_samples: int) -> None:
