@@ -103,9 +103,9 @@ def by_time(rows: Mapping[str, Any], judge: str) -> list[str]:
         curve = curve_of(rows, name, judge)
         if not curve:
             continue
-        pace = fmean(row["seconds_per_step"] / row["num_samples"] for row in rows.values() if row["name"] == name)
+        pace = fmean(row["milliseconds_per_step"] for row in rows.values() if row["name"] == name)
         best = min(curve, key=curve.__getitem__)
-        lines.append(f"| {titles[name]} | {1000 * pace:.2f} | {curve[best]:.3g} | {best} | {1000 * pace * best:.1f} |")
+        lines.append(f"| {titles[name]} | {pace:.2f} | {curve[best]:.3g} | {best} | {pace * best:.1f} |")
     return lines
 
 

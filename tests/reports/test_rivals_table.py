@@ -17,7 +17,7 @@ def row(name: str, seed: int, frechet: float, steps: int) -> dict[str, Any]:
         "seconds": 120.0,
         "num_iterations": 1000,
         "num_samples": 500,
-        "seconds_per_step": 0.5,
+        "milliseconds_per_step": 1.0,
         "chosen": {"num_steps": steps},
         "quality": quality,
     }
@@ -31,6 +31,6 @@ def test_seeds_of_a_row_stand_together_and_are_measured_by_the_vae() -> None:
     assert (vae["seeds"], vae["frechet"], vae["closed"], vae["milliseconds"]) == (2, 22.0, None, None)
     assert (vaebm["frechet"], vaebm["range"], vaebm["num_steps"]) == (7.0, "6, 8", "30, 60")
     assert vaebm["closed"] == (22 - 7) / (22 - 2)
-    # A mean of 45 steps of half a second for 500 images.
+    # A mean of 45 steps.
     assert vaebm["milliseconds"] == 45.0
     assert "75.0 %" in rivals_text(rows)

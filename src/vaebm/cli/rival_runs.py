@@ -28,11 +28,12 @@ from vaebm.evaluation import (
     measure_against,
     measure_floors,
 )
-from vaebm.models import VAEBM, EnergyNetwork, GaussianReference, ImageFields, TemperedEnergy
+from vaebm.models import VAEBM, EnergyNetwork, GaussianReference, ImageFields, TemperedEnergy, for_chains
+from vaebm.nn import frozen
 from vaebm.recipes import Config
 from vaebm.recipes.config import SelectionConfig
 from vaebm.recipes.rivals import RivalConfig
-from vaebm.sampling import FreshNoise, Kernel, Langevin, Projected, standard_normal
+from vaebm.sampling import FreshNoise, Kernel, Langevin, Projected, run_chain, standard_normal
 from vaebm.training import (
     EnergySettings,
     adversarial_step,
@@ -44,6 +45,7 @@ from vaebm.training import (
 )
 
 NUM_PILOT, NUM_SKIPPED = 12, 4
+NUM_TIMED, NUM_TIMED_STEPS = 250, 9
 CANDIDATES, NUM_SELECTING = SelectionConfig(num_candidates=3, after=0.5), 500
 STEPS = (0, 1, 2, 4, 8, 15, 30, 60, 100, 200)
 
@@ -121,25 +123,34 @@ def run_row(rival: RivalConfig, course: Course, budget: float) -> tuple[dict[str
     trained = _train(player, rival, course, budget)
     if rival.space != "none" and not math.isfinite(trained.row["chosen"]["distance"]):
         course.tell("no candidate made finite images")
-        nothing = {"num_samples": course.num_samples, "seconds_per_step": 0.0, "quality": [], "curve": []}
+        nothing = {"num_samples": course.num_samples, "milliseconds_per_step": 0.0, "quality": [], "curve": []}
         return {**trained.row, **nothing}, torch.zeros(1, *course.model.image_shape, dtype=torch.uint8)
     kernel, generator = _kernel(rival, trained.step_size), course.generator(7)
     lengths = sorted({0, trained.num_steps, *(STEPS if rival.space in ("noise", "pixels") else ())})
     start = player.fresh((course.num_samples, trained.model.noise_layout.size), generator)
     course.tell(f"drawing {course.num_samples:,} samples, up to {lengths[-1]} steps")
-    origin = time.monotonic()
     with course.engine.autocast():
         looks = watch_chains(trained.model, start, lengths, kernel, generator, course.engine)
-    seconds = time.monotonic() - origin
+        seconds = _seconds_per_step(trained.model, start[:NUM_TIMED], kernel) if lengths[-1] else 0.0
     chosen = next(look for look in looks if look.step == trained.num_steps)
     row = {
         **trained.row,
         "num_samples": course.num_samples,
-        # Each look costs about as much as half a step.
-        "seconds_per_step": seconds / max(1, lengths[-1] + len(lengths) / 2),
+        "milliseconds_per_step": 1000 * seconds / min(NUM_TIMED, course.num_samples),
         **_measure(chosen, looks if len(lengths) > 2 else [], course),
     }
     return row, chosen.images
+
+
+def _seconds_per_step(model: VAEBM, start: Tensor, kernel: Kernel) -> float:
+    """Returns the median seconds of a step of chains that run at once, after one that isn't counted."""
+    fast, times = for_chains(model), []
+    with frozen(fast):
+        origin = time.monotonic()
+        for _ in run_chain(kernel, start, fast.log_density, 1 + NUM_TIMED_STEPS, torch.Generator().manual_seed(0)):
+            times.append(time.monotonic() - origin)
+            origin = time.monotonic()
+    return median(times[1:])
 
 
 def _measure(chosen: Look, looks: list[Look], course: Course) -> dict[str, Any]:

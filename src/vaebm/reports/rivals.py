@@ -63,7 +63,7 @@ def _line(rows: Sequence[Mapping[str, Any]], judge: str, vae: float | None) -> d
     distances = [entry["frechet"] for entry in seen]
     floor, frechet = seen[0]["floor"], fmean(distances)
     steps = sorted({row.get("chosen", {}).get("num_steps", 0) for row in rows})
-    seconds = [row["seconds_per_step"] * row.get("chosen", {}).get("num_steps", 0) for row in rows]
+    times = [row["milliseconds_per_step"] * row.get("chosen", {}).get("num_steps", 0) for row in rows]
     return {
         "group": f"judge {judge}",
         "title": rows[0]["title"],
@@ -71,7 +71,7 @@ def _line(rows: Sequence[Mapping[str, Any]], judge: str, vae: float | None) -> d
         "minutes": fmean(row["seconds"] for row in rows) / 60,
         "iterations": round(fmean(row["num_iterations"] for row in rows)),
         "num_steps": ", ".join(map(str, steps)),
-        "milliseconds": 1000 * fmean(seconds) / rows[0]["num_samples"] if any(steps) else None,
+        "milliseconds": fmean(times) if any(steps) else None,
         "frechet": frechet,
         "range": f"{min(distances):.3g}, {max(distances):.3g}" if len(rows) > 1 else None,
         "closed": (vae - frechet) / (vae - floor) if vae is not None and vae > floor and vae != frechet else None,
