@@ -4,9 +4,9 @@
     python benchmarks/rivals.py table docs/evidence.md
 
 ``run`` is ``vaebm benchmark``, once for each seed, in ``runs/rivals/NAME``; rows that are there aren't made again. Kept
-are its figures, ``benchmarks/results/rivals.json``, and a picture with eight samples of each row,
-``benchmarks/results/rivals_NAME.png``. ``table`` writes the rows, the Fréchet distance by number of steps, what pixel
-space needs to come as near, and the distance by iterations of training.
+are its figures, ``benchmarks/results/rivals.json``, a picture with eight samples of each row,
+``benchmarks/results/rivals_NAME.png``, and curves, ``rivals_NAME_curves.png``. ``table`` writes the rows, the Fréchet
+distance by number of steps, what the nearest costs in time of sampling, and the distance by iterations of training.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from tables import put_table
@@ -57,6 +58,36 @@ def keep(name: str, folder: Path, results: Path) -> None:
             # One line of the grid, of eight.
             strips.append(grid[: grid.shape[0] // NUM_SHOWN])
     results.with_name(f"rivals_{name}.png").write_bytes(png_bytes(np.concatenate(strips)))
+    draw(known[name], results.with_name(f"rivals_{name}_curves.png"))
+
+
+def draw(rows: Mapping[str, Any], path: Path) -> None:
+    """Draws the distance by number of steps, and by seconds of sampling."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    by_number, by_seconds = figure.subplots(1, 2, sharey=True)
+    judge = next(iter(rows.values()))["quality"][0]["judge"]
+    titles = {row["name"]: row["title"] for row in rows.values()}
+    for name in SHOWN:
+        curve = curve_of(rows, name, judge)
+        if not curve:
+            continue
+        steps, distances = np.array(list(curve)), np.array(list(curve.values()))
+        style = {"label": titles[name], "marker": ".", "linestyle": "--" if name.startswith("pixels") else "-"}
+        by_number.plot(steps, distances, **style)
+        by_seconds.plot(steps * pace_of(rows, name), distances, **style)
+    for axes, title in ((by_number, "steps"), (by_seconds, "seconds for 1,000 samples")):
+        axes.set_xscale("symlog", linthresh=1)
+        axes.set_yscale("log")
+        axes.set_xlabel(title)
+        axes.grid(alpha=0.3)
+    by_number.set_ylabel(f"Fréchet distance ({judge})")
+    by_seconds.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def pace_of(rows: Mapping[str, Any], name: str) -> float:
+    """Returns the milliseconds of a step of one chain, the mean over seeds."""
+    return fmean(row["milliseconds_per_step"] for row in rows.values() if row["name"] == name)
 
 
 def lines_of(rows: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -103,7 +134,7 @@ def by_time(rows: Mapping[str, Any], judge: str) -> list[str]:
         curve = curve_of(rows, name, judge)
         if not curve:
             continue
-        pace = fmean(row["milliseconds_per_step"] for row in rows.values() if row["name"] == name)
+        pace = pace_of(rows, name)
         best = min(curve, key=curve.__getitem__)
         lines.append(f"| {titles[name]} | {pace:.2f} | {curve[best]:.3g} | {best} | {pace * best:.1f} |")
     return lines
