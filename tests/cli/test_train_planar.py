@@ -78,6 +78,14 @@ def test_chains_that_are_too_short_are_found_out_and_made_longer(cli: Cli) -> No
     assert gaps["VAEBM"] <= gaps["VAE"] + 0.02
 
 
+def test_a_guard_that_gives_up_at_once_leaves_a_model(cli: Cli) -> None:
+    broken = [*short(energy__num_iterations=60), "--energy.learning_rate", "1e30"]
+    outcome = cli("train", "ring", "--output", "run", *broken)
+    assert outcome.code == 3
+    assert "the guard gives up" in outcome.output
+    assert cli("evaluate", "run").code == 0
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

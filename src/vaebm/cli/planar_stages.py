@@ -59,7 +59,7 @@ def train_planar_vae(
 def train_planar_energy(
     model: VAEBM, config: PlanarConfig, density: PlanarDensity, folder: RunFolder, console: Console
 ) -> list[Act]:
-    """Trains the energy network under guard; the model gets the averaged weights with the largest density gain.
+    """Trains the energy network; under guard the model gets the averaged weights with the largest density gain.
 
     Returns:
         What the guard did.
@@ -75,8 +75,10 @@ def train_planar_energy(
 
     acts: list[Act] = []
     iterations = guarded_fit(model, settings, make_step, state, batches, config.guard)
-    _drive("energy", iterations, settings.num_iterations, config, folder, console, acts)
-    model.energy.load_state_dict(best.average)
+    state = _drive("energy", iterations, settings.num_iterations, config, folder, console, acts)
+    # Nothing is chosen where the guard only tells: it shows what training comes to by itself.
+    chosen = best.average if config.guard.rolls_back and best.average else state.average
+    model.energy.load_state_dict(chosen)
     return acts
 
 
@@ -122,7 +124,7 @@ class _Best:
     def look(self, average: dict[str, Tensor]) -> float:
         """Measures weights, and keeps them if they are the best; returns their gain."""
         gain = self.held_out.gain(average)
-        if gain > self.gain or not self.average:
+        if math.isfinite(gain) and gain > self.gain:
             self.gain, self.average = gain, {name: value.clone() for name, value in average.items()}
         return gain
 

@@ -27,7 +27,7 @@ _POSITIVE = {
     "sampling.step_size", "selection.num_candidates", "evaluation.num_samples", "evaluation.num_posterior_samples",
     "evaluation.grid_size", "evaluation.latent_grid_size", "evaluation.num_draws", "evaluation.num_annealed",
     "guard.window", "guard.snapshot_every", "guard.largest_separation", "guard.largest_noise_norm",
-    "guard.largest_loss", "guard.rate_factor", "guard.step_factor", "guard.steps_factor",
+    "guard.largest_overshoot", "guard.largest_loss", "guard.rate_factor", "guard.step_factor", "guard.steps_factor",
     "report_every", "sample_every", "checkpoint_every",
 }  # fmt: skip
 _SIGNED = {"data.value_range"}

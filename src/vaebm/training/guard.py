@@ -1,13 +1,14 @@
 r"""A guard for stage 2: it sees an energy network diverge, goes back to a healthy state, and takes other steps.
 
 An energy network diverges when it learns faster than its chains can follow: negatives stay where they are, however high
-their energy becomes, and nothing holds the energy any more. Four figures of the means over a window tell:
+their energy becomes, and nothing holds the energy any more. Figures of the means over a window tell:
 
 * *acceptance*: how likely Metropolis would have accepted the moves of the chains. For h = N(0, I) it is 2 Φ(−σ/2) with
   σ² = D η³/16; as the energy becomes steeper than the step size allows, it falls, and it is the first figure to move.
   That of kernels with an accept step isn't judged: they don't overshoot, and jumps are refused in health too;
 * *separation*: the gap Ē₊ − Ē₋ in standard deviations of the energies, both of the whole window. Near zero chains
-  follow; far below, the network knows each sample;
+  follow; far below, the network knows each sample; far above, it overshoots: chains find places that it made lower than
+  data, as one with too high a learning rate does in its first iterations;
 * *noise norm*: |noise|²/D, 1 for N(0, I): chains whose moves overshoot are thrown outwards;
 * anything that is not finite;
 * *density gain*, where it can be known (on the plane): by how many nats held-out points are more likely than under the
@@ -55,6 +56,7 @@ class GuardSettings:
         snapshot_every: A healthy state is kept after so many iterations.
         least_acceptance: Diverged below this acceptance, if samples also have higher energies than data.
         largest_separation: Diverged where data lie so many standard deviations below samples.
+        largest_overshoot: Diverged where they lie so many above.
         largest_noise_norm: Diverged above this |noise|²/D.
         largest_loss: Diverged where held-out points are by so many nats less likely than under the VAE (on the plane).
         rate_factor: What the learning rate is multiplied with.
@@ -68,6 +70,7 @@ class GuardSettings:
     snapshot_every: int = 50
     least_acceptance: float = 0.45
     largest_separation: float = 1.0
+    largest_overshoot: float = 0.5
     largest_noise_norm: float = 2.0
     largest_loss: float = 0.1
     rate_factor: float = 0.3
@@ -105,7 +108,8 @@ def judge(window: Sequence[Mapping[str, float]], settings: GuardSettings) -> Ver
         'healthy'
     """
     latest = window[-1]
-    lost = [name for name in ("loss", "grad_norm", "noise_norm") if not math.isfinite(latest.get(name, 0.0))]
+    needed = ("loss", "grad_norm", "noise_norm", "density_gain")
+    lost = [name for name in needed if not math.isfinite(latest.get(name, 0.0))]
     acceptance = _mean(window, "would_accept", 1.0)
     is_steep = acceptance < EASY_ACCEPTANCE
     if lost:
@@ -116,18 +120,21 @@ def judge(window: Sequence[Mapping[str, float]], settings: GuardSettings) -> Ver
     words = {
         "acceptance": f"moves of the chains would be accepted with probability {acceptance:.2f}",
         "separation": f"data lie {-separation:.2f} standard deviations of the energy below samples",
+        "overshoot": f"data lie {separation:.2f} standard deviations of the energy above samples",
         "norm": f"|noise|²/D of the chains is {norm:.2f}",
         "gain": f"held-out points are by {-gain:.2f} nats less likely than under the VAE",
     }
     reached = {
         "acceptance": acceptance < settings.least_acceptance and separation < FOLLOWING,
         "separation": separation < -settings.largest_separation,
+        "overshoot": separation > settings.largest_overshoot,
         "norm": norm > settings.largest_noise_norm,
         "gain": gain < -settings.largest_loss,
     }
     near = {
         "acceptance": is_steep and separation < FOLLOWING,
         "separation": separation < -settings.largest_separation / 2,
+        "overshoot": separation > 0.7 * settings.largest_overshoot,
         "norm": norm > (1 + settings.largest_noise_norm) / 2,
         "gain": gain < -settings.largest_loss / 2,
     }
@@ -145,8 +152,7 @@ def _mean(window: Sequence[Mapping[str, float]], name: str, default: float) -> f
 
 def _latest(window: Sequence[Mapping[str, float]], name: str) -> float:
     """Returns the last value of a figure that only some iterations have; 0 if none has it."""
-    known = [row[name] for row in window if math.isfinite(row.get(name, math.nan))]
-    return known[-1] if known else 0.0
+    return next((row[name] for row in reversed(window) if name in row), 0.0)
 
 
 def _separation(window: Sequence[Mapping[str, float]]) -> float:
@@ -351,6 +357,9 @@ def guarded_fit(
     while state.iteration < settings.num_iterations and not memory.has_given_up:
         state, figures = step(state, next(batches))
         signals = {name: figures[name] for name in SIGNALS if name in figures}
+        if memory.window and "density_gain" not in signals and "density_gain" in memory.window[-1]:
+            # Few iterations measure it; until the next one does, it counts.
+            signals["density_gain"] = memory.window[-1]["density_gain"]
         memory = replace(memory, window=(*memory.window, signals)[-guard.window :])
         verdict, act = judge(memory.window, guard), None
         memory = replace(memory, condition=verdict.condition)
