@@ -65,7 +65,7 @@ def draw(rows: Mapping[str, Any], path: Path) -> None:
     """Draws the distance by number of steps, and by seconds of sampling."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     by_number, by_seconds = figure.subplots(1, 2, sharey=True)
-    judge = next(iter(rows.values()))["quality"][0]["judge"]
+    judge = first_judge(rows)
     titles = {row["name"]: row["title"] for row in rows.values()}
     for name in SHOWN:
         curve = curve_of(rows, name, judge)
@@ -85,6 +85,11 @@ def draw(rows: Mapping[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def first_judge(rows: Mapping[str, Any]) -> str:
+    """Returns the name of the judge that chose."""
+    return str(next(entry["judge"] for row in rows.values() for entry in row["quality"]))
+
+
 def pace_of(rows: Mapping[str, Any], name: str) -> float:
     """Returns the milliseconds of a step of one chain, the mean over seeds."""
     return fmean(row["milliseconds_per_step"] for row in rows.values() if row["name"] == name)
@@ -92,7 +97,7 @@ def pace_of(rows: Mapping[str, Any], name: str) -> float:
 
 def lines_of(rows: Mapping[str, Any]) -> dict[str, list[str]]:
     """Returns the lines of each table of a data set."""
-    judge = next(iter(rows.values()))["quality"][0]["judge"]
+    judge = first_judge(rows)
     return {
         "": markdown_table(rivals_table(rows)).splitlines(),
         "-steps": by_steps(rows, judge),

@@ -8,10 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from commandline import Cli, FinishedRun, assert_user_error
 from PIL import Image
 
-from vaebm.recipes.rivals import RIVALS
+from vaebm.cli import rival_runs
+from vaebm.cli.rival_players import _decay, _scaled
+from vaebm.models import VAEBM, EnergyNetwork, GaussianReference, ImageFields, TemperedEnergy
+from vaebm.objectives import contrastive_loss
+from vaebm.recipes.rivals import RIVALS, RivalConfig
+from vaebm.training import EnergySettings
 
 TINY = """
 vaebm: {lengths: [2, 4], energy: {num_steps: 2, batch_size: 8}}
@@ -48,7 +54,7 @@ def test_every_row_is_trained_measured_and_shown(finished: FinishedRun, cli: Cli
         assert row["chosen"]["num_steps"] == best["num_steps"]
         assert row["chosen"]["distance"] == best["distance"]
     # The VAE of the run took its time; rows that don't use it get it on top.
-    times = {row["name"]: row["asked"]["budget"] for row in found.values()}
+    times = {row["name"]: row["time"] for row in found.values()}
     assert times["pixels-short-run"] > times["pixels-from-vae"] == times["vaebm"] == 1
     # Rows that are there are shown, not made.
     again = cli(*words, "--rows", "vae,wgan-gp")
@@ -82,16 +88,30 @@ def test_what_cant_be_compared_is_refused(finished: FinishedRun, cli: Cli) -> No
     Path("bad.yaml").write_text("vaebn: {}\n")
     assert "bad.yaml: unknown row vaebn (did you mean vaebm?)" in refused("--config", "bad.yaml")
     Path("bad.yaml").write_text("pixels-short-run: {temperature: 0.0}\n")
-    assert "expected a positive number" in refused("--config", "bad.yaml")
+    assert "temperature is 0.0: expected a number above 0" in refused("--config", "bad.yaml")
     Path("bad.yaml").write_text("pixels-short-run: {temprature: 1.0}\n")
     assert "did you mean temperature?" in refused("--config", "bad.yaml")
     Path("bad.yaml").write_text("pixels-short-run: {lengths: [3, 2]}\n")
     assert "expected ascending numbers" in refused("--config", "bad.yaml")
+    for row, key, value in (("vaebm", "step_size", -1), ("vaebm", "num_steps", 0), ("vaebm", "batch_size", 0)):
+        Path("bad.yaml").write_text(f"{row}: {{energy: {{{key}: {value}}}}}\n")
+        assert f"energy.{key} is {value}" in refused("--config", "bad.yaml")
+    Path("bad.yaml").write_text("wgan-gp: {adversarial: {num_critic_steps: 0}}\n")
+    assert "adversarial.num_critic_steps is 0" in refused("--config", "bad.yaml")
+    Path("bad.yaml").write_text("wgan-gp: {lengths: [0, 5]}\n")
+    assert "generator has no chains" in refused("--config", "bad.yaml")
+    Path("bad.yaml").write_text("pixels-short-run: {energy: {objective: importance_sampled}}\n")
+    assert "rows are trained by chains" in refused("--config", "bad.yaml")
+    Path("bad.yaml").write_text("pixels-short-run: {input_pooling: 100}\n")
+    assert "input_pooling is 100" in refused("--config", "bad.yaml")
+    Path("bad.yaml").write_text("1: {}\n")
+    assert "unknown row 1" in refused("--config", "bad.yaml")
+    assert not Path("out").exists()
     Path("bad.yaml").write_text("vaebm: 3\n")
     assert "vaebm is 3: expected settings" in refused("--config", "bad.yaml")
     Path("out").mkdir()
     (Path("out") / "benchmark.json").write_text('{"model": "other", "rows": {}}')
-    assert "of another model (other)" in refused("--rows", "vae")
+    assert "holds rows of another comparison (model other" in refused("--rows", "vae")
     (Path("out") / "benchmark.json").write_text("{")
     assert "benchmark.json" in refused("--rows", "vae")
 
@@ -100,7 +120,85 @@ def test_other_settings_dont_take_a_rows_place(finished: FinishedRun, cli: Cli) 
     words = ("benchmark", finished.folder, "--rows", "vae", "--budget", "1s", "--output", "out")
     assert cli(*words, "-n", 50).code == 0
     before = (Path("out") / "benchmark.json").read_bytes()
-    outcome = cli(*words, "-n", 60)
-    assert_user_error(outcome)
-    assert "holds a row vae-0 of other settings" in outcome.errors
+    # Of another number of samples, distances can't be compared.
+    assert_user_error(cli(*words, "-n", 60), "holds rows of another comparison (num_samples 50)")
+    Path("other.yaml").write_text("vae: {temperature: 2.0}\n")
+    assert_user_error(cli(*words, "-n", 50, "--config", "other.yaml"), "holds a row vae-0 of other settings")
     assert (Path("out") / "benchmark.json").read_bytes() == before
+    # Nothing is trained for a folder that can't be one.
+    Path("file").write_text("")
+    assert_user_error(cli("benchmark", finished.folder, "--rows", "vaebm", "--output", "file", "-n", 50), "file")
+
+
+def test_a_row_whose_images_are_not_finite_is_kept_as_diverged(
+    finished: FinishedRun, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("tiny.yaml").write_text(TINY)
+    original = rival_runs._images
+
+    def broken(*arguments: Any) -> torch.Tensor:
+        return torch.full_like(original(*arguments), torch.nan)
+
+    monkeypatch.setattr(rival_runs, "_images", broken)
+    words = ("--config", "tiny.yaml", "--budget", "1s", "-n", 70, "--output", "out", "--rows", "vaebm")
+    outcome = cli("benchmark", finished.folder, *words)
+    assert outcome.code == 0, outcome.errors
+    assert "VAEBM (1 of 1 diverged)" in outcome.output
+    assert rows("out")["vaebm-0"]["quality"] == []
+    # Its picture is as large as that of any row.
+    width, height = Image.open("out/vaebm-0.png").size
+    assert width == height > 8 * 50
+
+
+def test_the_official_row_is_sampled_by_its_own_potential(
+    finished: FinishedRun, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[str] = []
+    for name in ("log_density", "official_log_density"):
+        original = getattr(VAEBM, name)
+
+        def spy(self: VAEBM, noise: torch.Tensor, name: str = name, original: Any = original) -> torch.Tensor:
+            called.append(name)
+            found: torch.Tensor = original(self, noise)
+            return found
+
+        monkeypatch.setattr(VAEBM, name, spy)
+    Path("tiny.yaml").write_text(TINY)
+    for row, expected in (("vaebm", "log_density"), ("vaebm-official", "official_log_density")):
+        called.clear()
+        words = ("--config", "tiny.yaml", "--budget", "1s", "-n", 50, "--output", "out", "--rows", row)
+        assert cli("benchmark", finished.folder, *words).code == 0
+        assert set(called) == {expected}
+
+
+def test_samples_of_pixels_end_without_the_noise_of_data() -> None:
+    class Bowl(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            # With the reference N(0, 1) the precision is 1 + 4: that of N(0, 0.1) data with noise N(0, 0.1).
+            return 2 * images.square().sum((1, 2, 3))
+
+    model = VAEBM(GaussianReference((1, 8, 8)), Bowl(), ImageFields("mean", "mean", "mean"))
+    noise, rival = (0.3 * torch.randn(4, 64)).clamp(-0.9, 0.9), RivalConfig("pixels", data_noise=0.1**0.5)
+    images = rival_runs._images(model, noise, rival, 1)
+    # Half of it is noise.
+    torch.testing.assert_close(images.flatten(1), 0.5 * noise)
+    torch.testing.assert_close(rival_runs._images(model, noise, rival, 0).flatten(1), noise)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.01])
+def test_weights_of_the_loss_hold_for_the_networks_output(temperature: float) -> None:
+    torch.manual_seed(0)
+    energy = EnergyNetwork((1, 8, 8), widths=(4,))
+    settings = EnergySettings(l2=0.3, centring=0.2, weight_decay=0.1)
+    scaled = _scaled(settings, temperature)
+    images = torch.rand(6, 1, 8, 8) * 2 - 1
+    energies = TemperedEnergy(energy, temperature)(images)
+    loss = contrastive_loss(energies[:3], energies[3:], scaled.centring, scaled.l2).loss
+    plain = energy(images)
+    expected = contrastive_loss(plain[:3], plain[3:], settings.centring, settings.l2).loss
+    torch.testing.assert_close(loss * temperature, expected, rtol=1e-5, atol=1e-6)
+    assert scaled.weight_decay * temperature == pytest.approx(settings.weight_decay)
+
+
+def test_a_moving_average_remembers_a_tenth_of_the_training() -> None:
+    assert [_decay(0.998, count) for count in (5, 20, 100, 10_000)] == pytest.approx([0.0, 0.5, 0.9, 0.998])

@@ -34,3 +34,12 @@ def test_seeds_of_a_row_stand_together_and_are_measured_by_the_vae() -> None:
     # A mean of 45 steps.
     assert vaebm["milliseconds"] == 45.0
     assert "75.0 %" in rivals_text(rows)
+
+
+def test_seeds_that_diverged_are_told() -> None:
+    rows = {f"vaebm-{seed}": row("vaebm", seed, 6.0, 30) for seed in range(3)}
+    rows["vaebm-1"] = {**rows["vaebm-1"], "quality": []}
+    (line,) = rivals_table(rows).rows
+    assert (line["title"], line["seeds"], line["frechet"]) == ("VAEBM (1 of 3 diverged)", 3, 6.0)
+    lost = {key: {**value, "quality": []} for key, value in rows.items()}
+    assert "VAEBM (3 of 3 diverged)" in rivals_text(lost)

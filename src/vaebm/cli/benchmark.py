@@ -11,7 +11,7 @@ from vaebm.cli.parsing import Parser, UsageError, budget, nearest, positive, see
 
 if TYPE_CHECKING:
     from vaebm.cli.progress import Console
-    from vaebm.cli.rival_runs import Course
+    from vaebm.cli.rival_players import Course
     from vaebm.recipes.rivals import RivalConfig
 
 RESULTS = "benchmark.json"
@@ -45,17 +45,27 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     names = _names(options.rows, list(RIVALS))
     from vaebm.cli.progress import Console
+    from vaebm.cli.rival_runs import check_row
+    from vaebm.recipes import ConfigError
     from vaebm.reports.rivals import rivals_text
 
     console = Console()
     course, vae_time = _course(options, console)
     settings = _settings(course, names, options.config)
-    results = options.output / RESULTS
-    stored = _stored(results, options.model)
+    for name, rival in settings.items():
+        try:
+            check_row(rival, course)
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}") from error
+    results = _results_in(options.output)
+    identity = _identity(course, options, vae_time)
+    _merge(results, identity, {})
+    if vae_time == 0 and any(not RIVALS[name].needs_vae for name in names):
+        console.tell("how long the VAE was trained isn't known: rows without one get no time for it (--vae-time)")
     for name in names:
         time = options.budget + (0 if RIVALS[name].needs_vae else vae_time)
-        _row(name, settings[name], course, time, results, stored)
-    console.tell(rivals_text(stored["rows"]))
+        _row(name, settings[name], course, time, results, identity)
+    console.tell(rivals_text(_merge(results, identity, {})["rows"]))
     return 0
 
 
@@ -72,7 +82,7 @@ def _course(options: Namespace, console: Console) -> tuple[Course, float]:
     from vaebm.checkpoint import CheckpointError, read_json
     from vaebm.cli.evaluate import load_splits_of
     from vaebm.cli.evaluation import FEWEST_JUDGED, judges_for
-    from vaebm.cli.rival_runs import Course
+    from vaebm.cli.rival_players import Course
     from vaebm.distributed import launched_processes, make_engine
     from vaebm.recipes import Config, config_class, from_dict, read_model
 
@@ -107,7 +117,7 @@ def _settings(course: Course, names: Sequence[str], path: Path | None) -> dict[s
     changes: Mapping[str, Any] = read_yaml(path) if path else {}
     for name in changes:
         if name not in RIVALS:
-            raise UsageError(f"{path}: unknown row {name}{nearest(name, list(RIVALS))}")
+            raise UsageError(f"{path}: unknown row {name}{nearest(str(name), list(RIVALS))}")
     return {name: _changed(RIVALS[name].settings(course.config), changes.get(name, {}), f"{path}: {name}")
             for name in names}  # fmt: skip
 
@@ -129,34 +139,68 @@ def _changed(settings: RivalConfig, changes: object, where: str) -> RivalConfig:
     return changed
 
 
-def _stored(results: Path, model: str) -> dict[str, Any]:
-    """Returns the rows that are there, of the same model."""
-    from vaebm.checkpoint import CheckpointError, read_json
+def _results_in(folder: Path) -> Path:
+    """Returns the file of results in a folder, which is made, and written to before any time is spent."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ".writable").write_text("")
+    (folder / ".writable").unlink()
+    return folder / RESULTS
 
-    if not results.exists():
-        return {"model": model, "rows": {}}
-    stored: dict[str, Any] = read_json(results)
-    if stored.get("model") != model or "rows" not in stored:
-        raise CheckpointError(f"{results} is of another model ({stored.get('model')}): name another --output")
+
+def _identity(course: Course, options: Namespace, vae_time: float) -> dict[str, Any]:
+    """Returns what all rows of a file must have in common."""
+    from vaebm.checkpoint import tensors_sha256
+
+    return {
+        "model": Path(options.model).name,
+        "model_sha256": tensors_sha256(course.model.state_dict()),
+        "judges": {judge.name: judge.sha256 for judge in course.judges},
+        "num_samples": course.num_samples,
+        "budget": options.budget,
+        "vae_time": vae_time,
+        "device": str(course.engine.device),
+        "precision": course.engine.precision,
+    }
+
+
+def _merge(results: Path, identity: dict[str, Any], rows: dict[str, Any]) -> dict[str, Any]:
+    """Puts rows into the file, where other processes may have put theirs meanwhile; returns all that is there.
+
+    Raises:
+        CheckpointError: If the rows in the file belong to another model, time, number of samples, judge or device.
+    """
+    from filelock import FileLock
+
+    from vaebm.checkpoint import CheckpointError, read_json, write_json
+
+    with FileLock(results.with_suffix(".lock")):
+        stored: dict[str, Any] = read_json(results) if results.exists() else {**identity, "rows": {}}
+        other = [name for name, value in identity.items() if stored.get(name) != value]
+        if other or "rows" not in stored:
+            told = ", ".join(f"{name} {stored.get(name)}" for name in other[:3])
+            raise CheckpointError(f"{results} holds rows of another comparison ({told}): name another --output")
+        if rows:
+            stored["rows"].update(rows)
+            write_json(results, stored)
     return stored
 
 
-def _row(name: str, rival: RivalConfig, course: Course, time: float, results: Path, stored: dict[str, Any]) -> None:
+def _row(name: str, rival: RivalConfig, course: Course, time: float, results: Path, identity: dict[str, Any]) -> None:
     """Makes a row, unless it's there, and stores it with a picture of its samples."""
     import torch
 
-    from vaebm.checkpoint import write_bytes, write_json
+    from vaebm.checkpoint import write_bytes
+    from vaebm.cli.provenance import versions
     from vaebm.cli.rival_runs import run_row
     from vaebm.distributed import hardware_facts
     from vaebm.plots import image_grid, png_bytes
     from vaebm.recipes import to_dict
     from vaebm.recipes.rivals import RIVALS
 
-    key = f"{name}-{course.seed}"
-    asked = {"settings": to_dict(rival), "budget": time if rival.space != "none" else 0.0, "n": course.num_samples}
-    known = stored["rows"].get(key)
+    key, asked = f"{name}-{course.seed}", to_dict(rival)
+    known = _merge(results, identity, {})["rows"].get(key)
     if known is not None:
-        if known["asked"] != asked:
+        if known["settings"] != asked:
             raise UsageError(f"{results} holds a row {key} of other settings: name another --output")
         course.tell(f"{key}: measured before")
         return
@@ -164,10 +208,8 @@ def _row(name: str, rival: RivalConfig, course: Course, time: float, results: Pa
     # Weights of new networks come from the global generator.
     torch.manual_seed(course.seed)
     found, images = run_row(rival, course, time)
-    row = {"name": name, "title": RIVALS[name].title, "seed": course.seed, "asked": asked, **found}
-    row["hardware"] = {**hardware_facts(course.engine.device), "precision": course.engine.precision}
-    results.parent.mkdir(parents=True, exist_ok=True)
+    about = {"name": name, "title": RIVALS[name].title, "seed": course.seed, "settings": asked, "time": time}
+    told = {"hardware": hardware_facts(course.engine.device), **versions()}
     grid = image_grid(images[:64].numpy(), 8, scale=max(1, 56 // images.shape[3]))
     write_bytes(results.parent / f"{key}.png", png_bytes(grid))
-    stored["rows"][key] = row
-    write_json(results, stored)
+    _merge(results, identity, {key: {**about, **found, **told}})

@@ -25,14 +25,19 @@ def describe_origin(seed: int, arguments: Sequence[str], engine: Engine, reasons
     return {
         "command": ["vaebm", "train", *arguments],
         "started": _now(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "commit": _commit(),
+        **versions(),
         "seed": seed,
         **numerics(engine),
         "hardware": hardware_facts(engine.device),
         "seconds": {},
         **({"reasons": list(reasons)} if reasons else {}),
     }
+
+
+def versions() -> dict[str, Any]:
+    """Returns the versions of Python and packages, and the commit."""
+    found = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    return {"versions": found, "commit": _commit()}
 
 
 def numerics(engine: Engine) -> dict[str, Any]:

@@ -2,102 +2,33 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vaebm.applications import snapshots, start_noise
-from vaebm.cli.chain_looks import Look, watch_chains
 from vaebm.cli.choosing import Measure, selection_measure
 from vaebm.cli.evaluation import quality_row
-from vaebm.data import Batches, Splits, to_float
-from vaebm.distributed import Engine
-from vaebm.evaluation import (
-    Floors,
-    Judge,
-    Reference,
-    frechet_to_reference,
-    make_reference,
-    measure_against,
-    measure_floors,
-)
-from vaebm.models import VAEBM, EnergyNetwork, GaussianReference, ImageFields, TemperedEnergy, for_chains
+from vaebm.cli.rival_players import Course, Player, kernel_of, make_player
+from vaebm.data import to_float, to_uint8
+from vaebm.evaluation import frechet_to_reference, measure_against
+from vaebm.models import VAEBM, for_chains
 from vaebm.nn import frozen
-from vaebm.recipes import Config
+from vaebm.recipes import ConfigError
 from vaebm.recipes.config import SelectionConfig
 from vaebm.recipes.rivals import RivalConfig
-from vaebm.sampling import FreshNoise, Kernel, Langevin, Projected, run_chain, standard_normal
-from vaebm.training import (
-    EnergySettings,
-    adversarial_step,
-    energy_step,
-    fit,
-    guarded_fit,
-    start_adversarial,
-    start_energy,
-)
+from vaebm.sampling import FreshNoise, grad_log_density, run_chain
+from vaebm.training import log_density_of
 
 NUM_PILOT, NUM_SKIPPED = 12, 4
-NUM_TIMED, NUM_TIMED_STEPS = 250, 9
+NUM_AT_ONCE, LONGEST = 250, 1.1
 CANDIDATES, NUM_SELECTING = SelectionConfig(num_candidates=3, after=0.5), 500
 STEPS = (0, 1, 2, 4, 8, 15, 30, 60, 100, 200)
-
-
-@dataclass
-class Course:
-    """What all rows have in common.
-
-    Arguments:
-        model: The trained VAEBM whose VAE all rows take that need one.
-        config: Its configuration.
-        splits: The four splits of its images.
-        judges: What measures samples; the first one chooses.
-        engine: Device and precision, of one process.
-        num_samples: How many samples are measured on the test images.
-        seed: The seed of everything random.
-        tell: Is told what goes on.
-        references: The judged real images, by judge; made when they are needed.
-    """
-
-    model: VAEBM
-    config: Config
-    splits: Splits
-    judges: list[Judge]
-    engine: Engine
-    num_samples: int
-    seed: int
-    tell: Callable[[str], None]
-    references: dict[str, tuple[Reference, Floors]] = field(default_factory=dict)
-
-    def generator(self, purpose: int) -> torch.Generator:
-        """Returns a generator for a purpose, seeded by the seed."""
-        return torch.Generator().manual_seed(self.seed * 1000 + purpose)
-
-    def reference(self, judge: Judge) -> tuple[Reference, Floors]:
-        """Returns what a judge sees in the real images, and its floors."""
-        if judge.sha256 not in self.references:
-            test, training = to_float(self.splits.test.images), to_float(self.splits.training.images)
-            drawn = torch.Generator().manual_seed(0)
-            found = make_reference(judge, test, training, num_samples=self.num_samples, generator=drawn)
-            self.references[judge.sha256] = found, measure_floors(found, self.num_samples, generator=drawn)
-        return self.references[judge.sha256]
-
-
-@dataclass(frozen=True)
-class _Player:
-    """A row under way: its model, where chains start afresh, and how the model with averaged weights is made."""
-
-    model: VAEBM
-    fresh: FreshNoise
-    iterations: Callable[[int], Iterator[Any]]
-    averaged: Callable[[Any], VAEBM]
 
 
 @dataclass(frozen=True)
@@ -106,6 +37,21 @@ class _Trained:
     num_steps: int
     step_size: float
     row: dict[str, Any]
+    is_finite: bool = True
+
+
+def check_row(rival: RivalConfig, course: Course) -> None:
+    """Builds what a row trains, before any row has taken its time.
+
+    Raises:
+        ConfigError: If it can't be built.
+    """
+    if rival.energy.potential == "official" and course.model.image_fields.chain_image != "sampled":
+        raise ConfigError("the official potential needs a model whose chains see the sampled image")
+    try:
+        make_player(rival, course)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def run_row(rival: RivalConfig, course: Course, budget: float) -> tuple[dict[str, Any], Tensor]:
@@ -117,52 +63,83 @@ def run_row(rival: RivalConfig, course: Course, budget: float) -> tuple[dict[str
         budget: The seconds of training; looking at candidates takes no part in them.
 
     Returns:
-        Its figures, and its samples, uint8 (N, C, H, W).
+        Its figures, and its samples, uint8 (N, C, H, W); black ones, and no figures, if none of its networks drew
+        finite images.
     """
-    player = _player(rival, course)
+    player = make_player(rival, course)
     trained = _train(player, rival, course, budget)
-    if rival.space != "none" and not math.isfinite(trained.row["chosen"]["distance"]):
-        course.tell("no candidate made finite images")
-        nothing = {"num_samples": course.num_samples, "milliseconds_per_step": 0.0, "quality": [], "curve": []}
-        return {**trained.row, **nothing}, torch.zeros(1, *course.model.image_shape, dtype=torch.uint8)
-    kernel, generator = _kernel(rival, trained.step_size), course.generator(7)
     lengths = sorted({0, trained.num_steps, *(STEPS if rival.space in ("noise", "pixels") else ())})
-    start = player.fresh((course.num_samples, trained.model.noise_layout.size), generator)
     course.tell(f"drawing {course.num_samples:,} samples, up to {lengths[-1]} steps")
-    with course.engine.autocast():
-        looks = watch_chains(trained.model, start, lengths, kernel, generator, course.engine)
-        seconds = _seconds_per_step(trained.model, start[:NUM_TIMED], kernel) if lengths[-1] else 0.0
-    chosen = next(look for look in looks if look.step == trained.num_steps)
-    row = {
-        **trained.row,
-        "num_samples": course.num_samples,
-        "milliseconds_per_step": 1000 * seconds / min(NUM_TIMED, course.num_samples),
-        **_measure(chosen, looks if len(lengths) > 2 else [], course),
-    }
-    return row, chosen.images
+    drawn = _draw(trained, player.fresh, lengths, course.num_samples, rival, course, course.generator(7))
+    chosen = drawn.images.get(trained.num_steps)
+    row = {**trained.row, "num_samples": course.num_samples, "milliseconds_per_step": drawn.milliseconds}
+    if not trained.is_finite or chosen is None:
+        course.tell("none of its networks drew finite images")
+        nothing = torch.zeros(course.num_samples, *course.model.image_shape, dtype=torch.uint8)
+        return {**row, "quality": [], "curve": []}, nothing
+    return {**row, **_measure(chosen, drawn.images if len(lengths) > 2 else {}, course)}, chosen
 
 
-def _seconds_per_step(model: VAEBM, start: Tensor, kernel: Kernel) -> float:
-    """Returns the median seconds of a step of chains that run at once, after one that isn't counted."""
-    fast, times = for_chains(model), []
-    with frozen(fast):
-        origin = time.monotonic()
-        for _ in run_chain(kernel, start, fast.log_density, 1 + NUM_TIMED_STEPS, torch.Generator().manual_seed(0)):
-            times.append(time.monotonic() - origin)
+@dataclass(frozen=True)
+class _Drawn:
+    """Samples by number of steps, uint8 (N, C, H, W), those that are finite; and the time of a step of one chain."""
+
+    images: dict[int, Tensor]
+    milliseconds: float
+
+
+def _draw(
+    trained: _Trained,
+    fresh: FreshNoise,
+    lengths: Sequence[int],
+    count: int,
+    rival: RivalConfig,
+    course: Course,
+    generator: torch.Generator,
+) -> _Drawn:
+    """Draws samples as the row does: its potential, its kernel, its end."""
+    model, kernel, device = for_chains(trained.model), kernel_of(rival, trained.step_size), course.engine.device
+    log_density = log_density_of(model, rival.energy.potential)
+    parts: dict[int, list[Tensor]] = {length: [] for length in lengths}
+    times: list[float] = []
+    with frozen(model), course.engine.autocast():
+        for size in [len(part) for part in torch.split(torch.arange(count), NUM_AT_ONCE)]:
+            noise = fresh((size, model.noise_layout.size), generator).to(device)
+            if 0 in parts:
+                parts[0].append(_images(model, noise, rival, 0))
             origin = time.monotonic()
-    return median(times[1:])
+            for step in run_chain(kernel, noise, log_density, max(lengths), generator):
+                # Reading a number waits for devices that run behind.
+                float(step.state.noise[0, 0])
+                times.append((time.monotonic() - origin) / size)
+                if step.number in parts:
+                    parts[step.number].append(_images(model, step.state.noise, rival, step.number))
+                origin = time.monotonic()
+    images = {length: torch.cat(found) for length, found in parts.items()}
+    finite = {length: torch.from_numpy(to_uint8(found)) for length, found in images.items()
+              if bool(found.isfinite().all())}  # fmt: skip
+    return _Drawn(finite, 1000 * median(times) if times else 0.0)
 
 
-def _measure(chosen: Look, looks: list[Look], course: Course) -> dict[str, Any]:
+def _images(model: VAEBM, noise: Tensor, rival: RivalConfig, number: int) -> Tensor:
+    """Returns the images (B, C, H, W) of chains, on the CPU; those of pixels without the noise that data had."""
+    if rival.space == "pixels" and rival.data_noise and number:
+        noise = noise + rival.data_noise**2 * grad_log_density(model.log_density, noise).grad
+    with torch.no_grad():
+        images: Tensor = model.transport(noise).pick(model.image_fields.output_image).float().clamp(-1, 1).cpu()
+    return images
+
+
+def _measure(chosen: Tensor, curve_images: dict[int, Tensor], course: Course) -> dict[str, Any]:
     quality, curve = [], []
     for judge in course.judges:
         reference, floors = course.reference(judge)
         generator = course.generator(8)
-        found = measure_against(to_float(chosen.images), reference, generator=generator, floors=floors)
+        found = measure_against(to_float(chosen), reference, generator=generator, floors=floors)
         quality.append({**quality_row("", found, None), "floor": floors.frechet})
-        for look in looks:
-            distance = frechet_to_reference(to_float(look.images), reference)
-            curve.append({"judge": judge.name, "num_steps": look.step, "frechet": distance})
+        for steps, images in curve_images.items():
+            distance = frechet_to_reference(to_float(images), reference)
+            curve.append({"judge": judge.name, "num_steps": steps, "frechet": distance})
     return {"quality": quality, "curve": curve}
 
 
@@ -184,7 +161,7 @@ class _Best:
                 self.model, self.num_steps, self.step_size, self.distance = model, steps, size, distance
 
 
-def _train(player: _Player, rival: RivalConfig, course: Course, budget: float) -> _Trained:
+def _train(player: Player, rival: RivalConfig, course: Course, budget: float) -> _Trained:
     """Trains for so many seconds, and chooses among candidates on the selection split."""
     if rival.space == "none":
         return _Trained(course.model, 0, 1.0, {"num_iterations": 0, "seconds": 0.0})
@@ -194,27 +171,39 @@ def _train(player: _Player, rival: RivalConfig, course: Course, budget: float) -
     num_samples = min(course.config.selection.num_samples or NUM_SELECTING, NUM_SELECTING)
     measure = selection_measure(course.judges[0], course.splits, num_samples, course.generator(1))
     best = _Best(player.model, rival.lengths[0], rival.energy.step_size)
-    seconds, acts, origin = 0.0, [], time.monotonic()
+    counts, acts, looked = {"healthy": 0, "strained": 0, "diverged": 0}, [], set[int]()
+    seconds, origin = 0.0, time.monotonic()
     for progress in player.iterations(count):
         seconds += time.monotonic() - origin
         state, act = progress.state, getattr(progress, "act", None)
         acts += [act.row()] if act is not None else []
-        if act is None and CANDIDATES.is_due(state.iteration, count):
-            model, size = player.averaged(state), _step_size(rival, progress)
-            distances = _distances(model, player.fresh, rival.lengths, _kernel(rival, size), measure, course)
-            best.compare(model, size, distances, {"iteration": state.iteration, "seconds": seconds})
-            told = ", ".join(f"{distance:.4g} after {steps} steps" for steps, distance in distances.items())
-            course.tell(f"iteration {state.iteration:,}: {measure.title} distance {told}")
+        counts[progress.verdict.condition if hasattr(progress, "verdict") else "healthy"] += 1
+        is_over = seconds > LONGEST * budget
+        if act is None and state.iteration not in looked and (is_over or CANDIDATES.is_due(state.iteration, count)):
+            looked.add(state.iteration)
+            _look(best, player, rival, course, measure, progress, seconds)
+        if is_over:
+            course.tell(f"stopped at iteration {state.iteration:,}: it took longer than it promised")
+            break
         origin = time.monotonic()
-    row = {"num_iterations": count, "seconds": seconds, "candidates": best.looks, "acts": acts}
     chosen = {"num_steps": best.num_steps, "step_size": best.step_size, "distance": best.distance}
-    return _Trained(best.model, best.num_steps, best.step_size, {**row, "chosen": chosen})
+    row = {"num_iterations": state.iteration, "seconds": seconds, "candidates": best.looks, "acts": acts,
+           "conditions": counts, "gave_up": bool(acts) and acts[-1]["gave_up"], "chosen": chosen}  # fmt: skip
+    return _Trained(best.model, best.num_steps, best.step_size, row, math.isfinite(best.distance))
 
 
-def _kernel(rival: RivalConfig, step_size: float) -> Kernel:
-    """Returns Langevin's kernel; pixels are kept within the range of images, outside which their energy is flat."""
-    local = Langevin(step_size)
-    return Projected(local, 1.0) if rival.space == "pixels" else local
+def _look(
+    best: _Best, player: Player, rival: RivalConfig, course: Course, measure: Measure, progress: Any, seconds: float
+) -> None:
+    """Measures the averaged networks of a moment on the selection split, and keeps them if they are the best."""
+    model, size, iteration = player.averaged(progress.state), _step_size(rival, progress), progress.state.iteration
+    candidate = _Trained(model, rival.lengths[0], size, {})
+    drawn = _draw(candidate, player.fresh, rival.lengths, measure.num_samples, rival, course, course.generator(2))
+    distances = {steps: measure.distance(to_float(drawn.images[steps])) if steps in drawn.images else math.inf
+                 for steps in rival.lengths}  # fmt: skip
+    best.compare(model, size, distances, {"iteration": iteration, "seconds": seconds})
+    told = ", ".join(f"{distance:.4g} after {steps} steps" for steps, distance in distances.items())
+    course.tell(f"iteration {iteration:,}: {measure.title} distance {told}")
 
 
 def _step_size(rival: RivalConfig, progress: Any) -> float:
@@ -225,135 +214,12 @@ def _step_size(rival: RivalConfig, progress: Any) -> float:
     return size
 
 
-def _distances(
-    model: VAEBM, fresh: FreshNoise, lengths: tuple[int, ...], kernel: Kernel, measure: Measure, course: Course
-) -> dict[int, float]:
-    generator = course.generator(2)
-    noise = fresh((measure.num_samples, model.noise_layout.size), generator)
-    with course.engine.autocast():
-        seen = snapshots(model, noise, lengths, kernel=kernel, generator=generator)
-    found = {look.step: look.images.cpu() for look in seen}
-    return {step: measure.distance(images) if bool(images.isfinite().all()) else math.inf
-            for step, images in found.items()}  # fmt: skip
-
-
 def _pace(rival: RivalConfig, course: Course) -> float:
     """Returns the seconds of an iteration, the median of a few on a copy."""
-    player, times = _player(rival, course), []
+    player, times = make_player(rival, course), []
     iterations = player.iterations(10**6)
     for _ in range(NUM_PILOT):
         origin = time.monotonic()
         next(iterations)
         times.append(time.monotonic() - origin)
     return median(times[NUM_SKIPPED:])
-
-
-def _player(rival: RivalConfig, course: Course) -> _Player:
-    base, shape = course.model, course.model.image_shape
-    network = asdict(course.config.energy_network)
-    if rival.input_pooling:
-        network["input_pooling"] = rival.input_pooling
-    energy = EnergyNetwork(shape, **network)
-    if rival.space == "pixels":
-        model = VAEBM(
-            GaussianReference(shape), TemperedEnergy(energy, rival.temperature), ImageFields("mean", "mean", "mean")
-        )
-        fresh = _from_vae(base) if rival.start == "vae" else _uniform
-    else:
-        model, fresh = VAEBM(copy.deepcopy(base.vae), energy, base.image_fields), standard_normal
-    model.to(course.engine.device)
-    if rival.space == "generator":
-        return _Player(model, fresh, lambda count: _adversarial(model, rival, course, count), _with_vae(model))
-    return _Player(model, fresh, lambda count: _chains(model, rival, course, fresh, count), _with_energy(model))
-
-
-def _uniform(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Draws pixels uniform in [−1, 1]."""
-    return 2 * torch.rand(shape, generator=generator, device=generator.device) - 1
-
-
-def _from_vae(model: VAEBM) -> FreshNoise:
-    """Returns what draws samples of a VAE, its mean images, as pixels."""
-
-    @torch.no_grad()
-    def draw(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-        parts = torch.split(start_noise(model, shape[0], generator), 500)
-        return torch.cat([model.transport(part).mean.flatten(1) for part in parts]).cpu()
-
-    return draw
-
-
-def _with_energy(model: VAEBM) -> Callable[[Any], VAEBM]:
-    def averaged(state: Any) -> VAEBM:
-        found = copy.deepcopy(model).eval().requires_grad_(False)
-        found.energy.load_state_dict(state.average)
-        return found
-
-    return averaged
-
-
-def _with_vae(model: VAEBM) -> Callable[[Any], VAEBM]:
-    def averaged(state: Any) -> VAEBM:
-        found = copy.deepcopy(model).eval().requires_grad_(False)
-        found.vae.load_state_dict(state.average)
-        return found
-
-    return averaged
-
-
-def _batches(rival: RivalConfig, course: Course, batch_size: int) -> Iterator[Tensor]:
-    data, images = course.config.data, torch.from_numpy(course.splits.training.images)
-    batches = Batches(images, batch_size, course.generator(3), flips=data.flips, shifts=data.shifts)
-    noise = course.generator(4)
-    for batch in batches:
-        yield batch + rival.data_noise * torch.randn(batch.shape, generator=noise) if rival.data_noise else batch
-
-
-def _first(course: Course, batch_size: int) -> Tensor:
-    images = torch.from_numpy(course.splits.training.images)
-    return next(Batches(images, max(batch_size, 128), course.generator(5))).to(course.engine.device)
-
-
-def _chains(model: VAEBM, rival: RivalConfig, course: Course, fresh: FreshNoise, num_iterations: int) -> Iterator[Any]:
-    decay = _decay(rival.energy.ema_decay, num_iterations)
-    settings = replace(rival.energy, num_iterations=num_iterations, ema_decay=decay)
-    settings = _scaled(settings, rival.temperature)
-    first = _first(course, settings.batch_size)
-    state = start_energy(model, settings, first, course.generator(6))
-    guard = course.config.guard
-    if rival.space == "pixels":
-        # Metropolis would accept few moves at a low temperature, and all the same samples become better.
-        guard = replace(guard, rolls_back=False)
-
-    def make(adapted: EnergySettings) -> Any:
-        kernel = _kernel(rival, adapted.step_size) if rival.space == "pixels" else None
-        return energy_step(model, adapted, course.engine, kernel, fresh)
-
-    yield from guarded_fit(model, settings, make, state, _batches(rival, course, settings.batch_size), guard)
-
-
-def _decay(decay: float, num_iterations: int) -> float:
-    """Returns the decay of a moving average that remembers at most a tenth of the training.
-
-    One that is meant for longer training would still hold the weights that it began with.
-    """
-    return min(decay, max(0.0, 1 - 10 / num_iterations))
-
-
-def _scaled(settings: EnergySettings, temperature: float) -> EnergySettings:
-    """Returns settings whose weights hold for the network's output instead of the energy, network / T."""
-    return replace(
-        settings,
-        l2=settings.l2 * temperature,
-        centring=settings.centring * temperature,
-        spectral=settings.spectral / temperature,
-        clip_norm=settings.clip_norm / temperature,
-    )
-
-
-def _adversarial(model: VAEBM, rival: RivalConfig, course: Course, num_iterations: int) -> Iterator[Any]:
-    decay = _decay(rival.adversarial.ema_decay, num_iterations)
-    settings = replace(rival.adversarial, num_iterations=num_iterations, ema_decay=decay)
-    state = start_adversarial(model, settings, _first(course, settings.batch_size), course.generator(6))
-    step = adversarial_step(model, settings, course.engine)
-    yield from fit(step, state, _batches(rival, course, settings.batch_size), num_iterations)

@@ -26,6 +26,8 @@ _POSITIVE = {
     "energy.clip_norm", "energy.initial_spread", "energy.num_prior_samples", "energy_network.input_scale",
     "sampling.step_size", "selection.num_candidates", "evaluation.num_samples", "evaluation.num_posterior_samples",
     "evaluation.grid_size", "evaluation.latent_grid_size", "evaluation.num_draws", "evaluation.num_annealed",
+    "temperature", "adversarial.num_iterations", "adversarial.batch_size", "adversarial.learning_rate",
+    "adversarial.critic_rate", "adversarial.num_critic_steps", "adversarial.initial_spread",
     "guard.window", "guard.snapshot_every", "guard.largest_separation", "guard.largest_noise_norm",
     "guard.largest_overshoot", "guard.largest_loss", "guard.rate_factor", "guard.step_factor", "guard.steps_factor",
     "report_every", "sample_every", "checkpoint_every",
@@ -36,6 +38,8 @@ _SHARES = {
     "energy.jump_probability", "guard.least_acceptance",
 }  # fmt: skip
 _BELOW_ONE = {
+    "adversarial.ema_decay",
+    "adversarial.betas",
     "vae.ema_decay",
     "energy.ema_decay",
     "vae.betas",

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 
 from vaebm.recipes.config import Config
 from vaebm.recipes.errors import ConfigError
+from vaebm.recipes.ranges import check_leaves
 from vaebm.training import AdversarialSettings, EnergySettings
 
 SHORT = 15
@@ -36,7 +37,8 @@ class RivalConfig:
         space: Where it happens: none (the VAE as it is), noise (VAEBM), pixels (an energy alone), generator (WGAN-GP).
         start: Where chains of pixels start that don't go on from the buffer: noise, or samples of the vae.
         temperature: T of E(x) = network(x) / T, for pixels.
-        data_noise: The standard deviation of Gaussian noise on data, for pixels.
+        data_noise: The standard deviation σ of Gaussian noise on data, for pixels. Samples end with x + σ² ∇ log h(x),
+            the mean of what they were without it (Tweedie's formula).
         input_pooling: The size of the squares of pixels that the energy network averages, 0 for the recipe's. Chains on
             pixels can't remove noise within such squares.
         lengths: The numbers of steps among which the selection split chooses that of generation.
@@ -60,11 +62,11 @@ class RivalConfig:
         for name, allowed in (("space", SPACES), ("start", STARTS)):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}: expected one of {', '.join(allowed)}")
-        if not self.temperature > 0 or not self.data_noise >= 0 or self.input_pooling < 0:
-            raise ConfigError(
-                f"temperature is {self.temperature}, data_noise {self.data_noise}, input_pooling {self.input_pooling}: "
-                "expected a positive number and two of at least 0"
-            )
+        check_leaves(self)
+        if self.space in ("noise", "pixels") and self.energy.objective != "contrastive":
+            raise ConfigError(f"energy.objective is {self.energy.objective!r}: rows are trained by chains, contrastive")
+        if self.space not in ("noise", "pixels") and self.lengths != (0,):
+            raise ConfigError(f"lengths is {list(self.lengths)}: {self.space} has no chains, expected [0]")
         if not self.lengths or list(self.lengths) != sorted(set(self.lengths)) or self.lengths[0] < 0:
             raise ConfigError(f"lengths is {list(self.lengths)}: expected ascending numbers of steps, such as [30,60]")
 
@@ -112,7 +114,8 @@ def _short_run(config: Config) -> RivalConfig:
 
 def _persistent(config: Config) -> RivalConfig:
     pixels = _pixels(config, 10, 3e-4, 0.01)
-    return replace(pixels, energy=replace(pixels.energy, replay_probability=0.95))
+    # Chains go on for some 200 steps.
+    return replace(pixels, lengths=(60, 120, 240), energy=replace(pixels.energy, replay_probability=0.95))
 
 
 def _from_vae(config: Config) -> RivalConfig:
@@ -120,8 +123,11 @@ def _from_vae(config: Config) -> RivalConfig:
 
 
 def _wgan(config: Config) -> RivalConfig:
-    settings = AdversarialSettings(batch_size=config.energy.batch_size, learning_rate=3e-4, critic_rate=3e-4)
-    return RivalConfig("generator", lengths=(0,), adversarial=settings)
+    settings = AdversarialSettings(
+        batch_size=config.energy.batch_size, learning_rate=3e-4, critic_rate=3e-4, ema_decay=config.energy.ema_decay
+    )
+    # A generator that is free needs a critic that sees every pixel.
+    return RivalConfig("generator", lengths=(0,), input_pooling=1, adversarial=settings)
 
 
 RIVALS = {

@@ -28,7 +28,7 @@ def rivals_table(rows: Mapping[str, Mapping[str, Any]]) -> Table:
     Arguments:
         rows: The rows by name and seed.
     """
-    judges = list(dict.fromkeys(entry["judge"] for row in rows.values() for entry in row["quality"]))
+    judges = list(dict.fromkeys(entry["judge"] for row in rows.values() for entry in row["quality"])) or [""]
     names = list(dict.fromkeys(row["name"] for row in rows.values()))
     shown = [
         _line([row for row in rows.values() if row["name"] == name], judge, _vae(rows, judge))
@@ -56,18 +56,22 @@ def _of(row: Mapping[str, Any], judge: str) -> Mapping[str, Any]:
 
 def _line(rows: Sequence[Mapping[str, Any]], judge: str, vae: float | None) -> dict[str, Any]:
     """Returns what the seeds of a row come to by one judge."""
-    seen = [_of(row, judge) for row in rows if row["quality"]]
-    if not seen:
-        # None of its networks made finite images.
-        return {"group": f"judge {judge}", "title": f"{rows[0]['title']} (diverged)", "seeds": len(rows)}
+    lost, title = sum(not row["quality"] for row in rows), rows[0]["title"]
+    count, rows = len(rows), [row for row in rows if row["quality"]]
+    if lost:
+        # None of their networks drew finite images.
+        title = f"{title} ({lost} of {count} diverged)"
+    if not rows:
+        return {"group": f"judge {judge}", "title": title, "seeds": count}
+    seen = [_of(row, judge) for row in rows]
     distances = [entry["frechet"] for entry in seen]
     floor, frechet = seen[0]["floor"], fmean(distances)
     steps = sorted({row.get("chosen", {}).get("num_steps", 0) for row in rows})
     times = [row["milliseconds_per_step"] * row.get("chosen", {}).get("num_steps", 0) for row in rows]
     return {
         "group": f"judge {judge}",
-        "title": rows[0]["title"],
-        "seeds": len(rows),
+        "title": title,
+        "seeds": count,
         "minutes": fmean(row["seconds"] for row in rows) / 60,
         "iterations": round(fmean(row["num_iterations"] for row in rows)),
         "num_steps": ", ".join(map(str, steps)),
