@@ -132,6 +132,9 @@ def test_where_no_judge_knows_classes_a_probe_learns_the_labels(
     assert "Shares of classes" in outcome.output
     rows = read("modes.json")["modes"]
     assert [row["judge"] for row in rows] == ["probe on blind"] * 3
+    assert rows[0]["labels"] == list(range(10))
+    assert rows[0]["accuracy"] > 0.8
+    assert "% of held-out images right" in outcome.output.split("Shares of classes")[1]
     splits = load_splits("digits", 0)
     real = np.bincount(splits.test.labels[:60], minlength=10) / 60
     assert np.abs(np.array(rows[0]["shares"]) - real).max() < 0.06

@@ -43,7 +43,7 @@ def test_fid_kid_and_is_of_floor_vae_and_vaebm(finished: FinishedRun, cli: Cli, 
     judge, splits = load_judges((1, 8, 8))[0], load_splits("digits", 0)
     drawn = np.sort(np.random.default_rng(rows[0]["seed"]).permutation(len(splits.training))[:200])
     seen = [extract(judge, to_float(images)) for images in (splits.training.images[drawn], splits.test.images)]
-    assert rows[0]["fid"]["value"] == pytest.approx(standard_scores(*seen, seed=0).fid.value, rel=1e-9)
+    assert rows[0]["fid"]["value"] == pytest.approx(standard_scores(*seen, seed=0).fid, rel=1e-9)
     # Features of real images are kept, and a damaged file is made anew.
     files = sorted(cache.iterdir())
     assert len(files) == 2
@@ -58,15 +58,16 @@ def test_fid_kid_and_is_of_floor_vae_and_vaebm(finished: FinishedRun, cli: Cli, 
 
 
 def test_against_training_images(finished: FinishedRun, cli: Cli) -> None:
-    words = ("evaluate", finished.folder, "--fid", "classifiers", "-n", 5000, "--bootstrap", 0, "--output", "x.json")
+    words = ("evaluate", finished.folder, "--fid", "classifiers", "-n", 500, "--bootstrap", 0, "--output", "x.json")
     outcome = cli(*words, "--fid-against", "training")
     assert outcome.code == 0
     splits = load_splits("digits", 0)
-    assert f"{len(splits.test)} samples instead of 5,000" in outcome.output
+    assert f"against {len(splits.training):,} training images; those for choices" in outcome.output
     rows = figures("x.json")
-    assert {row["n"] for row in rows} == {len(splits.test)}
+    # There are fewer images for the floor, but samples are as many as one likes.
+    assert [row["n"] for row in rows] == [len(splits.test), 500, 500]
     assert {row["num_reference"] for row in rows} == {len(splits.training)}
-    assert rows[1]["fid"]["low"] == rows[1]["fid"]["value"]
+    assert rows[1]["fid"]["low"] is None
 
 
 def test_image_net_features_take_grey_digits(finished: FinishedRun, cli: Cli) -> None:
@@ -96,4 +97,7 @@ def test_what_cant_be_measured_is_refused(finished: FinishedRun, cli: Cli) -> No
     assert "expected classifiers, efficientnet_lite0 or inception=FILE" in refused("--fid", "inception")
     assert "there is no file weights.pth" in refused("--fid", "inception=weights.pth")
     assert "too few for a covariance, expected 20" in refused("--fid", "classifiers", "-n", 19)
+    assert "--bootstrap 1: one resample has no spread" in refused("--fid", "classifiers", "--bootstrap", 1)
+    assert "expected no --steps beside it" in refused("--fid", "classifiers", "--steps", "0,5")
+    assert "--fid-against is for --fid" in refused("--fid-against", "training")
     assert "one thing each" in refused("--fid", "classifiers", "--modes", 10)

@@ -35,9 +35,9 @@ def textbook_frechet(x: Tensor, y: Tensor) -> float:
 def test_fid_is_that_of_the_textbook_and_of_our_own_distance() -> None:
     images, reference = seen(300, 0.5, 0), seen(400, 0.0, 1)
     found = standard_scores(images, reference, seed=0)
-    assert found.fid.value == pytest.approx(textbook_frechet(images.features, reference.features), rel=1e-6)
+    assert found.fid == pytest.approx(textbook_frechet(images.features, reference.features), rel=1e-6)
     ours = frechet_distance(feature_statistics(images.features), feature_statistics(reference.features))
-    assert found.fid.value == pytest.approx(ours, rel=1e-6)
+    assert found.fid == pytest.approx(ours, rel=1e-6)
     assert (found.num_images, found.num_reference, found.subset_size) == (300, 400, 150)
 
 
@@ -75,12 +75,13 @@ def test_certain_and_even_classes_have_the_largest_score() -> None:
 def test_the_interval_holds_what_fresh_images_come_to() -> None:
     reference = seen(500, 0.0, 1)
     found = standard_scores(seen(500, 0.4, 0), reference, seed=0, num_bootstrap=40)
-    fresh = [standard_scores(seen(500, 0.4, seed), seen(500, 0.0, 100 + seed), seed=0).fid.value for seed in range(40)]
-    half, spread = (found.fid.high - found.fid.low) / 2, 1.96 * float(np.std(fresh))
-    assert 0.6 < half / spread < 1.6
-    assert found.fid.low < found.fid.value < found.fid.high
+    fresh = [standard_scores(seen(500, 0.4, seed), seen(500, 0.0, 100 + seed), seed=0).fid for seed in range(40)]
+    assert found.fid_error is not None
+    assert 0.6 < found.fid_error / float(np.std(fresh)) < 1.6
     exact = standard_scores(seen(500, 0.4, 0), reference, seed=0)
-    assert exact.fid.low == exact.fid.value == exact.fid.high == found.fid.value
+    assert (exact.fid, exact.fid_error) == (found.fid, None)
+    with pytest.raises(ValueError, match="one resample has no spread"):
+        standard_scores(seen(500, 0.4, 0), reference, seed=0, num_bootstrap=1)
 
 
 def test_bad_features_are_refused() -> None:

@@ -102,8 +102,7 @@ def run(arguments: Sequence[str]) -> int:
     settings, extra = _settings(config, options), _outliers(options.outliers, loaded)
     splits = load_splits_of(config, loaded.details)
     overlaps = [_overlap(name, images, splits) for name, images in extra.items()]
-    if options.fid and options.modes:
-        raise UsageError("--fid and --modes measure one thing each: expected one of them")
+    _check_alone(options)
     if options.fid:
         return _standard(loaded, splits, config, settings, options)
     judges = _judges(options.judges, config.data.source, splits.training.shape)
@@ -138,32 +137,50 @@ def _modes(
     from vaebm.cli.mode_count import check_mode_count, count_modes, counting_judges
     from vaebm.reports import Evaluation
 
-    judges = counting_judges(against.judges, against.splits, config.data.source, console.tell)
-    check_mode_count(judges, count)
+    counting = counting_judges(against.judges, against.splits, config.data.source, console.tell)
+    check_mode_count(counting.judges, count)
     sampling = replace(config.sampling, **loaded.model.sampling)
     with console.busy("counting"):
-        modes = count_modes(loaded.model, judges, against.splits, count, sampling, seed, engine, console.tell)
+        modes = count_modes(loaded.model, counting, against.splits, count, sampling, seed, engine, console.tell)
     return Evaluation(n=count, seed=seed, modes=modes)
+
+
+def _check_alone(options: Namespace) -> None:
+    """Checks that nothing is asked for that --fid or --modes would leave out.
+
+    Raises:
+        UsageError: If something is.
+    """
+    if options.fid and options.modes:
+        raise UsageError("--fid and --modes measure one thing each: expected one of them")
+    for name in ("judges", "steps", "outliers"):
+        if options.fid and getattr(options, name):
+            raise UsageError(f"--fid measures nothing else: expected no --{name} beside it")
+    if not options.fid and options.fid_against != "test":
+        raise UsageError("--fid-against is for --fid EXTRACTOR: expected both")
 
 
 def _standard(
     loaded: LoadedModel, splits: Splits, config: Config, settings: EvaluationConfig, options: Namespace
 ) -> int:
     """Measures FID, KID and IS, and nothing else."""
+    from vaebm.cli.evaluation import left_out
     from vaebm.cli.progress import Console
     from vaebm.cli.standard import FeatureCache, Standard, cache_folder, check_standard, extractors_of, measure_standard
     from vaebm.distributed import make_engine
     from vaebm.reports import Evaluation
 
-    extractors = extractors_of(options.fid, config.data.source, splits.training.shape)
-    other = splits.test if options.fid_against == "training" else splits.training
-    count = min(settings.num_samples, len(other))
-    standard = Standard(extractors, options.fid_against, count, options.bootstrap, settings.seed)
-    check_standard(standard, splits)
     engine = make_engine(options.precision or config.precision, "cpu")
     console = Console(is_quiet=not engine.is_main)
-    if count < settings.num_samples:
-        console.tell(f"{count:,} samples instead of {settings.num_samples:,}: there are no more images for the floor")
+    for note in [*filter(None, [engine.warning]), *left_out(splits)]:
+        console.tell(note)
+    extractors = extractors_of(options.fid, config.data.source, splits.training.shape, console.tell)
+    count = settings.num_samples
+    standard = Standard(extractors, options.fid_against, count, options.bootstrap, settings.seed)
+    check_standard(standard, splits)
+    real = splits.training if options.fid_against == "training" else splits.test
+    kept = "those for choices and p-values aren't among them"
+    console.tell(f"against {len(real):,} {options.fid_against} images; {kept}")
     sampling = replace(config.sampling, **loaded.model.sampling)
     cache = FeatureCache(cache_folder(), console.tell)
     with console.busy("measuring"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from vaebm.cli.chain_looks import watch_chains
 from vaebm.cli.parsing import UsageError
 from vaebm.data import Splits, to_float
 from vaebm.distributed import Engine
-from vaebm.evaluation import Judge, extract, fit_probe
+from vaebm.evaluation import Judge, Probe, extract, fit_probe
 from vaebm.metrics import class_shares, mode_coverage, uniform_kl
 from vaebm.models import VAEBM
 from vaebm.recipes.config import SamplingConfig
@@ -22,7 +23,15 @@ from vaebm.sampling import Langevin
 CHUNK, MOST_SHOWN = 2000, 50
 
 
-def counting_judges(judges: Sequence[Judge], splits: Splits, source: str, tell: Callable[[str], None]) -> list[Judge]:
+@dataclass(frozen=True, eq=False)
+class Counting:
+    """Judges that know classes; or a linear probe, and what is told of it in each of its rows."""
+
+    judges: Sequence[Judge]
+    probe: Probe | None = None
+
+
+def counting_judges(judges: Sequence[Judge], splits: Splits, source: str, tell: Callable[[str], None]) -> Counting:
     """Returns the judges that know classes; where none does, a linear probe on the first one's features.
 
     Raises:
@@ -30,7 +39,7 @@ def counting_judges(judges: Sequence[Judge], splits: Splits, source: str, tell: 
     """
     counting = [judge for judge in judges if hasattr(judge.classifier, "head")]
     if counting:
-        return counting
+        return Counting(counting)
     if not judges:
         raise UsageError(
             f"--modes counts classes, and nothing at hand sees images of {source}: expected a classifier, --judges "
@@ -47,7 +56,7 @@ def counting_judges(judges: Sequence[Judge], splits: Splits, source: str, tell: 
         f"{probe.judge.name}: {len(probe.labels)} labels, {100 * probe.accuracy:.1f} % of {probe.num_held_out:,} "
         "held-out images right"
     )
-    return [probe.judge]
+    return Counting([probe.judge], probe)
 
 
 def check_mode_count(counting: Sequence[Judge], num_samples: int) -> None:
@@ -66,7 +75,7 @@ def check_mode_count(counting: Sequence[Judge], num_samples: int) -> None:
 
 def count_modes(
     model: VAEBM,
-    judges: Sequence[Judge],
+    counting: Counting,
     splits: Splits,
     num_samples: int,
     sampling: SamplingConfig,
@@ -80,7 +89,7 @@ def count_modes(
 
     Arguments:
         model: The VAEBM, in evaluation mode.
-        judges: The judges, which know classes.
+        counting: The judges.
         splits: The images; the test split is counted beside the samples, as many of them as there are.
         num_samples: The number of samples.
         sampling: How they are drawn.
@@ -98,27 +107,32 @@ def count_modes(
     test = torch.from_numpy(splits.test.images[:num_samples])
     sets = {"test images": test, "VAE": looks[0].images, **({"VAEBM": looks[-1].images} if len(looks) > 1 else {})}
     rows = []
-    for judge in judges:
+    for judge in counting.judges:
         tell(f"counting classes: {judge.name}")
-        count = _num_classes(judge)
-        for what, images in sets.items():
-            labels = _labels(judge, images)
-            found, shares = mode_coverage(labels, count), class_shares(labels, count).tolist()
-            rows.append(
-                ModeRow(
-                    judge=judge.name,
-                    judge_sha256=judge.sha256,
-                    what=what,
-                    n=len(images),
-                    seed=seed,
-                    num_classes=count,
-                    num_modes=found.num_modes,
-                    kl=found.kl,
-                    kl_by_chance=uniform_kl(len(images), count),
-                    shares=shares if count <= MOST_SHOWN else None,
-                )
-            )
+        rows += [_row(judge, counting.probe, what, images, seed) for what, images in sets.items()]
     return rows
+
+
+def _row(judge: Judge, probe: Probe | None, what: str, images: Tensor, seed: int) -> ModeRow:
+    """Returns what a judge counts among images uint8 (N, C, H, W)."""
+    count = _num_classes(judge)
+    labels = _labels(judge, images)
+    found, shares = mode_coverage(labels, count), class_shares(labels, count).tolist()
+    return ModeRow(
+        judge=judge.name,
+        judge_sha256=judge.sha256,
+        what=what,
+        n=len(images),
+        seed=seed,
+        num_classes=count,
+        num_modes=found.num_modes,
+        kl=found.kl,
+        kl_by_chance=uniform_kl(len(images), count),
+        shares=shares if count <= MOST_SHOWN else None,
+        labels=None if probe is None else probe.labels.tolist(),
+        accuracy=None if probe is None else probe.accuracy,
+        num_held_out=None if probe is None else probe.num_held_out,
+    )
 
 
 def _labels(judge: Judge, images: Tensor) -> Tensor:

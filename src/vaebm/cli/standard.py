@@ -18,6 +18,7 @@ from torch import Tensor
 from vaebm.applications import start_noise
 from vaebm.checkpoint import write_bytes
 from vaebm.cli.chain_looks import watch_chains
+from vaebm.cli.evaluation import warn_of_judges
 from vaebm.cli.parsing import UsageError, nearest
 from vaebm.data import Splits, to_float
 from vaebm.distributed import Engine
@@ -26,14 +27,16 @@ from vaebm.evaluation.standard_scores import FEWEST
 from vaebm.models import VAEBM
 from vaebm.recipes import load_extractor, load_inception, load_judges, load_stacked_judges
 from vaebm.recipes.config import SamplingConfig
-from vaebm.reports.content import IntervalFigure, StandardRow
+from vaebm.reports.content import ErrorFigure, StandardRow
 from vaebm.sampling import Langevin
 
 EXTRACTORS = ("classifiers", "efficientnet_lite0", "inception")
 CHUNK = 2000
+# Goes up whenever the way of images into an extractor changes.
+PATH_VERSION = 1
 
 
-def extractors_of(word: str, source: str, image_shape: Sequence[int]) -> list[Judge]:
+def extractors_of(word: str, source: str, image_shape: Sequence[int], tell: Callable[[str], None]) -> list[Judge]:
     """Returns the extractors that a word names: ``classifiers``, ``efficientnet_lite0`` or ``inception=FILE``.
 
     Raises:
@@ -51,6 +54,7 @@ def extractors_of(word: str, source: str, image_shape: Sequence[int]) -> list[Ju
     if not judges:
         size = " × ".join(map(str, image_shape))
         raise UsageError(f"--fid classifiers: none of the bundled ones takes images of {size}: use efficientnet_lite0")
+    warn_of_judges(judges, source, tell)
     return judges
 
 
@@ -73,7 +77,8 @@ class FeatureCache:
 
     def extract(self, judge: Judge, images: NDArray[np.uint8]) -> JudgedImages:
         """Returns what an extractor sees in images uint8 (N, C, H, W)."""
-        content = hashlib.sha256(f"{judge.sha256} {images.shape} ".encode() + np.ascontiguousarray(images).data)
+        content = hashlib.sha256(f"{PATH_VERSION} {judge.sha256} {images.shape} ".encode())
+        content.update(np.ascontiguousarray(images).data)
         path = self.folder / f"{content.hexdigest()}.safetensors"
         try:
             found = load_file(path)
@@ -127,6 +132,8 @@ def check_standard(standard: Standard, splits: Splits) -> None:
         UsageError: If there are not.
     """
     real = len(splits.training if standard.against == "training" else splits.test)
+    if standard.num_bootstrap == 1:
+        raise UsageError("--bootstrap 1: one resample has no spread, expected 0 or at least 2")
     if min(standard.num_samples, real) < FEWEST:
         raise UsageError(
             f"--fid of {standard.num_samples} samples against {real} {standard.against} images: too few for a "
@@ -168,6 +175,9 @@ def measure_standard(
     drawn = np.random.default_rng(standard.seed).permutation(len(other))[: standard.num_samples]
     rows = []
     for judge in standard.extractors:
+        if standard.num_samples <= judge.classifier.num_features:
+            needed = f"expected more than {judge.classifier.num_features:,}"
+            cache.tell(f"{judge.name}: covariances of {standard.num_samples:,} samples aren't of full rank, {needed}")
         reference = cache.extract(judge, real)
         seen = {
             "floor": cache.extract(judge, other[np.sort(drawn)]),
@@ -194,7 +204,11 @@ def _row(judge: Judge, what: str, judged: JudgedImages, reference: JudgedImages,
         n=scores.num_images,
         num_reference=scores.num_reference,
         seed=standard.seed,
-        fid=IntervalFigure(value=scores.fid.value, low=scores.fid.low, high=scores.fid.high),
+        fid=ErrorFigure(
+            value=scores.fid,
+            low=None if scores.fid_error is None else scores.fid - 1.96 * scores.fid_error,
+            high=None if scores.fid_error is None else scores.fid + 1.96 * scores.fid_error,
+        ),
         kid=scores.kid,
         kid_std=scores.kid_std,
         subset_size=scores.subset_size,

@@ -3,8 +3,8 @@
 A number is comparable with a published one only if the extractor, the real images, n and the path of the images are the
 same: Inception with the weights of 2015, as many samples, images as bytes. Each figure carries what is needed to tell.
 
-The interval of FID is FID ± 1.96 standard errors, those of resamples of both sets (bootstrap). Percentiles of resamples
-would lie too high, since a resample holds fewer different images and FID grows as their number falls.
+The error of FID is its standard deviation over resamples of both sets (bootstrap). Percentiles of resamples would lie
+too high, since a resample holds fewer different images and FID grows as their number falls.
 
 References:
     GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium, https://arxiv.org/abs/1706.08500
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from vaebm.evaluation.features import JudgedImages
-from vaebm.metrics import Interval, feature_statistics, frechet_distance
+from vaebm.metrics import feature_statistics, frechet_distance
 
 __all__ = ["StandardScores", "standard_scores"]
 
@@ -33,7 +33,8 @@ class StandardScores:
     """What a set of images comes to.
 
     Arguments:
-        fid: The Fréchet distance, with its interval if there are resamples.
+        fid: The Fréchet distance.
+        fid_error: Its standard error over resamples, or None without any.
         kid: The mean kernel distance of random subsets.
         kid_std: Its standard deviation over the subsets.
         inception_score: exp of the mean divergence of class probabilities from their mean, by splits; None if the
@@ -44,7 +45,8 @@ class StandardScores:
         subset_size: The number of images in a subset of KID.
     """
 
-    fid: Interval
+    fid: float
+    fid_error: float | None
     kid: float
     kid_std: float
     inception_score: float | None
@@ -73,21 +75,24 @@ def standard_scores(images: JudgedImages, reference: JudgedImages, seed: int, nu
         images: What an extractor sees in the images, at least 20.
         reference: What the same one sees in real images, at least 20.
         seed: The seed of subsets, splits and resamples.
-        num_bootstrap: The number of resamples behind the interval of FID, 0 for none; each costs as much as FID.
+        num_bootstrap: The number of resamples behind the error of FID, at least 2, or 0 for none; each costs as much as
+            FID.
 
     Returns:
         The figures.
 
     Raises:
-        ValueError: If there are too few images, the features differ in number, or one isn't finite.
+        ValueError: If there are too few images or resamples, the features differ in number, or one isn't finite.
 
     Example:
         >>> seen = JudgedImages(torch.arange(40.0).double().view(20, 2), None)
         >>> shifted = JudgedImages(seen.features + 3, None)
-        >>> round(standard_scores(shifted, seen, seed=0).fid.value, 3)
+        >>> round(standard_scores(shifted, seen, seed=0).fid, 3)
         18.0
     """
     _check(images, reference)
+    if num_bootstrap == 1 or num_bootstrap < 0:
+        raise ValueError(f"num_bootstrap is {num_bootstrap}: one resample has no spread, expected 0 or at least 2")
     # Imported late: a broken torchvision beside it would take this package down with it.
     from torchmetrics.image.fid import FrechetInceptionDistance
     from torchmetrics.image.kid import KernelInceptionDistance
@@ -106,10 +111,9 @@ def standard_scores(images: JudgedImages, reference: JudgedImages, seed: int, nu
         torch.manual_seed(seed)
         kernel, kernel_std = kid.compute()
         score = _inception_score(images)
-    value = float(fid.compute())
-    error = _error(images.features, reference.features, seed, num_bootstrap) if num_bootstrap else 0.0
     return StandardScores(
-        fid=Interval(value, value - 1.96 * error, value + 1.96 * error),
+        fid=float(fid.compute()),
+        fid_error=_error(images.features, reference.features, seed, num_bootstrap) if num_bootstrap else None,
         kid=float(kernel),
         kid_std=float(kernel_std),
         inception_score=score[0] if score else None,

@@ -96,6 +96,7 @@ class ModeRow(TypedDict):
     """The classes of one set of images by one judge: how many there are, and KL(shares ‖ uniform) in nats.
 
     `kl_by_chance` is what as many draws of equally probable classes would have; `shares` are left out of many classes.
+    A probe's classes are `labels`; `accuracy` is the share of held-out images whose label it tells.
     """
 
     judge: str
@@ -108,6 +109,17 @@ class ModeRow(TypedDict):
     kl: float
     kl_by_chance: float
     shares: NotRequired[list[float] | None]
+    labels: NotRequired[list[int] | None]
+    accuracy: NotRequired[float | None]
+    num_held_out: NotRequired[int | None]
+
+
+class ErrorFigure(TypedDict):
+    """A figure with the ends of its interval, None where that isn't known."""
+
+    value: float
+    low: float | None
+    high: float | None
 
 
 class StandardRow(TypedDict):
@@ -124,7 +136,7 @@ class StandardRow(TypedDict):
     n: int
     num_reference: int
     seed: int
-    fid: IntervalFigure
+    fid: ErrorFigure
     kid: float
     kid_std: float
     subset_size: int

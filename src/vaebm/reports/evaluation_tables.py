@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vaebm.reports.agreement import chain_text
-from vaebm.reports.content import Evaluation, number
+from vaebm.reports.content import Evaluation, ModeRow, number
 from vaebm.reports.tables import Column, Table, text_table
 
 QUALITY_COLUMNS = (
@@ -147,9 +147,7 @@ def mode_table(evaluation: Evaluation) -> Table:
     Returns:
         The table, grouped by judge.
     """
-    rows = [
-        {**row, "group": f"judge {row['judge']}", "tone": tone_of(row["what"])} for row in evaluation.get("modes", [])
-    ]
+    rows = [{**row, "group": _told_of(row), "tone": tone_of(row["what"])} for row in evaluation.get("modes", [])]
     columns = (
         Column("what", "images"),
         Column("num_modes", "modes", "count", better="high", meaning="classes that occur at least once"),
@@ -159,6 +157,12 @@ def mode_table(evaluation: Evaluation) -> Table:
         Column("n", "n", "count"),
     )
     return Table("Classes that samples reach", columns, rows, "group", "tone")
+
+
+def _told_of(row: ModeRow) -> str:
+    """Return a judge's name, with how well it knows the labels if it learned them on the spot."""
+    accuracy = row.get("accuracy")
+    return f"judge {row['judge']}" + ("" if accuracy is None else f", {100 * accuracy:.1f} % of held-out images right")
 
 
 def shares_table(evaluation: Evaluation) -> Table:
@@ -173,12 +177,15 @@ def shares_table(evaluation: Evaluation) -> Table:
     found = [row for row in evaluation.get("modes", []) if row.get("shares")]
     sets, rows = list(dict.fromkeys(row["what"] for row in found)), []
     for judge in dict.fromkeys(row["judge"] for row in found):
-        shares = {row["what"]: row["shares"] or [] for row in found if row["judge"] == judge}
+        own = [row for row in found if row["judge"] == judge]
+        shares = {row["what"]: row.get("shares") or [] for row in own}
         count = len(next(iter(shares.values())))
+        labels = own[0].get("labels") or range(count)
         rows += [
-            {"group": f"judge {judge}", "class": str(index), **{what: values[index] for what, values in shares.items()}}
+            {"group": _told_of(own[0]), "class": str(labels[index]),
+             **{what: values[index] for what, values in shares.items()}}
             for index in range(count)
-        ]
+        ]  # fmt: skip
     columns = [Column("class", "class"), *(Column(what, what, "percent") for what in sets)]
     return Table("Shares of classes", columns, rows, "group")
 
