@@ -301,11 +301,14 @@ def seeds_and_cost(known: dict[str, Any]) -> list[str]:
         data = name.removesuffix(" seeds")
         healthy = sum(entry["exit_code"] == 0 and not entry["acts"] for entry in entries.values())
         closing = [entry["closed"] for entry in entries.values()]
-        pairs = [(entry, known[data].get(key.replace("guarded", "alone"))) for key, entry in known[data].items()
+        # Times can be compared where pairs ran on one machine: the table, or what is kept of it from before.
+        timed = known.get(f"{data} cost", known.get(data, {}))
+        pairs = [(entry, timed.get(key.replace("guarded", "alone"))) for key, entry in timed.items()
                  if entry["guarded"] and not entry["acts"]]  # fmt: skip
-        ratios = [one["seconds"] / other["seconds"] for one, other in pairs if other is not None]
-        lines.append(f"| {data} | {len(entries)} | {healthy} | {min(closing):.2f} to {max(closing):.2f} "
-                     f"| {statistics.median(ratios):.3f} |")  # fmt: skip
+        ratios = [one["seconds"] / other["seconds"] for one, other in pairs
+                  if other is not None and other["commit"] == one["commit"]]  # fmt: skip
+        cost = f"{statistics.median(ratios):.3f}" if ratios else ""
+        lines.append(f"| {data} | {len(entries)} | {healthy} | {min(closing):.2f} to {max(closing):.2f} | {cost} |")
     return lines
 
 
