@@ -51,6 +51,16 @@ def _parser() -> Parser:
     parser.add_argument(
         "--judges", type=Path, metavar="FOLDER", help="classifiers that judge instead of the bundled ones"
     )
+    _add_single_measures(parser)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="a .json file to write the figures to")
+    parser.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16"), help="precision of the chains (default: as in training)"
+    )
+    return parser
+
+
+def _add_single_measures(parser: Parser) -> None:
+    """Adds the options that have one thing measured and nothing else."""
     parser.add_argument(
         "--modes",
         type=positive,
@@ -73,11 +83,6 @@ def _parser() -> Parser:
     parser.add_argument(
         "--bootstrap", type=natural, default=20, metavar="N", help="resamples behind the interval of FID (default 20)"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="a .json file to write the figures to")
-    parser.add_argument(
-        "--precision", choices=("auto", "fp32", "bf16"), help="precision of the chains (default: as in training)"
-    )
-    return parser
 
 
 def run(arguments: Sequence[str]) -> int:
