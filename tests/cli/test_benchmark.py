@@ -72,10 +72,10 @@ def test_zero_steps_from_the_vae_are_its_samples(finished: FinishedRun, cli: Cli
 
 
 def test_the_rows_are_listed(cli: Cli) -> None:
-    outcome = cli("benchmark", "mnist", "--rows", "list", "--output", "out")
+    outcome = cli("benchmark", "mnist", "--rows", "list")
     assert outcome.code == 0
     assert all(name in outcome.output for name in RIVALS)
-    assert not Path("out").exists()
+    assert_user_error(cli("benchmark", "mnist"), "expected --output FOLDER")
 
 
 def test_what_cant_be_compared_is_refused(finished: FinishedRun, cli: Cli) -> None:

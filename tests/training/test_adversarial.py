@@ -60,6 +60,20 @@ def test_it_is_repeatable(digits: Tensor, engine: Engine) -> None:
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+def test_the_penalty_draws_the_critics_slope_towards_one(digits: Tensor, engine: Engine) -> None:
+    def slope(penalty: float) -> float:
+        model = made()
+        settings = AdversarialSettings(60, 16, 0.0, 3e-3, num_critic_steps=1, penalty=penalty)
+        train(model, digits, engine, settings)
+        with torch.no_grad():
+            fake = model.transport(torch.randn(64, model.noise_layout.size)).mean
+        return float(_slopes(model.energy, digits[:64], fake, torch.Generator().manual_seed(0)).detach().mean())
+
+    without, with_penalty = slope(0.0), slope(10.0)
+    assert abs(with_penalty - 1) < 0.25
+    assert abs(without - 1) > 2 * abs(with_penalty - 1)
+
+
 class Shift(nn.Module):
     """A generator with one parameter: the grey level of its images."""
 

@@ -20,7 +20,7 @@ RESULTS = "benchmark.json"
 def _parser() -> Parser:
     parser = Parser("benchmark", "Trains rivals of a VAEBM on its VAE, networks and data, each for the same time.")
     parser.add_argument("model", help="a trained VAEBM: a bundled name (mnist), a run folder, a model folder")
-    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER",
+    parser.add_argument("--output", type=Path, metavar="FOLDER",
                         help="where figures and samples go; rows that are there aren't made again")  # fmt: skip
     parser.add_argument("--budget", type=budget, default=300.0, metavar="TIME",
                         help="training time of each row, such as 5m (the default)")  # fmt: skip
@@ -44,6 +44,8 @@ def run(arguments: Sequence[str]) -> int:
         print("\n".join(f"{name:20}{rival.title}" for name, rival in RIVALS.items()))
         return 0
     names = _names(options.rows, list(RIVALS))
+    if options.output is None:
+        raise UsageError("rows need a place: expected --output FOLDER")
     from vaebm.cli.progress import Console
     from vaebm.cli.rival_runs import check_row
     from vaebm.recipes import ConfigError

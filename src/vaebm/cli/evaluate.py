@@ -91,11 +91,9 @@ def run(arguments: Sequence[str]) -> int:
     if options.output:
         check_folder_of(options.output)
         check_suffix_of(options.output, ".json")
+    _check_alone(options)
     from vaebm.checkpoint import CheckpointError
-    from vaebm.cli.decision import score_notes
-    from vaebm.cli.evaluation import Against, calibrate, evaluate_model, left_out
-    from vaebm.cli.progress import Console
-    from vaebm.distributed import make_engine
+    from vaebm.cli.evaluation import Against
     from vaebm.recipes import config_class, from_dict, read_model
 
     loaded = read_model(options.model)
@@ -106,28 +104,38 @@ def run(arguments: Sequence[str]) -> int:
     config: Config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
     settings, extra = _settings(config, options), _outliers(options.outliers, loaded)
     splits = load_splits_of(config, loaded.details)
-    overlaps = [_overlap(name, images, splits) for name, images in extra.items()]
-    _check_alone(options)
     if options.fid:
         return _standard(loaded, splits, config, settings, options)
+    overlaps = [_overlap(name, images, splits) for name, images in extra.items()]
     judges = _judges(options.judges, config.data.source, splits.training.shape)
+    notes = [*filter(None, overlaps), *judges.notes]
+    return _measure(loaded, Against(splits, judges.judges, extra), config, settings, options, notes)
+
+
+def _measure(
+    loaded: LoadedModel,
+    against: Against,
+    config: Config,
+    settings: EvaluationConfig,
+    options: Namespace,
+    notes: Sequence[str],
+) -> int:
+    """Measures all that a report shows, or the classes alone."""
+    from vaebm.cli.decision import score_notes
+    from vaebm.cli.evaluation import calibrate, evaluate_model, left_out
+    from vaebm.cli.progress import Console
+    from vaebm.distributed import make_engine
+
     engine = make_engine(options.precision or config.precision, "cpu")
-    sampling = replace(config.sampling, **loaded.model.sampling)
-    against = Against(splits, judges.judges, extra)
     console = Console(is_quiet=not engine.is_main)
     console.tell(f"{loaded.folder}, {config.data.source}, {engine.precision}")
-    for note in [
-        *filter(None, [engine.warning, *overlaps]),
-        *score_notes(loaded.model),
-        *judges.notes,
-        *left_out(splits),
-    ]:
+    for note in [*filter(None, [engine.warning]), *score_notes(loaded.model), *notes, *left_out(against.splits)]:
         console.tell(note)
     if options.modes is not None:
         modes = _modes(loaded, against, options.modes, config, settings.seed, engine, console)
         return _told(modes, options, config, engine, console)
-    scored = settings.num_posterior_samples
-    calibration = loaded.calibration or calibrate(loaded.model, splits.calibration, scored, engine)
+    scored, sampling = settings.num_posterior_samples, replace(config.sampling, **loaded.model.sampling)
+    calibration = loaded.calibration or calibrate(loaded.model, against.splits.calibration, scored, engine)
     with console.busy("measuring"):
         evaluation = evaluate_model(loaded.model, against, calibration, sampling, settings, engine, console.tell)
     if config.energy.objective == "contrastive":

@@ -105,8 +105,12 @@ def make_player(rival: RivalConfig, course: Course) -> Player:
         model, fresh = VAEBM(copy.deepcopy(base.vae), energy, base.image_fields), standard_normal
     model.to(course.engine.device)
     if rival.space == "generator":
-        return Player(model, fresh, lambda count: _adversarial(model, rival, course, count), _with_vae(model))
-    return Player(model, fresh, lambda count: _chains(model, rival, course, fresh, count), _with_energy(model))
+        return Player(
+            model, fresh, lambda count: _adversarial(model, rival, course, count), _with_average(model, "vae")
+        )
+    return Player(
+        model, fresh, lambda count: _chains(model, rival, course, fresh, count), _with_average(model, "energy")
+    )
 
 
 def _uniform(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
@@ -125,19 +129,12 @@ def _from_vae(model: VAEBM) -> FreshNoise:
     return draw
 
 
-def _with_energy(model: VAEBM) -> Callable[[Any], VAEBM]:
+def _with_average(model: VAEBM, part: str) -> Callable[[Any], VAEBM]:
+    """Returns what copies a model with the averaged weights of a state in its ``vae`` or its ``energy``."""
+
     def averaged(state: Any) -> VAEBM:
         found = copy.deepcopy(model).eval().requires_grad_(False)
-        found.energy.load_state_dict(state.average)
-        return found
-
-    return averaged
-
-
-def _with_vae(model: VAEBM) -> Callable[[Any], VAEBM]:
-    def averaged(state: Any) -> VAEBM:
-        found = copy.deepcopy(model).eval().requires_grad_(False)
-        found.vae.load_state_dict(state.average)
+        getattr(found, part).load_state_dict(state.average)
         return found
 
     return averaged
