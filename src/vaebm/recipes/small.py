@@ -40,7 +40,7 @@ def cifar10_small() -> NVAEConfig:
         ),
         vae=replace(
             cifar10().vae,
-            num_iterations=5000,
+            num_iterations=4500,
             batch_size=64,
             rate_warmup=0.02,
             dequantization=2 / 255,
@@ -54,7 +54,7 @@ def cifar10_small() -> NVAEConfig:
             pooling="sum",
             halvings=(1, 1, 0, 1, 0),
         ),
-        energy=replace(mnist().energy, num_iterations=1500, step_size=0.01, replay_probability=0.9, ema_decay=0.99),
+        energy=replace(mnist().energy, num_iterations=1300, step_size=0.01, replay_probability=0.9, ema_decay=0.99),
         images=ImageFields("sampled", "sampled", "mean"),
         sampling=SamplingConfig(num_steps=60, step_size=0.01),
         selection=SelectionConfig(
@@ -80,9 +80,9 @@ def stacked_mnist_small() -> NVAEConfig:
         pictures,
         data=DataConfig(source="stacked_mnist", image_size=(32, 32), channels=3),
         vae_network=replace(pictures.vae_network, groups=(4, 4), outer_blocks=2, scale_kind="fixed", least_scale=0.2),
-        vae=replace(pictures.vae, num_iterations=4000, kl_weight=2.25),
+        vae=replace(pictures.vae, num_iterations=3600, kl_weight=2.25),
         energy_network=replace(pictures.energy_network, input_pooling=2),
-        energy=replace(pictures.energy, num_iterations=1200, step_size=0.03),
+        energy=replace(pictures.energy, num_iterations=1100, step_size=0.03),
         sampling=replace(pictures.sampling, step_size=0.03),
     )
 
