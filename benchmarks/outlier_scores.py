@@ -27,8 +27,8 @@ from torch import Tensor
 
 from tables import put_table
 from vaebm.applications import gradient_norms, likelihood_regrets
-from vaebm.cli.evaluate import load_splits_of
 from vaebm.cli.evaluation import scores_of
+from vaebm.cli.known_images import load_splits_of
 from vaebm.data import Preprocessing, load_images, outlier_sets, to_float, to_uint8
 from vaebm.distributed import hardware_facts
 from vaebm.evaluation import Baselines, baseline_scores, fit_baselines, png_bits, rank_scores

@@ -46,6 +46,8 @@ CLAIMS = {
         "images.py run --data IMAGES/own --budget 30m --runs runs/images")),
     "modes-plane": Claim("what chains need to get the masses of modes right, and what happens else", 0.6, (
         "gaussians.py",)),
+    "modes-stacked": Claim("modes of StackedMNIST, of a run of stacked-mnist", 1.5, (
+        "modes.py run runs/small/stacked_mnist-small", "modes.py table docs/evidence.md")),
     "density": Claim("the normaliser of the bundled model, bounded", 0.2, ("density.py",)),
     "outliers-mnist": Claim("which score knows which outliers of MNIST", 0.3, (
         "outlier_scores.py run mnist --model mnist --others IMAGES/fashion.npz IMAGES/cifar10.npz",

@@ -40,6 +40,7 @@ PROMISED = (
     "evaluation.json",
     "scores.csv",
     "scores.html",
+    "bundled/cifar10-small/model.safetensors",
     "defects.json",
     "sheet.png",
     "mean/report.html",
@@ -106,6 +107,7 @@ def pictures(folder: Path, first: Path) -> None:
     fewer = ["--vae.num_iterations", 6, "--vae.batch_size", 8, "--energy.batch_size", 4, "--energy.num_steps", 2,
              "--selection.num_steps", "[5]"]  # fmt: skip
     run(ROOT / "small.py", "run", "cifar10-small", *lean, "--", *SMALL, *fewer)
+    run(ROOT / "small.py", "bundle", folder / "small" / "cifar10-small", "--bundled", folder / "bundled")
     run(ROOT / "defects.py", "run", "--short", "--results", folder / "defects.json")
     for document in (
         "README.md",
@@ -150,6 +152,8 @@ def evidence(folder: Path, first: Path) -> None:
     ranked = ("--model", first, "--others", folder / "images.npz", "--count", 20, "--regret-steps", 2)
     run(ROOT / "outlier_scores.py", "run", "mnist", *ranked, "--results", folder / "outliers.json")
     run(ROOT / "outlier_scores.py", "table", folder / "evidence.md", "--results", folder / "outliers.json")
+    run(ROOT / "modes.py", "run", first, "--count", 60, "--results", folder / "modes.json")
+    run(ROOT / "modes.py", "table", folder / "evidence.md", "--results", folder / "modes.json")
     short = ("--budget", "1s", "-n", 60, "--runs", folder / "rivals", "--results", folder / "rivals.json")
     (folder / "rivals.yaml").write_text(RIVALS)
     some = ("--rows", "vae,vaebm,pixels-persistent,wgan-gp", "--config", folder / "rivals.yaml")

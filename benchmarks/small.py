@@ -3,12 +3,14 @@
     python benchmarks/small.py run stacked_mnist-small
     python benchmarks/small.py run cifar10-small --source cifar10.npz
     python benchmarks/small.py collect RUN
+    python benchmarks/small.py bundle RUN
     python benchmarks/small.py table docs/nvae.md
 
 ``run`` trains the recipe with ``vaebm train`` in ``runs/small/NAME``, or goes on where it was stopped, and collects.
 ``collect`` takes what a finished run measured, the bits per dimension of all test images with uniform noise of one grey
 level (``--num-test`` of them if given), the log, and a picture of samples, the VAE's left, the VAEBM's right, from the
-same noise. Written to ``benchmarks/results/small.json``, ``NAME.log`` and ``NAME.png``.
+same noise. Written to ``benchmarks/results/small.json``, ``NAME.log`` and ``NAME.png``. ``bundle`` makes the model of a
+finished run one of the package's, by the name of its recipe; its images are named, not their place on this machine.
 """
 
 from __future__ import annotations
@@ -35,11 +37,12 @@ from vaebm.data import load_splits, to_float, to_uint8
 from vaebm.distributions import bits_per_dim
 from vaebm.models import VAEBM
 from vaebm.plots import image_grid, png_bytes
-from vaebm.recipes import Config, config_class, from_dict
+from vaebm.recipes import Config, config_class, from_dict, read_model, save
 from vaebm.sampling import Langevin
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "small.json"
+BUNDLED = ROOT.parent / "src" / "vaebm" / "checkpoint" / "bundled"
 SIDE, BATCH, GAP = 8, 250, 8
 PAPER_VAE, PAPER_VAEBM = 51.67, 12.19
 
@@ -104,6 +107,25 @@ def collect(folder: Path, results: Path, num_test: int) -> None:
     results.with_name(f"{name}.png").write_bytes(png_bytes(picture(model)))
 
 
+def bundle(folder: Path, bundled: Path) -> None:
+    """Puts the model of a finished run, with its card and its calibration scores, among those of the package."""
+    provenance, loaded = RunFolder(folder).open().read_provenance(), read_model(folder)
+    name, config, images = provenance["command"][2], loaded.details["config"], loaded.details["images"]
+    source = Path(config["data"]["source"]).name
+    # The hashes stay, so that only the same images are taken for them.
+    details = {
+        **loaded.details,
+        "config": {**config, "data": {**config["data"], "source": source}},
+        "images": {**images, "path": ""},
+    }
+    card = _without_place(loaded.card, {str(folder): "RUN", config["data"]["source"]: source})
+    save(
+        loaded.model, bundled / name, calibration=loaded.calibration, card=card, details=details,
+        preprocessing=loaded.preprocessing,
+    )  # fmt: skip
+    print(f"{bundled / name}: {sum(path.stat().st_size for path in (bundled / name).iterdir()) / 1e6:.1f} MB")
+
+
 def _without_place(text: str, places: Mapping[str, str]) -> str:
     """Returns a text in which folders of this machine are names."""
     for place, name in places.items():
@@ -156,11 +178,12 @@ def _gains(row: dict[str, Any], figure: Any) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "collect", "table"))
+    parser.add_argument("what", choices=("run", "collect", "bundle", "table"))
     parser.add_argument("which", help="a recipe, a run, or a document")
     parser.add_argument("--source", default="", help="the images of a recipe that brings none")
     parser.add_argument("--runs", type=Path, default=Path("runs/small"))
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--bundled", type=Path, default=BUNDLED, help="the folder of the package's models")
     parser.add_argument("--num-test", type=int, default=0, help="test images for bits per dimension, 0 for all")
     words = list(sys.argv[1:] if arguments is None else arguments)
     # Behind --: options of vaebm train.
@@ -170,6 +193,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         table(options.results, Path(options.which))
         return
     folder = Path(options.which)
+    if options.what == "bundle":
+        bundle(folder, options.bundled)
+        return
     if options.what == "run":
         folder = options.runs / options.which
         train(options.which, folder, options.source, words[end + 1 :])

@@ -140,7 +140,7 @@ def test_where_no_judge_knows_classes_a_probe_learns_the_labels(
     assert np.abs(np.array(rows[0]["shares"]) - real).max() < 0.06
     # Without labels it can't.
     bare = splits._replace(training=replace(splits.training, labels=None))
-    monkeypatch.setattr("vaebm.cli.evaluate.load_splits_of", lambda config, details: bare)
+    monkeypatch.setattr("vaebm.cli.known_images.load_splits_of", lambda config, details, source: bare)
     assert_user_error(cli("evaluate", finished.folder, "--modes", 60), "no judge of digits knows any", "has no labels")
 
 
@@ -153,6 +153,21 @@ def test_outliers_that_the_model_learned_from_are_told(finished: FinishedRun, cl
     outcome = cli("evaluate", finished.folder, "-n", 50, "--outliers", "mixed=mixed.npz")
     assert outcome.code == 0
     assert "5 of 25 outliers of mixed are among the images of the training" in outcome.output
+
+
+def test_images_may_have_moved(finished: FinishedRun, cli: Cli) -> None:
+    loaded = read_model(finished.folder)
+    config = {**loaded.details["config"], "data": {**loaded.details["config"]["data"], "source": "gone.npz"}}
+    details = {**loaded.details, "config": config, "images": {**loaded.details["images"], "path": ""}}
+    save(loaded.model, Path("elsewhere"), details=details, calibration=loaded.calibration)
+    few = ("-n", 50, "--steps", "0,2")
+    assert_user_error(cli("evaluate", "elsewhere", *few), "gone.npz", "say where they are by --source PATH")
+    np.savez("others.npz", images=255 - load_splits("digits", 0).training.images)
+    refused = cli("evaluate", "elsewhere", *few, "--source", "others.npz")
+    assert_user_error(refused, "others.npz doesn't hold the images of the training any more")
+    outcome = cli("evaluate", "elsewhere", *few, "--source", "digits", "--output", "elsewhere.json")
+    assert outcome.code == 0, outcome.errors
+    assert read("elsewhere.json")["data"] == "gone.npz"
 
 
 def test_what_can_not_be_evaluated_gets_one_line(finished: FinishedRun, cli: Cli) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaebm.cli.parsing import Parser, UsageError, budget, nearest, positive, seed
+from vaebm.cli.parsing import Parser, UsageError, add_source, budget, nearest, positive, seed
 
 if TYPE_CHECKING:
     from vaebm.cli.progress import Console
@@ -20,6 +20,7 @@ RESULTS = "benchmark.json"
 def _parser() -> Parser:
     parser = Parser("benchmark", "Trains rivals of a VAEBM on its VAE, networks and data, each for the same time.")
     parser.add_argument("model", help="a trained VAEBM: a bundled name (mnist), a run folder, a model folder")
+    add_source(parser)
     parser.add_argument("--output", type=Path, metavar="FOLDER",
                         help="where figures and samples go; rows that are there aren't made again")  # fmt: skip
     parser.add_argument("--budget", type=budget, default=300.0, metavar="TIME",
@@ -82,8 +83,8 @@ def _names(rows: str | None, known: list[str]) -> list[str]:
 def _course(options: Namespace, console: Console) -> tuple[Course, float]:
     """Returns what all rows have in common, and the training time of the VAE."""
     from vaebm.checkpoint import CheckpointError, read_json
-    from vaebm.cli.evaluate import load_splits_of
     from vaebm.cli.evaluation import FEWEST_JUDGED, judges_for
+    from vaebm.cli.known_images import load_splits_of
     from vaebm.cli.rival_players import Course
     from vaebm.distributed import launched_processes, make_engine
     from vaebm.recipes import Config, config_class, from_dict, read_model
@@ -94,7 +95,7 @@ def _course(options: Namespace, console: Console) -> tuple[Course, float]:
     if launched_processes() > 1:
         raise UsageError("vaebm benchmark runs in one process: start it without a launcher")
     config: Config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
-    splits = load_splits_of(config, loaded.details)
+    splits = load_splits_of(config, loaded.details, options.source)
     judges = judges_for(config.data.source, splits.training.shape, console.tell)
     count = min(options.num_samples or config.evaluation.num_samples, len(splits.training))
     fewest = min(count, len(splits.test), len(splits.selection))

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from vaebm.cli.parsing import Parser, UsageError, check_folder_of, check_suffix_of, natural, positive, seed, steps
+from vaebm.cli.parsing import (
+    Parser,
+    UsageError,
+    add_source,
+    check_folder_of,
+    check_suffix_of,
+    natural,
+    positive,
+    seed,
+    steps,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +36,7 @@ if TYPE_CHECKING:
 def _parser() -> Parser:
     parser = Parser("evaluate", "Measures a trained VAEBM on the test images of its data set.")
     parser.add_argument("model", help="a bundled name (mnist), a run folder, a model folder or a hub id")
+    add_source(parser)
     parser.add_argument(
         "-n", "--num-samples", type=positive, metavar="N", help="number of samples (default: as in training)"
     )
@@ -94,6 +105,7 @@ def run(arguments: Sequence[str]) -> int:
     _check_alone(options)
     from vaebm.checkpoint import CheckpointError
     from vaebm.cli.evaluation import Against
+    from vaebm.cli.known_images import load_splits_of
     from vaebm.recipes import config_class, from_dict, read_model
 
     loaded = read_model(options.model)
@@ -103,7 +115,7 @@ def run(arguments: Sequence[str]) -> int:
         return _planar(loaded, options)
     config: Config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
     settings, extra = _settings(config, options), _outliers(options.outliers, loaded)
-    splits = load_splits_of(config, loaded.details)
+    splits = load_splits_of(config, loaded.details, options.source)
     if options.fid:
         return _standard(loaded, splits, config, settings, options)
     overlaps = [_overlap(name, images, splits) for name, images in extra.items()]
@@ -241,21 +253,6 @@ def _settings(config: Config, options: Namespace) -> EvaluationConfig:
     changed = {name: value for name, value in told.items() if value is not None}
     # The whole configuration checks the ranges.
     return replace(config, evaluation=replace(config.evaluation, **changed)).evaluation
-
-
-def load_splits_of(config: Config, details: Mapping[str, Any]) -> Splits:
-    """Returns the splits that a stored model names.
-
-    Raises:
-        DataError: If they can't be read, or are others than those of the training.
-    """
-    from vaebm.cli.known_images import known_splits
-    from vaebm.data import DataError
-
-    try:
-        return known_splits(config, details.get("images", {}))
-    except DataError as error:
-        raise DataError(f"{error}; the model names them as they were from where it was trained") from error
 
 
 class _Judges(NamedTuple):

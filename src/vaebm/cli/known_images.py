@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,27 @@ def known_splits(config: Config, known: Mapping[str, Any], accepts_others: bool 
             "same files in the same places; put them back, or train anew"
         )
     return splits
+
+
+def load_splits_of(config: Config, details: Mapping[str, Any], source: str | None = None) -> Splits:
+    """Returns the splits that a stored model names.
+
+    Arguments:
+        config: Its configuration.
+        details: What is stored beside it.
+        source: Where its images are now, if not where they were.
+
+    Raises:
+        DataError: If they can't be read, or are others than those of the training.
+    """
+    known = details.get("images", {})
+    if source is not None:
+        return known_splits(replace(config, data=replace(config.data, source=source)), {**known, "path": ""})
+    try:
+        return known_splits(config, known)
+    except DataError as error:
+        moved = "the model names them as they were from where it was trained: say where they are by --source PATH"
+        raise DataError(f"{error}; {moved}") from error
 
 
 def go_on_with_others(run: Run) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaebm.cli.parsing import Parser, UsageError, check_folder_of, check_suffix_of, positive, seed, steps
+from vaebm.cli.parsing import Parser, UsageError, add_source, check_folder_of, check_suffix_of, positive, seed, steps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +34,7 @@ def _temperatures(text: str) -> tuple[int, ...]:
 def _parser() -> Parser:
     parser = Parser("likelihood", "Estimates log Z, and by how much the likelihood exceeds the VAE's.")
     parser.add_argument("model", help="a bundled name (mnist), a run folder, a model folder or a hub id")
+    add_source(parser)
     parser.add_argument(
         "--num-draws", type=positive, default=50_000, metavar="N", help="draws of the VAE (default 50000)"
     )
@@ -65,7 +66,7 @@ def run(arguments: Sequence[str]) -> int:
     from vaebm.reports.likelihood import likelihood_text
 
     loaded = read_model(options.model)
-    data, images = _test_images(loaded)
+    data, images = _test_images(loaded, options.source)
     console = Console()
     with console.busy("measuring"):
         try:
@@ -79,10 +80,10 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _test_images(loaded: LoadedModel) -> tuple[str, Tensor]:
+def _test_images(loaded: LoadedModel, source: str | None) -> tuple[str, Tensor]:
     """Returns the name of the data set of a model that has likelihoods, and its test images."""
     from vaebm.checkpoint import CheckpointError
-    from vaebm.cli.evaluate import load_splits_of
+    from vaebm.cli.known_images import load_splits_of
     from vaebm.data import to_float
     from vaebm.recipes import Config, config_class, from_dict
 
@@ -97,7 +98,7 @@ def _test_images(loaded: LoadedModel) -> tuple[str, Tensor]:
             "likelihood: train with --images.chain_image sampled"
         )
     config: Config = from_dict(config_class(details), details)
-    splits = load_splits_of(config, loaded.details)
+    splits = load_splits_of(config, loaded.details, source)
     shape, expected = tuple(splits.test.shape), tuple(loaded.model.image_shape)
     if shape != expected:
         raise UsageError(f"{config.data.source} has images of {shape}, but {loaded.folder} takes {expected}")

@@ -176,3 +176,12 @@ def value_range(text: str) -> tuple[float, float]:
     if not (low < high and abs(low) < float("inf") and abs(high) < float("inf")):
         raise argparse.ArgumentTypeError(f"{text!r} is no range LOW,HIGH such as 0,4095 (write --value-range=-1,1)")
     return low, high
+
+
+def add_source(parser: Parser) -> None:
+    """Adds the option that says where a model's images are."""
+    parser.add_argument(
+        "--source",
+        metavar="PATH",
+        help="where the images that the model was trained on are now (default: where they were)",
+    )
