@@ -24,15 +24,18 @@ entry stands there, of the same command, isn't made again, even if its folder is
 from __future__ import annotations
 
 import argparse
+import fcntl
 import itertools
 import json
 import math
+import os
 import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -174,9 +177,24 @@ class Entries:
     def make(self, key: str, words: list[str], told: dict[str, Any]) -> None:
         """Makes a run, and stores its entry, which says besides what is told."""
         entry = {**told, **run(self.runs, key, words)}
-        with WRITING:
-            self.found[key] = entry
-            self.results.write_text(json.dumps({**_read(self.results), self.table: self.found}, indent=1) + "\n")
+        # Another process may write another table, or other runs of this one, at the same time.
+        with WRITING, _alone(self.results):
+            known = _read(self.results)
+            self.found = {**known.get(self.table, {}), key: entry}
+            replacement = self.results.with_suffix(".tmp")
+            replacement.write_text(json.dumps({**known, self.table: self.found}, indent=1) + "\n")
+            replacement.replace(self.results)
+
+
+@contextmanager
+def _alone(results: Path) -> Iterator[None]:
+    """Waits until no other process writes into the folder of a file of results, and keeps others waiting."""
+    folder = os.open(results.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _read(results: Path) -> dict[str, Any]:

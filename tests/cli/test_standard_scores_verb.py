@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,28 @@ def test_a_folder_that_cant_be_written_is_told_of(tmp_path: Path) -> None:
     )
     assert len(found) == 30
     assert "features aren't kept" in told[-1]
+
+
+def test_features_that_were_not_used_for_long_make_room(tmp_path: Path) -> None:
+    judge, images = load_judges((1, 8, 8))[0], load_splits("digits", 0).test.images
+
+    def cache(most: int) -> FeatureCache:
+        return FeatureCache(tmp_path, lambda line: None, most)
+
+    for count in (30, 31, 32):
+        cache(10**9).extract(judge, images[:count])
+    first, second, third = sorted(tmp_path.iterdir(), key=lambda path: path.stat().st_size)
+    for age, path in enumerate((third, second, first)):
+        os.utime(path, (1e9 - age, 1e9 - age))
+    # Now it was used last.
+    cache(10**9).extract(judge, images[:30])
+    size = first.stat().st_size
+    cache(3 * size).extract(judge, images[:33])
+    assert [path.exists() for path in (first, second, third)] == [True, False, False]
+    assert len(list(tmp_path.iterdir())) == 2
+    # The latest stays however large it is.
+    cache(1).extract(judge, images[:34])
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_what_cant_be_measured_is_refused(finished: FinishedRun, cli: Cli) -> None:

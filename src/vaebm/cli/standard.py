@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from vaebm.sampling import Langevin
 
 EXTRACTORS = ("classifiers", "efficientnet_lite0", "inception")
 CHUNK = 2000
+MOST_CACHED = 2 * 2**30
 # Goes up whenever the way of images into an extractor changes.
 PATH_VERSION = 1
 
@@ -67,13 +69,17 @@ def cache_folder() -> Path:
 class FeatureCache:
     """Features of real images in files, by the hash of images and extractor; a damaged file is made anew.
 
+    What was not used for the longest time is removed when there is more than a limit.
+
     Arguments:
         folder: Where they lie.
         tell: Is told what goes on.
+        most: How many bytes may lie there.
     """
 
     folder: Path
     tell: Callable[[str], None]
+    most: int = MOST_CACHED
 
     def extract(self, judge: Judge, images: NDArray[np.uint8]) -> JudgedImages:
         """Returns what an extractor sees in images uint8 (N, C, H, W)."""
@@ -82,6 +88,9 @@ class FeatureCache:
         path = self.folder / f"{content.hexdigest()}.safetensors"
         try:
             found = load_file(path)
+            with suppress(OSError):
+                # Its time tells when it was used.
+                path.touch()
             return JudgedImages(found["features"], found.get("probabilities"))
         except (OSError, SafetensorError, KeyError):
             self.tell(f"{judge.name}: looking at {len(images):,} real images")
@@ -92,9 +101,20 @@ class FeatureCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(path, save(tensors))
+            self._shrink(path)
         except OSError as error:
             self.tell(f"features aren't kept in {self.folder} ({error.strerror}): name another folder by VAEBM_CACHE")
         return judged
+
+    def _shrink(self, latest: Path) -> None:
+        """Removes what was not used for the longest time, but not the latest file, until the rest is in bounds."""
+        found = sorted(((path.stat(), path) for path in self.folder.glob("*.safetensors")),
+                       key=lambda pair: pair[0].st_mtime)  # fmt: skip
+        surplus = sum(facts.st_size for facts, _ in found) - self.most
+        for facts, path in found:
+            if surplus > 0 and path != latest:
+                path.unlink(missing_ok=True)
+                surplus -= facts.st_size
 
 
 def _seen(judge: Judge, images: Tensor) -> JudgedImages:
