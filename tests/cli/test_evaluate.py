@@ -148,11 +148,17 @@ def test_outliers_that_the_model_learned_from_are_told(finished: FinishedRun, cl
     known = load_splits("digits", 0).training.images[:20]
     np.savez("known.npz", images=known)
     refused = cli("evaluate", finished.folder, "-n", 50, "--outliers", "known=known.npz")
-    assert_user_error(refused, "--outliers known: all of its images are among those of the training")
+    assert_user_error(refused, "--outliers known: all of its images are of the data set that the model was trained on")
+    # Test images are those that stand for normal.
+    assert_user_error(
+        cli("evaluate", finished.folder, "-n", 50, "--outliers", "same=digits"), "--outliers same: all of"
+    )
+    assert_user_error(cli("evaluate", finished.folder, "--modes", 60, "-n", 50), "--modes measures nothing else")
+    assert_user_error(cli("evaluate", finished.folder, "--bootstrap", 5), "--bootstrap is for --fid EXTRACTOR")
     np.savez("mixed.npz", images=np.concatenate([known[:5], 255 - known]))
     outcome = cli("evaluate", finished.folder, "-n", 50, "--outliers", "mixed=mixed.npz")
     assert outcome.code == 0
-    assert "5 of 25 outliers of mixed are among the images of the training" in outcome.output
+    assert "among the 25 outliers of mixed are 5 images that the model learned from" in outcome.output
 
 
 def test_images_may_have_moved(finished: FinishedRun, cli: Cli) -> None:

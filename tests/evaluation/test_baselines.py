@@ -68,3 +68,12 @@ def test_the_extractor_takes_any_picture() -> None:
 def test_one_image_is_too_few(digits: Tensor) -> None:
     with pytest.raises(ValueError, match="at least 2"):
         fit_baselines(digits[:1], None)
+
+
+def test_grey_pictures_have_no_smaller_files_for_their_form() -> None:
+    generator = torch.Generator().manual_seed(0)
+    grey = torch.randint(256, (4, 1, 32, 32), generator=generator, dtype=torch.uint8).expand(-1, 3, -1, -1).contiguous()
+    tinted = grey.clone()
+    tinted[:, 0, 0, 0] ^= 1
+    # One bit of one pixel makes them coloured, and next to nothing of their size.
+    assert (png_bits(grey) / png_bits(tinted)).tolist() == pytest.approx([1] * 4, abs=0.01)

@@ -49,3 +49,19 @@ def test_narrow_wells_let_few_jumps_in(linear_vae: LinearGaussianVAE, generator:
 def test_short_chains_are_refused(linear_vae: LinearGaussianVAE, zero_energy: ZeroEnergy) -> None:
     with pytest.raises(ValueError, match="at least 8 steps"):
         diagnose_chains(VAEBM(linear_vae, zero_energy), Mala(0.5), 7, torch.Generator())
+
+
+def test_large_models_run_few_chains_at_once(
+    linear_vae: LinearGaussianVAE, generator: torch.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = VAEBM(linear_vae, Wells()).requires_grad_(False)
+    assert model.largest_batch == 250
+    monkeypatch.setattr("vaebm.models.vaebm.MOST_NOISE", 30 * model.noise_layout.size)
+    assert model.largest_batch == 30
+    sizes = []
+    handle = model.energy.register_forward_hook(lambda module, images, values: sizes.append(len(values)))
+    found = diagnose_chains(model, Mala(0.1), 200, generator, num_draws=100)
+    handle.remove()
+    assert max(sizes) == 30
+    assert (found.num_chains, found.num_steps, found.num_draws) == (100, 100, 100)
+    assert 0 < found.acceptance < 1

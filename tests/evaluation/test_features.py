@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from vaebm.data import to_float, to_uint8
-from vaebm.evaluation import Judge, extract
+from vaebm.evaluation import Judge, JudgeError, extract
 from vaebm.models.classifier import Classifier
 
 
@@ -77,3 +77,11 @@ def test_bad_images_and_features_are_refused() -> None:
         extract(judge, images(0))
     with pytest.raises(ValueError, match=r"\(2, 25\), expected \(2, 16\)"):
         extract(judge, torch.zeros(2, 1, 5, 5))
+
+
+def test_features_that_are_not_finite_are_refused() -> None:
+    classifier = Classifier((1, 8, 8), num_classes=10, widths=(8,), num_features=16).eval()
+    with torch.no_grad():
+        next(classifier.parameters()).fill_(torch.nan)
+    with pytest.raises(JudgeError, match="judge broken: its features of 3 of 3 images are NaN or infinite"):
+        extract(Judge("broken", "", classifier), torch.zeros(3, 1, 8, 8))

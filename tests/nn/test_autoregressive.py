@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vaebm.nn import spectral_norms, spectral_vectors
 from vaebm.nn.autoregressive import Flow, FlowPair
 
 
@@ -49,3 +50,17 @@ def test_masked_weights_do_not_count_in_the_norm() -> None:
         for layer in (flow.first, flow.depthwise, flow.last):
             layer.convolution.parametrizations.weight.original.add_(100 * (1 - layer.mask))
     assert torch.equal(flow(latent), before)
+
+
+def test_the_penalty_sees_the_weights_that_are_used() -> None:
+    torch.manual_seed(1)
+    flow = Flow(2, False)
+    norms = spectral_norms(flow, spectral_vectors(flow, torch.Generator().manual_seed(0)), num_iterations=200)
+    layers = [flow.first, flow.depthwise, flow.last]
+    exact = [torch.linalg.matrix_norm((layer.convolution.weight * layer.mask).flatten(1), ord=2) for layer in layers]
+    assert torch.allclose(norms.values, torch.stack(exact), rtol=1e-3)
+    norms.values.sum().backward()
+    for layer in layers:
+        gradient = layer.convolution.parametrizations.weight.original.grad
+        assert not gradient[layer.mask == 0].any()
+        assert gradient[layer.mask == 1].any()

@@ -71,7 +71,7 @@ def generate(
     step_size: float | None = None,
     kernel: Kernel | None = None,
     noise: Tensor | None = None,
-    batch_size: int = 250,
+    batch_size: int | None = None,
     engine: Engine | None = None,
 ) -> Tensor:
     """Generates images.
@@ -84,7 +84,8 @@ def generate(
         step_size: The step size η of Langevin, by default the model's; not used with a kernel of your own.
         kernel: The Markov kernel, by default Langevin.
         noise: Start points (N, D), by default standard-normal.
-        batch_size: The number of chains that run at once; another one deals the same randomness out differently.
+        batch_size: The number of chains that run at once, by default the model's ``largest_batch``; another one deals
+            the same randomness out differently.
         engine: Shares the batches among launched processes; each of them gets all images.
 
     Returns:
@@ -115,7 +116,7 @@ def snapshots(
     *,
     kernel: Kernel,
     generator: torch.Generator,
-    batch_size: int = 250,
+    batch_size: int | None = None,
     engine: Engine | None = None,
 ) -> list[Generation]:
     """Runs the same chains once and looks at them after several numbers of steps.
@@ -126,7 +127,7 @@ def snapshots(
         num_steps: Ascending numbers of steps, 0 for the start.
         kernel: The Markov kernel.
         generator: The source of randomness.
-        batch_size: The number of chains that run at once.
+        batch_size: The number of chains that run at once, by default the model's ``largest_batch``.
         engine: Shares the batches among launched processes; each of them gets all chains.
 
     Returns:
@@ -139,7 +140,7 @@ def snapshots(
         raise ValueError(f"num_steps is {tuple(num_steps)}: expected ascending numbers, none below 0")
     with frozen(model):
         fast = for_chains(model)
-        batches, parts = torch.split(noise, batch_size), []
+        batches, parts = torch.split(noise, batch_size or model.largest_batch), []
         own = range(len(batches)) if engine is None else engine.deal(len(batches))
         for place, start in enumerate(batches):
             if place in own:

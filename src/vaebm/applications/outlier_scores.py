@@ -54,7 +54,7 @@ def outlier_scores(
     *,
     num_posterior_samples: int = 8,
     generator: torch.Generator,
-    batch_size: int = 500,
+    batch_size: int | None = None,
     engine: Engine | None = None,
 ) -> OutlierScores:
     """Scores images.
@@ -67,7 +67,7 @@ def outlier_scores(
         images: Images (N, C, H, W) in [−1, 1].
         num_posterior_samples: The number of posterior samples, and of noisy copies, for each image.
         generator: The source of the noise; the same state of it gives the same scores.
-        batch_size: The number of images at once.
+        batch_size: The number of images at once, by default twice the model's ``largest_batch``.
         engine: Shares the batches among launched processes; each of them gets all scores.
 
     Returns:
@@ -82,7 +82,7 @@ def outlier_scores(
         raise ValueError(f"num_posterior_samples is {num_posterior_samples}: expected at least 1")
     device, dtype = next(model.parameters()).device, next(model.parameters()).dtype
     noise = draw_scoring_noise(model, num_posterior_samples, generator)
-    batches = torch.split(images, batch_size)
+    batches = torch.split(images, batch_size or 2 * model.largest_batch)
     own = range(len(batches)) if engine is None else engine.deal(len(batches))
     terms = torch.zeros(0, 2, dtype=torch.float64, device=device)
     with frozen(model):

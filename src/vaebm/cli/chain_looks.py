@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ from vaebm.data import to_uint8
 from vaebm.distributed import Engine
 from vaebm.models import VAEBM
 from vaebm.sampling import Kernel, Langevin, pass_over
+
+MOST_HELD = 2**28
 
 
 @dataclass(frozen=True)
@@ -54,28 +57,50 @@ class Look:
 
 def watch_chains(
     model: VAEBM,
-    start: Tensor,
+    num_images: int,
     steps: Sequence[int],
     kernel: Kernel,
     generator: torch.Generator,
     engine: Engine,
-    batch_size: int = 250,
+    most_held: int = MOST_HELD,
 ) -> list[Look]:
-    """Runs chains, batch by batch, and keeps of each look only what is measured: the rest would fill the memory."""
-    size, batches = model.noise_layout.latent_size, torch.split(start, batch_size)
-    own = engine.deal(len(batches))
+    """Runs chains from N(0, I), batch by batch, and keeps of each look only what is measured.
+
+    Arguments:
+        model: The VAEBM.
+        num_images: How many chains there are.
+        steps: Ascending numbers of steps.
+        kernel: The Markov kernel.
+        generator: The source of randomness.
+        engine: Device, precision and processes.
+        most_held: How many numbers of start noise may be held at once; if there are more, each batch is drawn when its
+            turn comes.
+    """
+    size, at_once = model.noise_layout.latent_size, model.largest_batch
+    own = engine.deal(math.ceil(num_images / at_once))
     images = [[torch.zeros(0, *model.image_shape, dtype=torch.uint8)] for _ in steps]
     sums = torch.zeros(len(own), len(steps), 3, dtype=torch.float64)
-    for place, batch in enumerate(batches):
+    for place, batch in enumerate(_starts(model, num_images, generator, most_held)):
         if place not in own:
             pass_over(kernel, batch, max(steps), generator)
             continue
-        seen = snapshots(model, batch, steps, kernel=kernel, generator=generator, batch_size=batch_size)
+        seen = snapshots(model, batch, steps, kernel=kernel, generator=generator)
         for index, look in enumerate(seen):
             images[index].append(torch.from_numpy(to_uint8(look.images.cpu())))
             square = look.noise.double().square()
             figures = square.mean(1).sum(), square[:, :size].mean(1).sum(), look.energies.double().sum()
             sums[own.index(place), index] = torch.stack(figures).cpu()
-    means = (engine.gather(sums.to(engine.device)).cpu().sum(0) / len(start)).tolist()
+    means = (engine.gather(sums.to(engine.device)).cpu().sum(0) / num_images).tolist()
     pixels = [engine.gather(torch.cat(parts).to(engine.device)).cpu() for parts in images]
     return [Look(step, seen, *mean) for step, seen, mean in zip(steps, pixels, means, strict=True)]
+
+
+def _starts(model: VAEBM, num_images: int, generator: torch.Generator, most_held: int) -> Iterator[Tensor]:
+    """Yields start noise, batch by batch."""
+    if num_images * model.noise_layout.size <= most_held:
+        yield from torch.split(start_noise(model, num_images, generator), model.largest_batch)
+        return
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    fork = torch.Generator(generator.device).manual_seed(seed)
+    for first in range(0, num_images, model.largest_batch):
+        yield start_noise(model, min(model.largest_batch, num_images - first), fork)

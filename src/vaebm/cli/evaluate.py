@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,6 +21,8 @@ from vaebm.cli.parsing import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from vaebm.cli.evaluation import Against
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from vaebm.recipes import Config, LoadedModel
     from vaebm.recipes.config import EvaluationConfig
     from vaebm.reports import Evaluation
+
+RESAMPLES = 20
 
 
 def _parser() -> Parser:
@@ -92,7 +96,7 @@ def _add_single_measures(parser: Parser) -> None:
         help="the real images of --fid (default test; many published figures have the training images)",
     )
     parser.add_argument(
-        "--bootstrap", type=natural, default=20, metavar="N", help="resamples behind the interval of FID (default 20)"
+        "--bootstrap", type=natural, metavar="N", help=f"resamples behind the interval of FID (default {RESAMPLES})"
     )
 
 
@@ -136,9 +140,8 @@ def _measure(
     from vaebm.cli.decision import score_notes
     from vaebm.cli.evaluation import calibrate, evaluate_model, left_out
     from vaebm.cli.progress import Console
-    from vaebm.distributed import make_engine
 
-    engine = make_engine(options.precision or config.precision, "cpu")
+    engine = _engine(loaded, config, options)
     console = Console(is_quiet=not engine.is_main)
     console.tell(f"{loaded.folder}, {config.data.source}, {engine.precision}")
     for note in [*filter(None, [engine.warning]), *score_notes(loaded.model), *notes, *left_out(against.splits)]:
@@ -178,11 +181,18 @@ def _check_alone(options: Namespace) -> None:
     """
     if options.fid and options.modes:
         raise UsageError("--fid and --modes measure one thing each: expected one of them")
-    for name in ("judges", "steps", "outliers"):
-        if options.fid and getattr(options, name):
-            raise UsageError(f"--fid measures nothing else: expected no --{name} beside it")
-    if not options.fid and options.fid_against != "test":
-        raise UsageError("--fid-against is for --fid EXTRACTOR: expected both")
+    alone = {"fid": ("judges", "steps", "outliers"), "modes": ("steps", "outliers", "num_samples")}
+    for measure, others in alone.items():
+        for name in others:
+            if getattr(options, measure) and getattr(options, name):
+                told = f"--{name.replace('_', '-')}"
+                raise UsageError(f"--{measure} measures nothing else: expected no {told} beside it")
+    for name, is_given in (
+        ("fid-against", options.fid_against != "test"),
+        ("bootstrap", options.bootstrap is not None),
+    ):
+        if is_given and not options.fid:
+            raise UsageError(f"--{name} is for --fid EXTRACTOR: expected both")
 
 
 def _standard(
@@ -192,16 +202,16 @@ def _standard(
     from vaebm.cli.evaluation import left_out
     from vaebm.cli.progress import Console
     from vaebm.cli.standard import FeatureCache, Standard, cache_folder, check_standard, extractors_of, measure_standard
-    from vaebm.distributed import make_engine
     from vaebm.reports import Evaluation
 
-    engine = make_engine(options.precision or config.precision, "cpu")
+    engine = _engine(loaded, config, options)
     console = Console(is_quiet=not engine.is_main)
     for note in [*filter(None, [engine.warning]), *left_out(splits)]:
         console.tell(note)
     extractors = extractors_of(options.fid, config.data.source, splits.training.shape, console.tell)
     count = settings.num_samples
-    standard = Standard(extractors, options.fid_against, count, options.bootstrap, settings.seed)
+    resamples = RESAMPLES if options.bootstrap is None else options.bootstrap
+    standard = Standard(extractors, options.fid_against, count, resamples, settings.seed)
     check_standard(standard, splits)
     real = splits.training if options.fid_against == "training" else splits.test
     kept = "those for choices and p-values aren't among them"
@@ -212,6 +222,19 @@ def _standard(
         rows = measure_standard(loaded.model, splits, standard, sampling, engine, cache)
     evaluation = Evaluation(n=count, seed=settings.seed, num_steps=sampling.num_steps, standard=rows)
     return _told(evaluation, options, config, engine, console)
+
+
+def _engine(loaded: LoadedModel, config: Config, options: Namespace) -> Engine:
+    """Returns where a model is measured, on the kind of device of its training if there is one; moves it there."""
+    from vaebm.distributed import EngineError, make_engine
+
+    precision = options.precision or config.precision
+    try:
+        engine = make_engine(precision, config.device)
+    except EngineError:
+        engine = make_engine(precision)
+    loaded.model.to(engine.device)
+    return engine
 
 
 def _told(evaluation: Evaluation, options: Namespace, config: Config, engine: Engine, console: Console) -> int:
@@ -280,7 +303,7 @@ def _judges(folder: Path | None, source: str, image_shape: tuple[int, int, int])
 
 
 def _overlap(name: str, images: Tensor, splits: Splits) -> str:
-    """Says how many outliers are images that the model learned from; nothing if none is.
+    """Says how many outliers are images that the model learned from, or that stand for normal; nothing if none is.
 
     Raises:
         UsageError: If all of them are.
@@ -289,11 +312,21 @@ def _overlap(name: str, images: Tensor, splits: Splits) -> str:
 
     from vaebm.data import to_uint8
 
-    known = {blake2b(image.tobytes()).digest() for image in splits.training.images}
-    count = sum(blake2b(image.tobytes()).digest() in known for image in to_uint8(images))
-    if count == len(images):
-        raise UsageError(f"--outliers {name}: all of its images are among those of the training: expected other images")
-    return f"{count:,} of {len(images):,} outliers of {name} are among the images of the training" if count else ""
+    def hashes(pictures: Iterable[NDArray[np.uint8]]) -> list[bytes]:
+        return [blake2b(picture.tobytes()).digest() for picture in pictures]
+
+    learned, found = set(hashes(splits.training.images)), hashes(to_uint8(images))
+    normal = {digest for part in (splits.selection, splits.calibration, splits.test) for digest in hashes(part.images)}
+    counts = {
+        "that the model learned from": sum(digest in learned for digest in found),
+        "of the data set's other splits": sum(digest in normal and digest not in learned for digest in found),
+    }
+    if sum(counts.values()) == len(found):
+        raise UsageError(
+            f"--outliers {name}: all of its images are of the data set that the model was trained on: expected others"
+        )
+    told = [f"{count:,} images {which}" for which, count in counts.items() if count]
+    return f"among the {len(found):,} outliers of {name} are {' and '.join(told)}" if told else ""
 
 
 def _outliers(entries: Sequence[str], loaded: LoadedModel) -> dict[str, Tensor]:

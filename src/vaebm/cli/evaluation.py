@@ -16,7 +16,6 @@ from vaebm.applications import (
     in_float64,
     outlier_scores,
     round_scores,
-    start_noise,
 )
 from vaebm.cli.chain_looks import Look, watch_chains
 from vaebm.data import DATA_SETS, ImageSet, Splits, outlier_sets, to_float
@@ -210,9 +209,8 @@ def _draw(
     steps = sorted({0, sampling.num_steps, *settings.steps_curve})
     tell(f"drawing {count} samples, up to {steps[-1]} Langevin steps")
     generator = torch.Generator().manual_seed(settings.seed)
-    start, kernel = start_noise(model, count, generator), Langevin(sampling.step_size)
     with engine.autocast():
-        return watch_chains(model, start, steps, kernel, generator, engine)
+        return watch_chains(model, count, steps, Langevin(sampling.step_size), generator, engine)
 
 
 def _fewer(splits: Splits, num_test: int) -> Splits:

@@ -36,9 +36,10 @@ def _user_errors() -> tuple[type[Exception], ...]:
     from vaebm.checkpoint import CheckpointError
     from vaebm.data import DataError
     from vaebm.distributed import EngineError
+    from vaebm.evaluation import JudgeError
     from vaebm.recipes import ConfigError
 
-    return (UsageError, DataError, CheckpointError, ConfigError, EngineError)
+    return (UsageError, DataError, CheckpointError, ConfigError, EngineError, JudgeError)
 
 
 def module_of(verb: str) -> str:

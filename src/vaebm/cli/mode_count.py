@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vaebm.applications import start_noise
 from vaebm.cli.chain_looks import watch_chains
 from vaebm.cli.parsing import UsageError
 from vaebm.data import Splits, to_float
@@ -99,9 +98,9 @@ def count_modes(
     """
     tell(f"drawing {num_samples:,} samples, {sampling.num_steps} Langevin steps")
     generator = torch.Generator().manual_seed(seed)
-    start, steps = start_noise(model, num_samples, generator), sorted({0, sampling.num_steps})
+    steps = sorted({0, sampling.num_steps})
     with engine.autocast():
-        looks = watch_chains(model, start, steps, Langevin(sampling.step_size), generator, engine)
+        looks = watch_chains(model, num_samples, steps, Langevin(sampling.step_size), generator, engine)
     if not engine.is_main:
         return []
     test = torch.from_numpy(splits.test.images[:num_samples])

@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from vaebm.applications import start_noise
 from vaebm.checkpoint import write_bytes
 from vaebm.cli.chain_looks import watch_chains
 from vaebm.cli.evaluation import warn_of_judges
@@ -183,10 +182,9 @@ def measure_standard(
     """
     cache.tell(f"drawing {standard.num_samples:,} samples, {sampling.num_steps} Langevin steps")
     generator = torch.Generator().manual_seed(standard.seed)
-    start = start_noise(model, standard.num_samples, generator)
     with engine.autocast():
         kernel, steps = Langevin(sampling.step_size), sorted({0, sampling.num_steps})
-        looks = watch_chains(model, start, steps, kernel, generator, engine)
+        looks = watch_chains(model, standard.num_samples, steps, kernel, generator, engine)
     if not engine.is_main:
         return []
     real, other = splits.test.images, splits.training.images

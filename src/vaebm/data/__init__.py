@@ -7,7 +7,14 @@ Inside, images are float32 (N, C, H, W) in [-1, 1]; at the edges they are uint8.
 from vaebm.data.advice import advised_options, advised_range, resizing, warnings_of
 from vaebm.data.batches import Batches
 from vaebm.data.checks import check_images, check_labels
-from vaebm.data.corruptions import averaged_pairs, gaussian_noise, grey_levels, outlier_sets, uniform_noise
+from vaebm.data.corruptions import (
+    averaged_pairs,
+    flat_colours,
+    gaussian_noise,
+    grey_levels,
+    outlier_sets,
+    uniform_noise,
+)
 from vaebm.data.defects import DEFECTS, blurs, defect_sets, holes, scratches, shifts, smoothed
 from vaebm.data.errors import DataError
 from vaebm.data.idx import read_idx
@@ -37,6 +44,7 @@ __all__ = [
     "check_images",
     "check_labels",
     "defect_sets",
+    "flat_colours",
     "gaussian_noise",
     "grey_levels",
     "holes",

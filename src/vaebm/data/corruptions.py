@@ -74,6 +74,26 @@ def grey_levels(num_images: int, shape: tuple[int, int, int], generator: torch.G
     return uniform_noise(num_images, (1, 1, 1), generator).expand(-1, *shape).contiguous()
 
 
+def flat_colours(num_images: int, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    """Draw constant images, each of one colour whose channels are u ~ U(-1, 1).
+
+    Arguments:
+        num_images: How many.
+        shape: (C, H, W).
+        generator: Where they come from; the images are on its device.
+
+    Returns:
+        float32 in [-1, 1], (N, C, H, W).
+
+    Example:
+        >>> image = flat_colours(1, (3, 8, 8), torch.Generator().manual_seed(0))[0]
+        >>> image.flatten(1).std(dim=1), image[:, 0, 0].unique().numel()
+        (tensor([0., 0., 0.]), 3)
+    """
+    channels, height, width = shape
+    return uniform_noise(num_images, (channels, 1, 1), generator).expand(-1, -1, height, width).contiguous()
+
+
 def averaged_pairs(images: Tensor, generator: torch.Generator) -> Tensor:
     """Average each image with another one, ½ (x_i + x_j) with j ≠ i.
 
@@ -111,7 +131,8 @@ def outlier_sets(images: Tensor, generator: torch.Generator) -> dict[str, Tensor
         generator: Where they come from.
 
     Returns:
-        Name of the set -> float32 in [-1, 1], (N, C, H, W). One image alone makes no pairs; they are left out.
+        Name of the set -> float32 in [-1, 1], (N, C, H, W). One image alone makes no pairs; they are left out. Flat
+        colours are there for images of several channels.
 
     Example:
         >>> list(outlier_sets(torch.zeros(4, 1, 8, 8), torch.Generator().manual_seed(0)))
@@ -124,4 +145,8 @@ def outlier_sets(images: Tensor, generator: torch.Generator) -> dict[str, Tensor
         "uniform noise": uniform_noise(num_images, shape, generator),
         "grey levels": grey_levels(num_images, shape, generator),
     }
-    return {**sets, "averaged pairs": averaged_pairs(images, generator)} if num_images > 1 else sets
+    if num_images > 1:
+        sets["averaged pairs"] = averaged_pairs(images, generator)
+    if channels > 1:
+        sets["flat colours"] = flat_colours(num_images, shape, generator)
+    return sets

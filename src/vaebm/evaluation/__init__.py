@@ -8,7 +8,7 @@ from vaebm.evaluation.baselines import Baselines, baseline_scores, fit_baselines
 from vaebm.evaluation.chains import FEWEST_STEPS, ChainDiagnostics, diagnose_chains
 from vaebm.evaluation.comparison import Comparison, compare_scores
 from vaebm.evaluation.extractor import EfficientNetFeatures, InceptionFeatures
-from vaebm.evaluation.features import FeatureNetwork, Judge, JudgedImages, extract
+from vaebm.evaluation.features import FeatureNetwork, Judge, JudgedImages, JudgeError, extract
 from vaebm.evaluation.likelihood import (
     LikelihoodTerms,
     Normalizer,
@@ -61,6 +61,7 @@ __all__ = [
     "Grid",
     "InceptionFeatures",
     "Judge",
+    "JudgeError",
     "JudgedImages",
     "LikelihoodTerms",
     "Normalizer",

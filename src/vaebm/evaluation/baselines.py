@@ -50,7 +50,7 @@ class Baselines:
 
 
 def png_bits(images: Tensor) -> Tensor:
-    """Measures the complexity of images: their size as PNG files, in bits.
+    """Measures the complexity of images: their size as PNG files, in bits; of colour files for three channels.
 
     Arguments:
         images: uint8, (N, C, H, W), one or three channels.
@@ -65,8 +65,9 @@ def png_bits(images: Tensor) -> Tensor:
         True
     """
     pictures = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    sizes = [8 * len(png_bytes(picture[..., 0] if picture.shape[-1] == 1 else picture)) for picture in pictures]
-    return torch.tensor(sizes, dtype=torch.float64)
+    # One code for all images of a model: a file of grey ones would be smaller for its form alone.
+    files = [png_bytes(picture[..., 0] if picture.shape[-1] == 1 else picture, True) for picture in pictures]
+    return torch.tensor([8 * len(file) for file in files], dtype=torch.float64)
 
 
 def fit_baselines(reference: Tensor, extractor: Judge | None, num_neighbours: int = 5) -> Baselines:

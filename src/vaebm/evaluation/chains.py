@@ -11,8 +11,10 @@ cross say nothing of it, however well they agree.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from vaebm.evaluation.likelihood import importance_weights
 from vaebm.models import VAEBM
@@ -76,27 +78,44 @@ def diagnose_chains(
     if num_steps < FEWEST_STEPS or num_chains < 1:
         raise ValueError(f"{num_chains} chains of {num_steps} steps: expected chains of at least {FEWEST_STEPS} steps")
     noise = torch.randn(num_chains, model.noise_layout.size, generator=generator, device=generator.device)
-    noise = noise.to(next(model.parameters()))
-    energies, norms, accepted = [], [], []
-    for step in run_chain(kernel, noise, model.log_density, num_steps, generator):
-        noise = step.state.noise
-        accepted.append(step.info.acceptance.mean())
-        if step.number > num_steps // 2:
-            with torch.no_grad():
-                energies.append(model.energy(model.transport(noise).image))
-            norms.append(noise.double().square().mean(1))
-    energy, norm = torch.stack(energies, 1), torch.stack(norms, 1)
-    jump = Jump()(ChainState(noise), model.log_density, generator).info.acceptance
+    batches = torch.split(noise.to(next(model.parameters())), model.largest_batch)
+    seen = [_watch(model, kernel, start, num_steps, generator) for start in batches]
+    energy, norm, accepted, jump = (torch.cat([part[index] for part in seen]) for index in range(4))
     return ChainDiagnostics(
         num_chains=num_chains,
-        num_steps=len(energies),
+        num_steps=energy.shape[1],
         energy_rhat=split_rhat(energy),
         noise_rhat=split_rhat(norm),
         energy_ess=bulk_ess(energy),
         noise_ess=bulk_ess(norm),
-        acceptance=float(torch.stack(accepted).mean()),
+        acceptance=float(accepted.mean()),
         jump_acceptance=float(jump.mean()),
-        importance_ess=effective_sample_size(importance_weights(model, num_draws, generator, batch_size=250)),
+        importance_ess=effective_sample_size(
+            importance_weights(model, num_draws, generator, batch_size=model.largest_batch)
+        ),
         num_draws=num_draws,
         seed=generator.initial_seed(),
     )
+
+
+class _Watched(NamedTuple):
+    """Energies and |noise|²/D of the second half (B, T), acceptances of all steps and of a jump at the end (B,)."""
+
+    energies: Tensor
+    norms: Tensor
+    accepted: Tensor
+    jump: Tensor
+
+
+def _watch(model: VAEBM, kernel: Kernel, noise: Tensor, num_steps: int, generator: torch.Generator) -> _Watched:
+    """Runs chains from a start (B, D)."""
+    energies, norms, accepted = [], [], []
+    for step in run_chain(kernel, noise, model.log_density, num_steps, generator):
+        noise = step.state.noise
+        accepted.append(step.info.acceptance)
+        if step.number > num_steps // 2:
+            with torch.no_grad():
+                energies.append(model.energy(model.transport(noise).image))
+            norms.append(noise.double().square().mean(1))
+    jump = Jump()(ChainState(noise), model.log_density, generator).info.acceptance
+    return _Watched(torch.stack(energies, 1), torch.stack(norms, 1), torch.stack(accepted, 1).mean(1), jump)

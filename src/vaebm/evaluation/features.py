@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vaebm.data import to_float, to_uint8
 
-__all__ = ["FeatureNetwork", "Judge", "JudgedImages", "extract"]
+__all__ = ["FeatureNetwork", "Judge", "JudgeError", "JudgedImages", "extract"]
 
 
 class FeatureNetwork(Protocol):
@@ -85,6 +85,10 @@ class JudgedImages:
         return JudgedImages(self.features[:num_images], probabilities)
 
 
+class JudgeError(ValueError):
+    """A judge sees something that isn't finite: its weights are damaged."""
+
+
 @torch.no_grad()
 def extract(judge: Judge, images: Tensor, batch_size: int = 500) -> JudgedImages:
     """Judges images batch by batch, after they have gone through uint8.
@@ -100,6 +104,7 @@ def extract(judge: Judge, images: Tensor, batch_size: int = 500) -> JudgedImages
     Raises:
         ValueError: If there is no image, they are of another shape than the judge takes, an image holds NaN, the
             network is in training mode or does not return (B, num_features).
+        JudgeError: If features or logits aren't finite.
 
     Example:
         >>> class Mean(torch.nn.Module):
@@ -125,7 +130,22 @@ def extract(judge: Judge, images: Tensor, batch_size: int = 500) -> JudgedImages
         if seen.shape != (len(batch), network.num_features):
             expected = (len(batch), network.num_features)
             raise ValueError(f"judge {judge.name} returned features {tuple(seen.shape)}, expected {expected}")
-        features.append(seen.cpu().double())
+        features.append(_finite(seen.cpu().double(), judge, "features"))
         if isinstance(network, _Head):
-            probabilities.append(network.head(seen).cpu().double().softmax(dim=1))
+            probabilities.append(_finite(network.head(seen).cpu().double(), judge, "logits").softmax(dim=1))
     return JudgedImages(torch.cat(features), torch.cat(probabilities) if probabilities else None)
+
+
+def _finite(values: Tensor, judge: Judge, what: str) -> Tensor:
+    """Returns values (B, …) as they are.
+
+    Raises:
+        JudgeError: If one isn't finite.
+    """
+    lost = int((~values.isfinite()).any(1).sum())
+    if lost:
+        raise JudgeError(
+            f"judge {judge.name}: its {what} of {lost} of {len(values)} images are NaN or infinite: expected finite "
+            "ones; are its weights damaged?"
+        )
+    return values

@@ -12,8 +12,6 @@ References:
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -67,16 +65,13 @@ class MaskedConv2d(nn.Module):
             (incoming <= outgoing[:, None]) if sees_itself else (incoming < outgoing[:, None])
         ).to(mask)
         self.register_buffer("mask", mask, persistent=False)
-        # The norm is one of what the mask leaves.
         plain.weight.data.mul_(mask)
-        self.convolution = log_normalized(plain)
+        self.convolution = log_normalized(plain, mask)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Maps (B, in_channels, H, W) to (B, out_channels, H, W)."""
-        parametrization: Any = cast(Any, self.convolution).parametrizations.weight
-        weight: Tensor = parametrization[0](parametrization.original * self.mask)
-        padding = self.mask.shape[2] // 2
-        return functional.conv2d(hidden, weight, self.convolution.bias, padding=padding, groups=self.num_groups)
+        weight, bias = self.convolution.weight, self.convolution.bias
+        return functional.conv2d(hidden, weight, bias, padding=self.mask.shape[2] // 2, groups=self.num_groups)
 
 
 class Flow(nn.Module):

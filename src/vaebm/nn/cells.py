@@ -35,12 +35,16 @@ class LogScaleNorm(nn.Module):
 
     Arguments:
         weight: The weight at the start, (out_channels, …); s starts at log(|v| + 1e-2), which keeps it nearly as it is.
+        mask: Which entries of v count, of the shape of the weight; the others are as good as 0.
     """
 
-    def __init__(self, weight: Tensor) -> None:
+    mask: Tensor | None
+
+    def __init__(self, weight: Tensor, mask: Tensor | None = None) -> None:
         super().__init__()
+        self.register_buffer("mask", mask, persistent=False)
         with torch.no_grad():
-            self.log_norm = nn.Parameter((self._norm(weight) + 1e-2).log())
+            self.log_norm = nn.Parameter((self._norm(weight if mask is None else weight * mask) + 1e-2).log())
 
     @staticmethod
     def _norm(weight: Tensor) -> Tensor:
@@ -49,12 +53,13 @@ class LogScaleNorm(nn.Module):
 
     def forward(self, direction: Tensor) -> Tensor:
         """Returns the weight of a direction v, both (out_channels, …)."""
+        direction = direction if self.mask is None else direction * self.mask
         return self.log_norm.exp() * direction / (self._norm(direction) + 1e-5)
 
 
-def log_normalized(convolution: nn.Conv2d) -> nn.Conv2d:
+def log_normalized(convolution: nn.Conv2d, mask: Tensor | None = None) -> nn.Conv2d:
     """Reparameterises a convolution by ``LogScaleNorm``, in place, and returns it."""
-    parametrize.register_parametrization(convolution, "weight", LogScaleNorm(convolution.weight.detach()))
+    parametrize.register_parametrization(convolution, "weight", LogScaleNorm(convolution.weight.detach(), mask))
     return convolution
 
 

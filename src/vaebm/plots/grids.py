@@ -69,19 +69,20 @@ def image_grid(images: UInt8Array, columns: int, padding: int = 2, scale: int = 
     return grid
 
 
-def _as_picture(array: UInt8Array) -> Image.Image:
+def _as_picture(array: UInt8Array, keeps_channels: bool = False) -> Image.Image:
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
         raise ValueError(f"a picture must be uint8 (H, W) or (H, W, 3), got {array.dtype} {array.shape}")
-    if array.ndim == 3 and bool((array == array[..., :1]).all()):
+    if array.ndim == 3 and not keeps_channels and bool((array == array[..., :1]).all()):
         array = array[..., 0]
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def png_bytes(array: UInt8Array) -> bytes:
+def png_bytes(array: UInt8Array, keeps_channels: bool = False) -> bytes:
     """Encode a picture as PNG; a picture without colour is stored with one channel.
 
     Arguments:
         array: uint8 (H, W) or (H, W, 3).
+        keeps_channels: Whether a picture without colour keeps its three channels.
 
     Returns:
         The bytes of the file.
@@ -94,7 +95,7 @@ def png_bytes(array: UInt8Array) -> bytes:
         b'PNG'
     """
     buffer = io.BytesIO()
-    _as_picture(array).save(buffer, format="PNG", optimize=True)
+    _as_picture(array, keeps_channels).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
 
 
