@@ -1,9 +1,10 @@
 """The paper's recipes, with the settings of the released commands.
 
-Epochs are turned into iterations of the batch over all of their GPUs. Where command and paper differ, the command is
-used: cifar10 is the run *without* a replay buffer (published FID 12.26; the command carries the flags of the
-persistent run, 12.19, but not the one that turns it on). Published scores are Inception's; they are aims, not results
-of this package.
+Epochs are turned into iterations of the batch over all of their GPUs. Where a command's settings and the paper's
+differ, the command's are used: cifar10 is the run *without* a replay buffer (published FID 12.26; the command carries
+the flags of the persistent run, 12.19, but not the one that turns it on). What this package does otherwise than the
+release, such as the exact potential, is listed in docs/nvae.md. Published scores are Inception's; they are aims, not
+results of this package.
 
 References:
     VAEBM: A Symbiosis between Variational Autoencoders and Energy-based Models, https://arxiv.org/abs/2010.00654
@@ -24,9 +25,11 @@ from vaebm.recipes.config import (
     SelectionConfig,
 )
 from vaebm.recipes.hierarchical import NVAEConfig, NVAENetworkConfig
-from vaebm.training import EnergySettings, VAESettings
+from vaebm.training import EnergySettings, GuardSettings, VAESettings
 
 NO_CLIPPING = 1e6
+# Negatives have the VAE's pixel noise and data have none, so that energies of the two lie far apart in health, too.
+GUARD = GuardSettings(largest_separation=100.0)
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ def cifar10() -> NVAEConfig:
         energy=_energy(30_000, 4e-5, 10, 8e-5),
         images=ImageFields("sampled", "sampled", "mean"),
         sampling=SamplingConfig(num_steps=16, step_size=8e-5),
+        guard=GUARD,
         selection=SelectionConfig(num_candidates=20, after=0.2, num_samples=1000),
         evaluation=EvaluationConfig(num_samples=10_000, steps_curve=(0, 5, 10, 16, 24)),
         sample_every=1000,
@@ -174,6 +178,8 @@ def _persistent(settings: EnergySettings, buffer_size: int, rise: int) -> Energy
         settings,
         buffer_size=buffer_size,
         buffer_keeps="latent",
+        buffer_dtype="float16",
+        buffer_on_disk=True,
         replay_probability=0.6,
         replay_rise=rise / settings.num_iterations,
     )
@@ -190,13 +196,15 @@ NOTES = {
     "cifar10": RecipeNotes(
         "CIFAR-10: --data.source PATH, an npz file with train_x and test_x or a folder of its images, or "
         "--data.source hub:uoft-cs/cifar10 with the extra hub",
-        "stage 1 about 55 h on 8 V100 (NVAE's README, of its larger decoder); stage 2 on one V100 of 32 GB",
+        "stage 1 about 55 h on 8 V100 (NVAE's README, of a network of this size with other pixels); stage 2 on one V100 "
+        "of 32 GB",
         "FID 12.26, Inception score 8.21 (paper's table, from memory); its NVAE 51.67",
     ),
     "celeba64": RecipeNotes(
         "CelebA, aligned and cropped: --data.source FOLDER of the 162,770 training images cut to 148×148 pixels from "
         "(15, 40); without that, --data.fit crop takes the middle",
-        "stage 1 about 92 h on 8 V100 (NVAE's README); stage 2 on one V100 of 32 GB",
+        "stage 1 about 92 h on 8 V100 (NVAE's README, of its network of 35 groups, here 15); stage 2 on one V100 of 32 "
+        "GB",
         "FID 5.31 (PapersWithCode); its NVAE 14.74 (from memory)",
     ),
     "lsun_church64": RecipeNotes(
@@ -205,8 +213,9 @@ NOTES = {
         "FID 13.51, its NVAE 41.3 (both from memory)",
     ),
     "celebahq256": RecipeNotes(
-        "CelebA-HQ at 256×256: --data.source FOLDER of its 27,000 training images",
-        "stage 1 about 94 h on 24 V100 of 32 GB (NVAE's README); stage 2 on 4",
+        "CelebA-HQ at 256×256: --data.source FOLDER with the sub-folders train, of its 27,000 training images, and "
+        "test, of the other 3,000; a quarter of train is set aside for choices and p-values",
+        "stage 1 about 94 h on 24 V100 of 32 GB (NVAE's README, of its network of 36 groups, here 20); stage 2 on 4",
         "FID 20.38 (PapersWithCode); its NVAE 40.26 or 45.11 (sources disagree)",
     ),
     "stacked_mnist": RecipeNotes(

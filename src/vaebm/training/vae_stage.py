@@ -34,6 +34,8 @@ from vaebm.training.fit import Progress, one_cycle, warm_cosine
 
 OPTIMIZERS, SCHEDULES, VAE_OBJECTIVES = ("adam", "adamax"), ("one_cycle", "warm_cosine"), ("elbo", "balanced")
 ADAMAX_EPS = 1e-3
+# Where NVAE's cosine ends, whatever its peak.
+LEAST_RATE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,8 @@ def vae_step(vae: Any, settings: VAESettings, engine: Engine) -> Callable[[VAESt
 
 def _rate_at(iteration: int, settings: VAESettings) -> float:
     if settings.schedule == "warm_cosine":
-        return warm_cosine(iteration, settings.num_iterations, settings.learning_rate, settings.rate_warmup)
+        peak = settings.learning_rate
+        return warm_cosine(iteration, settings.num_iterations, peak, settings.rate_warmup, min(1.0, LEAST_RATE / peak))
     return one_cycle(iteration, settings.num_iterations, settings.learning_rate)
 
 
