@@ -1,11 +1,15 @@
-"""Freed memory is kept by a process that asks for it: no page faults from step to step."""
+"""Freed memory is kept by a process that asks for it: no page faults from step to step; and how much there is."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import torch
+
+from vaebm.distributed import total_memory
 
 PROGRAM = """
 import resource, sys, torch
@@ -49,3 +53,15 @@ def test_the_peak_is_what_was_held_at_once() -> None:
     before, after = (float(word) for word in result.stdout.split())
     assert 0.05 < before < 2
     assert after - before == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_container_may_have_less_than_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vaebm.distributed.memory.LIMITS", ())
+    whole = total_memory(torch.device("cpu"))
+    assert whole is not None
+    assert whole > 0.1
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr("vaebm.distributed.memory.LIMITS", (str(tmp_path / "absent"), str(limit)))
+    for text, expected in (("max\n", whole), (f"{2**25}\n", 2**25 / 2**30), (f"{2**60}\n", whole)):
+        limit.write_text(text)
+        assert total_memory(torch.device("cpu")) == expected

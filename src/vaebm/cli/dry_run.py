@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
+import torch
 import yaml
 
+from vaebm.distributed import total_memory
 from vaebm.recipes import NOTES, Config, to_dict
 from vaebm.recipes.estimates import Estimate, estimate
 
@@ -24,7 +25,8 @@ def describe(config: Config, name: str | None, image_shape: tuple[int, int, int]
     """
     costs = estimate(config, image_shape)
     lines = [f"# images {'x'.join(str(size) for size in image_shape)}", *cost_lines(config, costs)]
-    lines += [f"# {warning}" for warning in memory_warnings(costs)]
+    has_cuda = torch.cuda.is_available() and config.device != "cpu"
+    lines += [f"# {warning}" for warning in memory_warnings(costs, torch.device("cuda" if has_cuda else "cpu"))]
     notes = NOTES.get(name or "")
     if notes is not None:
         lines += [
@@ -68,16 +70,14 @@ def disk_notes(folder: Path, checkpoint: float, scratch: float = 0.0) -> list[st
     return [told] if needed >= GIB else []
 
 
-def memory_warnings(costs: Estimate) -> list[str]:
-    """Returns a sentence if the estimate is above this machine's memory; nothing where that isn't known."""
-    try:
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
+def memory_warnings(costs: Estimate, device: torch.device) -> list[str]:
+    """Returns a sentence if the estimate is above a device's memory; nothing where that isn't known."""
+    there = total_memory(device)
+    if there is None or costs.memory / GIB <= there:
         return []
-    if costs.memory <= there:
-        return []
+    where = "the GPU" if device.type == "cuda" else "this machine"
     stage = "vae" if costs.vae_memory >= costs.energy_memory else "energy"
     return [
-        f"stage {stage} will hold about {costs.memory / GIB:.1f} GiB, this machine has {there / GIB:.1f}: lower "
+        f"stage {stage} will hold about {costs.memory / GIB:.1f} GiB, {where} has {there:.1f}: lower "
         f"--{stage}.batch_size, or share it among processes"
     ]

@@ -2,7 +2,7 @@
 
 from vaebm.distributed.engine import Engine, EngineError, Precision, launched_engine, launched_processes, make_engine
 from vaebm.distributed.hardware import hardware_facts, supports_bfloat16
-from vaebm.distributed.memory import keep_freed_memory, peak_memory
+from vaebm.distributed.memory import keep_freed_memory, peak_memory, total_memory
 
 __all__ = [
     "Engine",
@@ -15,4 +15,5 @@ __all__ = [
     "make_engine",
     "peak_memory",
     "supports_bfloat16",
+    "total_memory",
 ]

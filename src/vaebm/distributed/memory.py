@@ -6,14 +6,17 @@ glibc hands large blocks back to the system, and every next step pays for gettin
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from pathlib import Path
 
 import torch
 
-__all__ = ["keep_freed_memory", "peak_memory"]
+__all__ = ["keep_freed_memory", "peak_memory", "total_memory"]
 
 GIB = 2**30
+# What a container may take, in the two versions of Linux's control groups.
+LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
 
@@ -59,3 +62,27 @@ def peak_memory(device: torch.device) -> float | None:
     # Kilobytes, but on macOS.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
+
+
+def total_memory(device: torch.device) -> float | None:
+    """Tells how much memory there is.
+
+    Arguments:
+        device: Of CUDA it is the device's, else the machine's, or what its container may take of it.
+
+    Returns:
+        GiB, or None where the system doesn't tell.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory / GIB
+    try:
+        found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    except (AttributeError, OSError, ValueError):
+        return None
+    for limit in map(Path, LIMITS):
+        try:
+            text = limit.read_text().strip()
+        except OSError:
+            continue
+        found += [int(text)] if text.isdigit() else []
+    return min(found) / GIB

@@ -2,8 +2,8 @@
 
 Networks are built on torch's ``meta`` device, where tensors have shapes and no values; one iteration of each stage is
 traced there. FLOPs are those of convolutions and matrix products, forwards and backwards. Memory is what training
-holds: weights, gradients, optimizer, average and replay buffer, and the tensors that autograd keeps for the backward
-pass; what an operation needs for itself comes on top, so the real peak is larger.
+holds: weights, gradients, optimizer, average, replay buffer and the guard's snapshots, and the tensors that autograd
+keeps for the backward pass; what an operation needs for itself comes on top, so the real peak is larger.
 """
 
 from __future__ import annotations
@@ -89,10 +89,13 @@ def estimate(config: Config, image_shape: tuple[int, int, int]) -> Estimate:
         vae_flops=elbo.flops / 2 * vae.batch_size,
         step_flops=step.flops / 2,
         energy_flops=step.flops / 2 * chains + update.flops / 2 * 2 * energy.batch_size,
-        vae_memory=BYTES * counts["vae"] * (ADAM_COPIES + bool(vae.ema_decay)) + elbo.bytes / 2 * vae.batch_size,
+        vae_memory=BYTES * counts["vae"] * (ADAM_COPIES + bool(vae.ema_decay) + bool(config.selection.vae_every))
+        + elbo.bytes / 2 * vae.batch_size,
         energy_memory=BYTES * (counts["vae"] + counts["energy"] * (ADAM_COPIES + 1))
         + (0 if energy.buffer_on_disk else buffer)
-        + max(step.bytes / 2, update.bytes) * energy.batch_size,
+        + (_snapshot_bytes(config, BYTES * counts["energy"], buffer) if config.guard.rolls_back else 0)
+        # Candidates are looked at in batches of their own.
+        + max(step.bytes / 2 * max(energy.batch_size, model.largest_batch), update.bytes * energy.batch_size),
         checkpoint=checkpoint_bytes(config, model),
     )
 
@@ -116,13 +119,18 @@ def checkpoint_bytes(config: Config, model: VAEBM) -> float:
         model: The model, of any weights.
     """
     vae, energy = (BYTES * _size(getattr(model, name)) for name in ("vae", "energy"))
-    settings, copies = config.energy, 1 + MOST_SNAPSHOTS
     buffer = buffer_bytes(config, model)
     best_vae = bool(config.selection.vae_every)
     first = 0 if config.initial_vae else vae * (1 + ADAM_MOMENTS + bool(config.vae.ema_decay) + best_vae) + energy
-    second = vae * (1 + best_vae) + energy * (1 + (2 + ADAM_MOMENTS) * copies)
-    is_copied = buffer <= LARGEST_COPY and not settings.buffer_on_disk
-    return max(first, second + buffer * (copies if is_copied else 1))
+    # A buffer in a file is in the checkpoint, too.
+    second = vae * (1 + best_vae) + energy * (1 + 2 + ADAM_MOMENTS) + buffer + _snapshot_bytes(config, energy, buffer)
+    return max(first, second)
+
+
+def _snapshot_bytes(config: Config, energy: float, buffer: float) -> float:
+    """Returns how large the guard's snapshots get, of an energy network and a replay buffer of so many bytes."""
+    is_copied = buffer <= LARGEST_COPY and not config.energy.buffer_on_disk
+    return MOST_SNAPSHOTS * (energy * (2 + ADAM_MOMENTS) + buffer * is_copied)
 
 
 @dataclass

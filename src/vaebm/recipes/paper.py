@@ -196,8 +196,8 @@ NOTES = {
     "cifar10": RecipeNotes(
         "CIFAR-10: --data.source PATH, an npz file with train_x and test_x or a folder of its images, or "
         "--data.source hub:uoft-cs/cifar10 with the extra hub",
-        "stage 1 about 55 h on 8 V100 (NVAE's README, of a network of this size with other pixels); stage 2 on one V100 "
-        "of 32 GB",
+        "stage 1 about 55 h on 8 V100 (NVAE's README, of a network of this size with other pixels); stage 2 on one "
+        "V100 of 32 GB",
         "FID 12.26, Inception score 8.21 (paper's table, from memory); its NVAE 51.67",
     ),
     "celeba64": RecipeNotes(
