@@ -53,7 +53,10 @@ def train(name: str, folder: Path, source: str, overrides: Sequence[str]) -> Non
     if not (folder / "config.yaml").exists():
         told = ["--data.source", source] if source else []
         words = [name, "--output", str(folder), *told, *overrides]
-    subprocess.run([sys.executable, "-m", "vaebm", "train", *words], check=True)
+    code = subprocess.run([sys.executable, "-m", "vaebm", "train", *words], check=False).returncode
+    if code:
+        # Why, it has said itself; a run that was stopped goes on the next time.
+        raise SystemExit(code)
 
 
 @torch.no_grad()
