@@ -166,9 +166,12 @@ def record(name: str, row: dict[str, Any], options: argparse.Namespace) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Trains on the folders and writes results; a folder that is not trained anew keeps its row."""
+    """Trains on the folders that are there and writes results; a folder that is not trained anew keeps its row."""
     for name in options.only or list(SIZES):
         folder = options.runs / name
+        if not (options.data / name).is_dir():
+            print(f"there is no folder {options.data / name}: left out", flush=True)
+            continue
         if not (folder / "report.html").is_file():
             train(name, options.data, options.runs, options.budget, options.options)
         row = {**measured(name, folder), "num_training": num_training(options.data, name)}
@@ -201,8 +204,10 @@ def main() -> None:
     else:
         if options.cifar10:
             cifar10(options.cifar10, options.output / "cifar10")
-        if options.photographs:
+        if options.photographs and options.photographs.is_dir():
             photographs(options.photographs, options.output / "photographs")
+        elif options.photographs:
+            print(f"there is no folder {options.photographs}: left out", flush=True)
         elevations(options.output / "elevations")
 
 

@@ -1,18 +1,20 @@
 """A VAEBM beside other ways to train the same networks, for the same time: quality, steps, wall time, iterations.
 
-    python benchmarks/rivals.py run mnist --model mnist --budget 5m --vae-time 5m --seeds 0
+    python benchmarks/rivals.py run mnist --model mnist --budget 5m --judges benchmarks/judges --seeds 0 1 2
     python benchmarks/rivals.py table docs/evidence.md
 
 ``run`` is ``vaebm benchmark``, once for each seed, in ``runs/rivals/NAME``; rows that are there aren't made again. Kept
 are its figures, ``benchmarks/results/rivals.json``, a picture with eight samples of each row,
-``benchmarks/results/rivals_NAME.png``, and curves, ``rivals_NAME_curves.png``. ``table`` writes the rows, the Fréchet
-distance by number of steps, what the nearest costs in time of sampling, and the distance by iterations of training.
+``benchmarks/results/rivals_NAME.png``, and curves, ``rivals_NAME_curves.png``. Beside rows stands what they have in
+common (``IDENTITY``). Rows of another model, time, number of samples or judge don't join them; ``--replace`` drops
+those that are kept. ``table`` writes the rows, the Fréchet distance by number of steps, what the nearest costs in time
+of sampling, and the distance by iterations of training; steps and times by the last judge, which takes part in no
+choice where there are several.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,7 +27,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tables import put_table
-from vaebm.checkpoint import read_json
+from vaebm.checkpoint import read_json, write_json
 from vaebm.plots import png_bytes
 from vaebm.reports import markdown_table
 from vaebm.reports.rivals import rivals_table
@@ -33,24 +35,54 @@ from vaebm.reports.rivals import rivals_table
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "rivals.json"
 SHOWN = ("vaebm", "vaebm-no-buffer", "vaebm-official", "pixels-short-run", "pixels-persistent", "pixels-from-vae")
-NUM_SHOWN = 8
+NUM_SHOWN, NUM_STEPS = 8, 15
+IDENTITY = ("budget", "vae_time", "model_sha256", "judges", "num_samples")
 
 
-def run(name: str, model: str, seeds: Sequence[int], words: Sequence[str], runs: Path, results: Path) -> None:
-    """Trains and measures all rows, and keeps what was found."""
-    folder = runs / name
-    for seed in seeds:
-        told = [sys.executable, "-m", "vaebm", "benchmark", model, "--output", str(folder), "--seed", str(seed), *words]
+class Other(Exception):
+    """Rows don't belong to those that are kept; the message says why."""
+
+
+def run(options: argparse.Namespace, words: Sequence[str]) -> None:
+    """Trains and measures all rows, and keeps what was found.
+
+    Raises:
+        Other: If they don't belong to the rows that are kept; told before any of them is trained.
+    """
+    folder = options.runs / options.name
+    for index, seed in enumerate(options.seeds):
+        told = [sys.executable, "-m", "vaebm", "benchmark", options.model, "--output", str(folder), *words]
+        told += ["--seed", str(seed)]
+        if not index:
+            # The VAE's row takes no training.
+            subprocess.run([*told, "--rows", "vae"], check=True)
+            joined(options.name, folder, options.results, options.replace)
         subprocess.run(told, check=True)
-        keep(name, folder, results)
+        keep(options.name, folder, options.results, options.replace)
 
 
-def keep(name: str, folder: Path, results: Path) -> None:
+def joined(name: str, folder: Path, results: Path, is_replaced: bool) -> dict[str, Any]:
+    """Returns the results with the rows of a folder in them, or instead of them.
+
+    Raises:
+        Other: If rows of another identity are kept.
+    """
+    found = read_json(folder / "benchmark.json")
+    identity = {part: found[part] for part in IDENTITY}
+    known = read_json(results) if results.exists() else {}
+    kept = {} if is_replaced else known.get(name, {})
+    other = [part for part in IDENTITY if kept and kept["identity"].get(part) != identity[part]]
+    if other:
+        told = ", ".join(f"{part} {kept['identity'].get(part)} instead of {identity[part]}"
+                         if isinstance(identity[part], float | int) else part for part in other)  # fmt: skip
+        raise Other(f"{results} keeps rows of another comparison ({told}): --replace drops them")
+    return {**known, name: {"identity": identity, "rows": {**kept.get("rows", {}), **found["rows"]}}}
+
+
+def keep(name: str, folder: Path, results: Path, is_replaced: bool = False) -> None:
     """Puts the figures of a folder among the results, and draws its picture."""
-    rows = read_json(folder / "benchmark.json")["rows"]
-    known = json.loads(results.read_text()) if results.exists() else {}
-    known[name] = {**known.get(name, {}), **rows}
-    results.write_text(json.dumps(known, indent=1) + "\n")
+    known, rows = joined(name, folder, results, is_replaced), read_json(folder / "benchmark.json")["rows"]
+    write_json(results, known)
     strips = []
     for key, row in rows.items():
         if row["seed"] == min(entry["seed"] for entry in rows.values()):
@@ -58,14 +90,14 @@ def keep(name: str, folder: Path, results: Path) -> None:
             # One line of the grid, of eight.
             strips.append(grid[: grid.shape[0] // NUM_SHOWN])
     results.with_name(f"rivals_{name}.png").write_bytes(png_bytes(np.concatenate(strips)))
-    draw(known[name], results.with_name(f"rivals_{name}_curves.png"))
+    draw(known[name]["rows"], results.with_name(f"rivals_{name}_curves.png"))
 
 
 def draw(rows: Mapping[str, Any], path: Path) -> None:
     """Draws the distance by number of steps, and by seconds of sampling."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     by_number, by_seconds = figure.subplots(1, 2, sharey=True)
-    judge = first_judge(rows)
+    judge = last_judge(rows)
     titles = {row["name"]: row["title"] for row in rows.values()}
     for name in SHOWN:
         curve = curve_of(rows, name, judge)
@@ -85,9 +117,9 @@ def draw(rows: Mapping[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def first_judge(rows: Mapping[str, Any]) -> str:
-    """Returns the name of the judge that chose."""
-    return str(next(entry["judge"] for row in rows.values() for entry in row["quality"]))
+def last_judge(rows: Mapping[str, Any]) -> str:
+    """Returns the name of the last judge, which didn't choose unless it is the only one; none if all rows diverged."""
+    return next((str(row["quality"][-1]["judge"]) for row in rows.values() if row["quality"]), "")
 
 
 def pace_of(rows: Mapping[str, Any], name: str) -> float:
@@ -97,7 +129,7 @@ def pace_of(rows: Mapping[str, Any], name: str) -> float:
 
 def lines_of(rows: Mapping[str, Any]) -> dict[str, list[str]]:
     """Returns the lines of each table of a data set."""
-    judge = first_judge(rows)
+    judge = last_judge(rows)
     return {
         "": markdown_table(rivals_table(rows)).splitlines(),
         "-steps": by_steps(rows, judge),
@@ -107,13 +139,12 @@ def lines_of(rows: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def curve_of(rows: Mapping[str, Any], name: str, judge: str) -> dict[int, float]:
-    """Returns the mean distance of a row by number of steps."""
+    """Returns the mean distance of a row by number of steps, where all seeds that have a curve have one."""
     found: dict[int, list[float]] = {}
-    for row in rows.values():
-        for look in row["curve"] if row["name"] == name else ():
-            if look["judge"] == judge:
-                found.setdefault(look["num_steps"], []).append(look["frechet"])
-    return {steps: fmean(values) for steps, values in sorted(found.items())}
+    curves = [row["curve"] for row in rows.values() if row["name"] == name and row["curve"]]
+    for look in (look for curve in curves for look in curve if look["judge"] == judge):
+        found.setdefault(look["num_steps"], []).append(look["frechet"])
+    return {steps: fmean(values) for steps, values in sorted(found.items()) if len(values) == len(curves)}
 
 
 def by_steps(rows: Mapping[str, Any], judge: str) -> list[str]:
@@ -122,18 +153,28 @@ def by_steps(rows: Mapping[str, Any], judge: str) -> list[str]:
     steps = sorted({number for curve in curves.values() for number in curve})
     titles = {row["name"]: row["title"] for row in rows.values()}
     lines = [
-        f"| {judge}, after steps | {' | '.join(map(str, steps))} | 15 over the best |",
+        f"| {judge}, after steps | {' | '.join(map(str, steps))} | {NUM_STEPS} over the best |",
         "|---" * (len(steps) + 2) + "|",
     ]
     for name, curve in curves.items():
         cells = [f"{curve[number]:.3g}" if number in curve else "" for number in steps]
-        lines.append(f"| {titles[name]} | {' | '.join(cells)} | {curve[15] / min(curve.values()):.2f} |")
+        share = f"{curve[NUM_STEPS] / min(curve.values()):.2f}" if NUM_STEPS in curve else "not finite"
+        lines.append(f"| {titles[name]} | {' | '.join(cells)} | {share} |")
     return lines
 
 
 def by_time(rows: Mapping[str, Any], judge: str) -> list[str]:
-    """Returns a table of how near each row comes, and after how many seconds of sampling."""
-    lines = ["| row | ms a step and sample | nearest | after steps | seconds for 1,000 samples |", "|---" * 5 + "|"]
+    """Returns a table of how near each row comes, and after how many seconds of sampling.
+
+    The last column: when it is as near as the VAEBM after 15 steps, of the numbers of steps that were measured.
+    """
+    wanted = curve_of(rows, "vaebm", judge).get(NUM_STEPS)
+    target = "" if wanted is None else f" ({wanted:.3g})"
+    lines = [
+        f"| row, by {judge} | ms a step and sample | nearest | after steps | seconds for 1,000 samples | "
+        f"seconds until as near as VAEBM after {NUM_STEPS} steps{target} |",
+        "|---" * 6 + "|",
+    ]
     titles = {row["name"]: row["title"] for row in rows.values()}
     for name in SHOWN:
         curve = curve_of(rows, name, judge)
@@ -141,32 +182,44 @@ def by_time(rows: Mapping[str, Any], judge: str) -> list[str]:
             continue
         pace = pace_of(rows, name)
         best = min(curve, key=curve.__getitem__)
-        lines.append(f"| {titles[name]} | {pace:.2f} | {curve[best]:.3g} | {best} | {pace * best:.1f} |")
+        lines.append(
+            f"| {titles[name]} | {pace:.2f} | {curve[best]:.3g} | {best} | {pace * best:.1f} | "
+            f"{reached(curve, wanted, pace)} |"
+        )
     return lines
+
+
+def reached(curve: Mapping[int, float], wanted: float | None, pace: float) -> str:
+    """Returns after how many seconds for 1,000 samples a curve has come as near as that, if it has."""
+    if wanted is None:
+        return ""
+    steps = next((number for number, distance in curve.items() if distance <= wanted), None)
+    return f"not reached in {pace * max(curve):.1f} s" if steps is None else f"{pace * steps:.1f}"
 
 
 def by_iterations(rows: Mapping[str, Any]) -> list[str]:
     """Returns a table of the candidates: the smallest distance from the selection split by share of training."""
     lines = ["| row | " + " | ".join(f"candidate {number}" for number in (1, 2, 3)) + " |", "|---" * 4 + "|"]
     for row in rows.values():
-        looks: dict[int, dict[str, float]] = {}
+        # After the guard went back, iterations come again; seconds don't.
+        looks: dict[float, dict[str, float]] = {}
         for look in row.get("candidates", []):
-            known = looks.get(look["iteration"])
+            known = looks.get(look["seconds"])
             if known is None or look["distance"] < known["distance"]:
-                looks[look["iteration"]] = look
+                looks[look["seconds"]] = look
         if looks:
-            cells = [f"{look['distance']:.3g} ({iteration:,} iterations, {look['seconds'] / 60:.1f} min)"
-                     for iteration, look in sorted(looks.items())]  # fmt: skip
+            cells = [f"{look['distance']:.3g} ({look['iteration']:,} iterations, {seconds / 60:.1f} min)"
+                     for seconds, look in sorted(looks.items())]  # fmt: skip
             lines.append(f"| {row['title']}, seed {row['seed']} | {' | '.join(([*cells, '', ''])[:3])} |")
     return lines
 
 
 def table(results: Path, document: Path) -> None:
     """Writes the tables into a document, those of MNIST first."""
-    known = json.loads(results.read_text())
+    known = read_json(results)
     found: dict[str, list[str]] = {}
-    for name, rows in known.items():
-        for part, lines in lines_of(rows).items():
+    for name, kept in known.items():
+        for part, lines in lines_of(kept["rows"]).items():
             found.setdefault(f"rivals{part}", []).extend(
                 [*([""] if f"rivals{part}" in found else []), f"{name}:", "", *lines]
             )
@@ -174,28 +227,37 @@ def table(results: Path, document: Path) -> None:
         put_table(document, part, lines)
 
 
-def main() -> None:
-    """Runs the command line."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line, and returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="what", required=True)
     part = commands.add_parser("run")
     part.add_argument("name", help="under which the results stand, such as mnist")
     part.add_argument("--model", default="mnist")
     part.add_argument("--seeds", type=int, nargs="+", default=[0])
+    part.add_argument("--replace", action="store_true", help="drop the rows that are kept under this name")
     part.add_argument("--runs", type=Path, default=Path("runs/rivals"))
     part.add_argument("--results", type=Path, default=RESULTS)
     part = commands.add_parser("table")
     part.add_argument("document", type=Path)
     part.add_argument("--results", type=Path, default=RESULTS)
     # What isn't known here is for vaebm benchmark.
-    chosen, words = parser.parse_known_args()
+    chosen, words = parser.parse_known_args(arguments)
     if chosen.what == "table":
         if words:
             parser.error(f"unexpected {' '.join(words)}")
         table(chosen.results, chosen.document)
-    else:
-        run(chosen.name, chosen.model, chosen.seeds, words, chosen.runs, chosen.results)
+        return 0
+    try:
+        run(chosen, words)
+    except Other as error:
+        print(f"rivals: {error}", file=sys.stderr)
+        return 2
+    except subprocess.CalledProcessError as error:
+        # It has said what is wrong.
+        return int(error.returncode)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

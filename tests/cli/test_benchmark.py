@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import torch
 from commandline import Cli, FinishedRun, assert_user_error
 from PIL import Image
 
+from vaebm.checkpoint import load_model_folder, model_folders, save_model_folder
 from vaebm.cli import rival_runs
 from vaebm.cli.rival_players import _decay, _scaled
 from vaebm.models import VAEBM, EnergyNetwork, GaussianReference, ImageFields, TemperedEnergy
 from vaebm.objectives import contrastive_loss
+from vaebm.recipes import load_judges
 from vaebm.recipes.rivals import RIVALS, RivalConfig
 from vaebm.training import EnergySettings
 
@@ -47,20 +50,80 @@ def test_every_row_is_trained_measured_and_shown(finished: FinishedRun, cli: Cli
         assert np.asarray(Image.open(f"out/{key}.png")).std() > 0
         assert row["title"] in outcome.output
     trained = {key: row for key, row in found.items() if key != "vae-0"}
-    assert all(row["num_iterations"] >= 2 and row["seconds"] > 0 for row in trained.values())
+    for row in trained.values():
+        # It ends with the first iteration after its time.
+        assert row["time"] <= row["seconds"] < row["time"] + max(0.5, 5 * row["seconds"] / row["num_iterations"])
+        shares = sorted({look["seconds"] / row["time"] for look in row["candidates"]})
+        assert shares[-1] == row["seconds"] / row["time"]
+        assert len(shares) <= 3
+        assert all(seen >= share for seen, share in zip(shares[::-1], (1.0, 0.75, 0.5), strict=False))
     # The length is one of those that were asked for, and the nearest of what was seen.
     for row in trained.values():
         best = min(row["candidates"], key=lambda look: look["distance"])
         assert row["chosen"]["num_steps"] == best["num_steps"]
         assert row["chosen"]["distance"] == best["distance"]
-    # The VAE of the run took its time; rows that don't use it get it on top.
+    # Rows that don't use the VAE get on top what it took.
     times = {row["name"]: row["time"] for row in found.values()}
-    assert times["pixels-short-run"] > times["pixels-from-vae"] == times["vaebm"] == 1
+    took = json.loads((finished.folder / "provenance.json").read_text())["seconds"]["vae"]
+    assert times["pixels-short-run"] == times["pixels-persistent"] == 1 + took
+    assert times["pixels-from-vae"] == times["wgan-gp"] == times["vaebm"] == 1
     # Rows that are there are shown, not made.
     again = cli(*words, "--rows", "vae,wgan-gp")
     assert again.code == 0
     assert again.output.count("measured before") == 2
     assert rows("out") == found
+
+
+def test_the_model_says_how_long_its_vae_took(finished: FinishedRun, cli: Cli) -> None:
+    def vae_time(model: Path, *words: object) -> float:
+        name = f"out-{model}-{len(words)}".replace("/", "_")
+        asked = ("benchmark", model, "--rows", "vae", "--budget", "1s", "-n", 50, "--output", name, *words)
+        assert cli(*asked).code == 0
+        found: float = json.loads((Path(name) / "benchmark.json").read_text())["vae_time"]
+        return found
+
+    seconds = json.loads((finished.folder / "provenance.json").read_text())["seconds"]
+    details = load_model_folder(finished.folder / "model").config["details"]
+    assert details["seconds"]["vae"] == seconds["vae"]
+    assert details["seconds"]["energy"] == seconds["energy"]
+    shutil.copytree(finished.folder / "model", "alone")
+    assert vae_time(Path("alone")) == seconds["vae"]
+    assert vae_time(Path("alone"), "--vae-time", "90s") == 90
+    # A model of before doesn't know it; its run does.
+    for place in (Path("old"), Path("run/model")):
+        copied = load_model_folder(finished.folder / "model")
+        copied.config["details"].pop("seconds")
+        save_model_folder(place, copied)
+    (Path("run") / "provenance.json").write_text(json.dumps({"seconds": {"vae": 7.5}}))
+    assert vae_time(Path("run")) == vae_time(Path("run/model")) == 7.5
+    assert vae_time(Path("old")) == 0
+
+
+def test_judges_of_a_folder_measure_and_choose_nothing(finished: FinishedRun, cli: Cli) -> None:
+    (bundled,) = load_judges((1, 8, 8))
+    torch.manual_seed(0)
+    source = next(path for path in model_folders() if path.name == bundled.name)
+    other = load_model_folder(source)
+    for tensor in other.tensors.values():
+        if tensor.is_floating_point():
+            tensor.add_(0.01 * torch.randn_like(tensor))
+    save_model_folder(Path("judges/apart"), other)
+    shutil.copytree(source, "judges/same")
+    Path("tiny.yaml").write_text(TINY)
+    words = ("benchmark", finished.folder, "--config", "tiny.yaml", "--budget", "1s", "-n", 50, "--rows", "vaebm")
+    assert cli(*words, "--output", "out", "--judges", "judges").code == 0
+    stored = json.loads((Path("out") / "benchmark.json").read_text())
+    assert list(stored["judges"]) == [bundled.name, "apart"]
+    assert [entry["judge"] for entry in stored["rows"]["vaebm-0"]["quality"]] == [bundled.name, "apart"]
+    # Rows that it hasn't seen are of another comparison.
+    assert_user_error(cli(*words, "--output", "out"), "holds rows of another comparison (judges")
+    save_model_folder(Path("taken") / bundled.name, other)
+    assert_user_error(cli(*words, "--output", "new", "--judges", "taken"), f"another judge {bundled.name} is bundled")
+    Path("none").mkdir()
+    assert_user_error(
+        cli(*words, "--output", "new", "--judges", "none"), "none of its classifiers takes images of 1 × 8"
+    )
+    assert_user_error(cli(*words, "--output", "new", "--judges", "nowhere"), "nowhere")
 
 
 def test_zero_steps_from_the_vae_are_its_samples(finished: FinishedRun, cli: Cli) -> None:

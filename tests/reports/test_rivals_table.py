@@ -36,6 +36,24 @@ def test_seeds_of_a_row_stand_together_and_are_measured_by_the_vae() -> None:
     assert "75.0 %" in rivals_text(rows)
 
 
+def test_what_the_guard_did_is_told() -> None:
+    def guarded(seed: int, num_acts: int, chosen: float) -> dict[str, Any]:
+        settings = {"space": "noise", "energy": {"step_size": 0.1}}
+        acts = [{"gave_up": False}] * num_acts
+        return {**row("vaebm", seed, 6.0, 30), "settings": settings, "acts": acts,
+                "chosen": {"num_steps": 30, "step_size": chosen}}  # fmt: skip
+
+    pixels = {**row("pixels", 0, 9.0, 30), "settings": {"space": "pixels"}, "acts": []}
+    line, other = rivals_table({"a": guarded(0, 1, 0.05), "b": guarded(1, 2, 0.1), "c": pixels}).rows
+    assert (line["acts"], line["step_size"]) == (3, "0.1 → 0.05, 0.1")
+    assert (other["acts"], other["step_size"]) == (None, None)
+    # It may have changed the learning rate alone.
+    (line,) = rivals_table({"a": guarded(0, 1, 0.1)}).rows
+    assert (line["acts"], line["step_size"]) == (1, None)
+    lost = {**guarded(0, 4, 0.1), "quality": []}
+    assert rivals_table({"a": lost}).rows[0]["acts"] == 4
+
+
 def test_seeds_that_diverged_are_told() -> None:
     rows = {f"vaebm-{seed}": row("vaebm", seed, 6.0, 30) for seed in range(3)}
     rows["vaebm-1"] = {**rows["vaebm-1"], "quality": []}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +25,8 @@ def made(seed: int = 0) -> VAEBM:
 
 
 def train(model: VAEBM, digits: Tensor, engine: Engine, settings: AdversarialSettings = SETTINGS) -> dict[str, Tensor]:
-    batches = Batches(digits, settings.batch_size, torch.Generator().manual_seed(1))
+    count = settings.num_critic_steps * settings.batch_size
+    batches = Batches(digits, count, torch.Generator().manual_seed(1))
     state = start_adversarial(model, settings, digits[:64], torch.Generator().manual_seed(2))
     for progress in fit(adversarial_step(model, settings, engine), state, batches, settings.num_iterations):
         state = progress.state
@@ -60,6 +62,30 @@ def test_it_is_repeatable(digits: Tensor, engine: Engine) -> None:
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+def test_each_step_of_the_critic_sees_images_of_its_own(
+    digits: Tensor, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, seen = made(), []
+    state = start_adversarial(model, SETTINGS, digits[:64], torch.Generator().manual_seed(2))
+    original = EnergyNetwork.forward
+
+    def forward(self: EnergyNetwork, images: Tensor) -> Tensor:
+        seen.append(images.detach())
+        values: Tensor = original(self, images)
+        return values
+
+    monkeypatch.setattr(EnergyNetwork, "forward", forward)
+    step = adversarial_step(model, SETTINGS, engine)
+    step(state, digits[:16])
+    # Data and samples, then what lies between them, twice; the generator's samples.
+    assert [len(images) for images in seen] == [16, 8, 16, 8, 8]
+    torch.testing.assert_close(seen[0][:8], digits[:8])
+    torch.testing.assert_close(seen[2][:8], digits[8:16])
+    for count in (15, 1, 0):
+        with pytest.raises(ValueError, match=f"{count} images for 2 steps of the critic"):
+            step(state, digits[:count])
+
+
 def test_the_penalty_draws_the_critics_slope_towards_one(digits: Tensor, engine: Engine) -> None:
     def slope(penalty: float) -> float:
         model = made()
@@ -92,6 +118,6 @@ def test_the_generator_goes_where_the_data_are(engine: Engine) -> None:
     generator = torch.Generator().manual_seed(0)
     data = (0.5 + 0.05 * torch.randn(500, 1, 1, 1, generator=generator)).expand(-1, 1, 8, 8).contiguous()
     model = VAEBM(Shift(), EnergyNetwork((1, 8, 8), widths=(8,)), ImageFields("mean", "mean", "mean"))
-    settings = AdversarialSettings(150, 32, learning_rate=0.02, critic_rate=3e-3, ema_decay=0.9)
+    settings = AdversarialSettings(300, 32, learning_rate=0.02, critic_rate=3e-3, ema_decay=0.9)
     average = train(model, data, engine, settings)
     assert abs(float(average["level"]) - 0.5) < 0.2

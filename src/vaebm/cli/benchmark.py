@@ -12,6 +12,8 @@ from vaebm.cli.parsing import Parser, UsageError, add_source, budget, nearest, p
 if TYPE_CHECKING:
     from vaebm.cli.progress import Console
     from vaebm.cli.rival_players import Course
+    from vaebm.evaluation import Judge
+    from vaebm.recipes import LoadedModel
     from vaebm.recipes.rivals import RivalConfig
 
 RESULTS = "benchmark.json"
@@ -25,9 +27,11 @@ def _parser() -> Parser:
                         help="where figures and samples go; rows that are there aren't made again")  # fmt: skip
     parser.add_argument("--budget", type=budget, default=300.0, metavar="TIME",
                         help="training time of each row, such as 5m (the default)")  # fmt: skip
-    parser.add_argument("--vae-time", type=budget, default=0.0, metavar="TIME",
+    parser.add_argument("--vae-time", type=budget, metavar="TIME",
                         help="training time of the VAE, given besides to rows that make no use of it (default: what "
-                        "the model's run took, if that is known)")  # fmt: skip
+                        "the model says, or its run)")  # fmt: skip
+    parser.add_argument("--judges", type=Path, metavar="FOLDER",
+                        help="classifiers that measure besides, and take part in no choice")  # fmt: skip
     parser.add_argument("--rows", metavar="ROW,ROW,…", help="rows, by default all; --rows list names them")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a YAML file: settings by row")
     parser.add_argument("-n", "--num-samples", type=positive, metavar="N", help="default: as in training")
@@ -82,8 +86,8 @@ def _names(rows: str | None, known: list[str]) -> list[str]:
 
 def _course(options: Namespace, console: Console) -> tuple[Course, float]:
     """Returns what all rows have in common, and the training time of the VAE."""
-    from vaebm.checkpoint import CheckpointError, read_json
-    from vaebm.cli.evaluation import FEWEST_JUDGED, judges_for
+    from vaebm.checkpoint import CheckpointError
+    from vaebm.cli.evaluation import FEWEST_JUDGED
     from vaebm.cli.known_images import load_splits_of
     from vaebm.cli.rival_players import Course
     from vaebm.distributed import launched_processes, make_engine
@@ -96,7 +100,7 @@ def _course(options: Namespace, console: Console) -> tuple[Course, float]:
         raise UsageError("vaebm benchmark runs in one process: start it without a launcher")
     config: Config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
     splits = load_splits_of(config, loaded.details, options.source)
-    judges = judges_for(config.data.source, splits.training.shape, console.tell)
+    judges = _judges(options.judges, config.data.source, splits.training.shape, console)
     count = min(options.num_samples or config.evaluation.num_samples, len(splits.training))
     fewest = min(count, len(splits.test), len(splits.selection))
     if not judges or fewest < FEWEST_JUDGED:
@@ -105,11 +109,47 @@ def _course(options: Namespace, console: Console) -> tuple[Course, float]:
             f"and at least {FEWEST_JUDGED} of them"
         )
     engine = make_engine(options.precision or config.precision, config.device)
-    provenance = Path(options.model) / "provenance.json"
-    known = read_json(provenance) if provenance.is_file() else {}
-    vae_time = options.vae_time or known.get("seconds", {}).get("vae", 0.0)
     console.tell(f"{loaded.folder}, {config.data.source}, {engine.device}, {engine.precision}")
-    return Course(loaded.model, config, splits, judges, engine, count, options.seed, console.tell), vae_time
+    course = Course(loaded.model, config, splits, judges, engine, count, options.seed, console.tell)
+    return course, options.vae_time or _vae_time(loaded)
+
+
+def _judges(folder: Path | None, source: str, image_shape: tuple[int, int, int], console: Console) -> list[Judge]:
+    """Returns the bundled judges, of which the first one chooses, and behind them those of a folder."""
+    from vaebm.cli.evaluation import judges_for, warn_of_judges
+    from vaebm.recipes import load_judges, load_stacked_judges
+
+    bundled = judges_for(source, image_shape, console.tell)
+    if folder is None or not bundled:
+        # Those of the folder are no one's choice.
+        return bundled
+    found = load_judges(image_shape, folder)
+    if source == "stacked_mnist":
+        found += load_stacked_judges(image_shape, folder)
+    if not found:
+        raise UsageError(
+            f"--judges {folder}: none of its classifiers takes images of {' × '.join(map(str, image_shape))}"
+        )
+    known = {judge.sha256 for judge in bundled}
+    further = [judge for judge in found if judge.sha256 not in known]
+    for judge in further:
+        if judge.name in {other.name for other in bundled}:
+            raise UsageError(f"--judges {folder}: another judge {judge.name} is bundled: expected another name")
+    warn_of_judges(further, source, console.tell)
+    return [*bundled, *further]
+
+
+def _vae_time(loaded: LoadedModel) -> float:
+    """Returns the seconds for which the VAE of a model was trained, by the model or by its run; 0 if neither knows."""
+    from vaebm.checkpoint import read_json
+
+    provenance = loaded.folder.parent / "provenance.json"
+    places = (loaded.details, read_json(provenance) if provenance.is_file() else {})
+    for place in places:
+        seconds = place.get("seconds", {}).get("vae")
+        if seconds is not None:
+            return float(seconds)
+    return 0.0
 
 
 def _settings(course: Course, names: Sequence[str], path: Path | None) -> dict[str, RivalConfig]:

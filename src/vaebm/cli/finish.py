@@ -23,6 +23,7 @@ from vaebm.reports import Evaluation, NearestImages, ReportContent, evaluation_t
 from vaebm.sampling import Langevin
 
 NUM_SHOWN, NUM_CHAINS, NUM_NEAREST, NUM_NEIGHBOURS = 64, 12, 8, 4
+CHUNK = 10_000
 
 
 def is_finished(folder: RunFolder) -> bool:
@@ -118,9 +119,9 @@ def _stored_evaluation(folder: RunFolder) -> Evaluation:
 
 def _save(run: Run, calibration: dict[str, Any], evaluation: Evaluation) -> None:
     selection = {name: value for name, value in run.best.items() if name != "energy"}
-    images = run.folder.read_provenance().get("images", {})
-    details = {"config": to_dict(run.config), "selection": selection, "images": images}
     name, provenance = run.folder.path.resolve().name, run.folder.read_provenance()
+    told = {part: provenance.get(part, {}) for part in ("images", "seconds")}
+    details = {"config": to_dict(run.config), "selection": selection, **told}
     card = write_card(
         name, run.model, replace(run.config, sampling=run.sampling), provenance, evaluation, len(run.splits.training)
     )
@@ -155,11 +156,16 @@ def _content(run: Run, evaluation: Evaluation) -> ReportContent:
 
 
 def _nearest(run: Run, samples: torch.Tensor) -> NearestImages:
-    training = to_float(run.splits.training.images).flatten(1)
+    training = run.splits.training.images
     test = to_float(run.splits.test.images[:200]).flatten(1)
-    closest = torch.cdist(samples.flatten(1), training).topk(NUM_NEIGHBOURS, largest=False)
-    neighbours = run.splits.training.images[closest.indices.numpy()]
-    reference = torch.cdist(test, training).min(1).values
+    distances, reference = [], torch.full((len(test),), torch.inf)
+    for first in range(0, len(training), CHUNK):
+        # All of them would fill the memory as floats.
+        part = to_float(training[first : first + CHUNK]).flatten(1)
+        distances.append(torch.cdist(samples.flatten(1), part))
+        reference = torch.minimum(reference, torch.cdist(test, part).min(1).values)
+    closest = torch.cat(distances, 1).topk(NUM_NEIGHBOURS, largest=False)
+    neighbours = training[closest.indices.numpy()]
     return NearestImages(
         to_uint8(samples), neighbours, np.asarray(closest.values), reference_distances=np.asarray(reference)
     )

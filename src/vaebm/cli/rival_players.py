@@ -28,6 +28,9 @@ from vaebm.training import (
     start_energy,
 )
 
+# Rows end by the clock.
+ENDLESS = 10**9
+
 
 @dataclass
 class Course:
@@ -71,7 +74,14 @@ class Course:
 
 @dataclass(frozen=True)
 class Player:
-    """A row under way: its model, where chains start afresh, and how the model with averaged weights is made."""
+    """A row under way.
+
+    Arguments:
+        model: Its model.
+        fresh: Where chains start afresh.
+        iterations: Trains, for ever, by schedules that are planned for so many iterations.
+        averaged: Makes the model with the averaged weights of a state.
+    """
 
     model: VAEBM
     fresh: FreshNoise
@@ -106,10 +116,10 @@ def make_player(rival: RivalConfig, course: Course) -> Player:
     model.to(course.engine.device)
     if rival.space == "generator":
         return Player(
-            model, fresh, lambda count: _adversarial(model, rival, course, count), _with_average(model, "vae")
+            model, fresh, lambda planned: _adversarial(model, rival, course, planned), _with_average(model, "vae")
         )
     return Player(
-        model, fresh, lambda count: _chains(model, rival, course, fresh, count), _with_average(model, "energy")
+        model, fresh, lambda planned: _chains(model, rival, course, fresh, planned), _with_average(model, "energy")
     )
 
 
@@ -153,9 +163,9 @@ def _first(course: Course, batch_size: int) -> Tensor:
     return next(Batches(images, max(batch_size, 128), course.generator(5))).to(course.engine.device)
 
 
-def _chains(model: VAEBM, rival: RivalConfig, course: Course, fresh: FreshNoise, num_iterations: int) -> Iterator[Any]:
-    decay = _decay(rival.energy.ema_decay, num_iterations)
-    settings = replace(rival.energy, num_iterations=num_iterations, ema_decay=decay, buffer_on_disk=False)
+def _chains(model: VAEBM, rival: RivalConfig, course: Course, fresh: FreshNoise, planned: int) -> Iterator[Any]:
+    decay = _decay(rival.energy.ema_decay, planned)
+    settings = replace(rival.energy, num_iterations=ENDLESS, ema_decay=decay, buffer_on_disk=False)
     settings = _scaled(settings, rival.temperature)
     first = _first(course, settings.batch_size)
     state = start_energy(model, settings, first, course.generator(6))
@@ -166,7 +176,13 @@ def _chains(model: VAEBM, rival: RivalConfig, course: Course, fresh: FreshNoise,
 
     def make(adapted: EnergySettings) -> Any:
         kernel = kernel_of(rival, adapted.step_size) if rival.space == "pixels" else None
-        return energy_step(model, adapted, course.engine, kernel, fresh)
+        falling = energy_step(model, replace(adapted, num_iterations=planned), course.engine, kernel, fresh)
+        if adapted.schedule == "constant":
+            return falling
+        # What has fallen to zero would rise again.
+        fallen = replace(adapted, num_iterations=planned, schedule="constant", learning_rate=0.0)
+        resting = energy_step(model, fallen, course.engine, kernel, fresh)
+        return lambda state, images: (falling if state.iteration < planned else resting)(state, images)
 
     yield from guarded_fit(model, settings, make, state, _batches(rival, course, settings.batch_size), guard)
 
@@ -191,9 +207,10 @@ def _scaled(settings: EnergySettings, temperature: float) -> EnergySettings:
     )
 
 
-def _adversarial(model: VAEBM, rival: RivalConfig, course: Course, num_iterations: int) -> Iterator[Any]:
-    decay = _decay(rival.adversarial.ema_decay, num_iterations)
-    settings = replace(rival.adversarial, num_iterations=num_iterations, ema_decay=decay)
+def _adversarial(model: VAEBM, rival: RivalConfig, course: Course, planned: int) -> Iterator[Any]:
+    settings = replace(rival.adversarial, ema_decay=_decay(rival.adversarial.ema_decay, planned))
     state = start_adversarial(model, settings, _first(course, settings.batch_size), course.generator(6))
     step = adversarial_step(model, settings, course.engine)
-    yield from fit(step, state, _batches(rival, course, settings.batch_size), num_iterations)
+    # Each step of the critic sees images of its own.
+    batches = _batches(rival, course, settings.num_critic_steps * settings.batch_size)
+    yield from fit(step, state, batches, ENDLESS)

@@ -20,14 +20,14 @@ from vaebm.evaluation import frechet_to_reference, measure_against
 from vaebm.models import VAEBM, for_chains
 from vaebm.nn import frozen
 from vaebm.recipes import ConfigError
-from vaebm.recipes.config import SelectionConfig
 from vaebm.recipes.rivals import RivalConfig
 from vaebm.sampling import FreshNoise, grad_log_density, run_chain
 from vaebm.training import log_density_of
 
 NUM_PILOT, NUM_SKIPPED = 12, 4
-NUM_AT_ONCE, LONGEST = 250, 1.1
-CANDIDATES, NUM_SELECTING = SelectionConfig(num_candidates=3, after=0.5), 500
+NUM_AT_ONCE, NUM_SELECTING = 250, 500
+# When candidates are looked at, in shares of the time of training.
+SHARES = (0.5, 0.75, 1.0)
 STEPS = (0, 1, 2, 4, 8, 15, 30, 60, 100, 200)
 
 
@@ -162,33 +162,33 @@ class _Best:
 
 
 def _train(player: Player, rival: RivalConfig, course: Course, budget: float) -> _Trained:
-    """Trains for so many seconds, and chooses among candidates on the selection split."""
+    """Trains until the time is over, and chooses among candidates on the selection split."""
     if rival.space == "none":
         return _Trained(course.model, 0, 1.0, {"num_iterations": 0, "seconds": 0.0})
     pace = _pace(rival, course)
-    count = max(2, round(budget / pace))
-    course.tell(f"{count:,} iterations at {1000 * pace:.0f} ms")
+    planned = max(2, round(budget / pace))
+    course.tell(f"some {planned:,} iterations at {1000 * pace:.0f} ms")
     num_samples = min(course.config.selection.num_samples or NUM_SELECTING, NUM_SELECTING)
     measure = selection_measure(course.judges[0], course.splits, num_samples, course.generator(1))
     best = _Best(player.model, rival.lengths[0], rival.energy.step_size)
-    counts, acts, looked = {"healthy": 0, "strained": 0, "diverged": 0}, [], set[int]()
+    counts, acts, shares = {"healthy": 0, "strained": 0, "diverged": 0}, [], list(SHARES)
     seconds, origin = 0.0, time.monotonic()
-    for progress in player.iterations(count):
+    for progress in player.iterations(planned):
         seconds += time.monotonic() - origin
-        state, act = progress.state, getattr(progress, "act", None)
+        act = getattr(progress, "act", None)
         acts += [act.row()] if act is not None else []
         counts[progress.verdict.condition if hasattr(progress, "verdict") else "healthy"] += 1
-        is_over = seconds > LONGEST * budget
-        if act is None and state.iteration not in looked and (is_over or CANDIDATES.is_due(state.iteration, count)):
-            looked.add(state.iteration)
+        # What the guard went back to is no news, unless it gave up: then nothing comes after it.
+        if act.gave_up if act is not None else seconds >= shares[0] * budget:
+            shares = [share for share in shares if seconds < share * budget]
             _look(best, player, rival, course, measure, progress, seconds)
-        if is_over:
-            course.tell(f"stopped at iteration {state.iteration:,}: it took longer than it promised")
+        if not shares:
             break
         origin = time.monotonic()
     chosen = {"num_steps": best.num_steps, "step_size": best.step_size, "distance": best.distance}
-    row = {"num_iterations": state.iteration, "seconds": seconds, "candidates": best.looks, "acts": acts,
-           "conditions": counts, "gave_up": bool(acts) and acts[-1]["gave_up"], "chosen": chosen}  # fmt: skip
+    row = {"num_iterations": progress.state.iteration, "num_planned": planned, "seconds": seconds,
+           "candidates": best.looks, "acts": acts, "conditions": counts,
+           "gave_up": bool(acts) and acts[-1]["gave_up"], "chosen": chosen}  # fmt: skip
     return _Trained(best.model, best.num_steps, best.step_size, row, math.isfinite(best.distance))
 
 

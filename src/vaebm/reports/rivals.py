@@ -12,6 +12,8 @@ COLUMNS = (
     Column("minutes", "minutes", "digits", meaning="training time of each, without that of the VAE it starts from"),
     Column("iterations", "iterations", "count"),
     Column("num_steps", "steps", meaning="chain steps of a sample, chosen on the selection split"),
+    Column("acts", "acts", "count", meaning="how often the guard went back, in all seeds"),
+    Column("step_size", "step size", meaning="of training and samples, where the guard changed it, by seed"),
     Column("milliseconds", "ms a sample", "digits", better="low", meaning="time to draw one of a batch"),
     Column("frechet", "Fréchet", "digits", better="low", meaning="Fréchet distance, mean over seeds"),
     Column("range", "from, to", meaning="of the seeds"),
@@ -56,13 +58,13 @@ def _of(row: Mapping[str, Any], judge: str) -> Mapping[str, Any]:
 
 def _line(rows: Sequence[Mapping[str, Any]], judge: str, vae: float | None) -> dict[str, Any]:
     """Returns what the seeds of a row come to by one judge."""
-    lost, title = sum(not row["quality"] for row in rows), rows[0]["title"]
+    lost, title, acts = sum(not row["quality"] for row in rows), rows[0]["title"], _acts(rows)
     count, rows = len(rows), [row for row in rows if row["quality"]]
     if lost:
         # None of their networks drew finite images.
         title = f"{title} ({lost} of {count} diverged)"
     if not rows:
-        return {"group": f"judge {judge}", "title": title, "seeds": count}
+        return {"group": f"judge {judge}", "title": title, "seeds": count, "acts": acts}
     seen = [_of(row, judge) for row in rows]
     distances = [entry["frechet"] for entry in seen]
     floor, frechet = seen[0]["floor"], fmean(distances)
@@ -75,6 +77,8 @@ def _line(rows: Sequence[Mapping[str, Any]], judge: str, vae: float | None) -> d
         "minutes": fmean(row["seconds"] for row in rows) / 60,
         "iterations": round(fmean(row["num_iterations"] for row in rows)),
         "num_steps": ", ".join(map(str, steps)),
+        "acts": acts,
+        "step_size": _step_sizes(rows),
         "milliseconds": fmean(times) if any(steps) else None,
         "frechet": frechet,
         "range": f"{min(distances):.3g}, {max(distances):.3g}" if len(rows) > 1 else None,
@@ -82,3 +86,19 @@ def _line(rows: Sequence[Mapping[str, Any]], judge: str, vae: float | None) -> d
         "kernel_interval": seen[0].get("kernel_interval"),
         "recall": fmean(entry["recall"] for entry in seen),
     }
+
+
+def _acts(rows: Sequence[Mapping[str, Any]]) -> int | None:
+    """Returns how often the guard went back; None where it doesn't act, as in pixel space."""
+    if all(row.get("settings", {}).get("space") != "noise" for row in rows):
+        return None
+    return sum(not act["gave_up"] for row in rows for act in row.get("acts", ()))
+
+
+def _step_sizes(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Returns the step sizes that were asked for and chosen, if they differ in a seed."""
+    if not _acts(rows):
+        return None
+    pairs = [(row["settings"]["energy"]["step_size"], row["chosen"]["step_size"]) for row in rows]
+    told = [f"{asked:g} → {chosen:g}" if chosen != asked else f"{asked:g}" for asked, chosen in pairs]
+    return ", ".join(told) if any(asked != chosen for asked, chosen in pairs) else None

@@ -5,6 +5,8 @@ The VAE's decoder is the generator, G(noise) = mean(z(noise)), the energy networ
     critic: min  E[c(x)] − E[c(G(noise))] + λ E[(|∇c(x̂)| − 1)²],    x̂ = u x + (1 − u) G(noise), u ~ U(0, 1),
     generator: min  E[c(G(noise))].
 
+Each step of the critic sees images of its own.
+
 References:
     Improved Training of Wasserstein GANs, https://arxiv.org/abs/1704.00028
 """
@@ -30,7 +32,7 @@ class AdversarialSettings:
 
     Arguments:
         num_iterations: The number of steps of the generator.
-        batch_size: The number of images in a batch.
+        batch_size: The number of images, and of samples, in one step of the critic or of the generator.
         learning_rate: The rate of the generator's Adam.
         critic_rate: That of the critic's.
         num_critic_steps: The number of steps of the critic for each of the generator's.
@@ -88,7 +90,7 @@ def start_adversarial(
 def adversarial_step(
     model: VAEBM, settings: AdversarialSettings, engine: Engine
 ) -> Callable[[AdversarialState, Tensor], Progress[AdversarialState]]:
-    """Returns the step: several of the critic on the same images, each with fresh noise, then one of the generator.
+    """Returns the step: several of the critic, each on images of its own, then one of the generator.
 
     Arguments:
         model: The VAEBM; decoder and energy network are changed in place.
@@ -96,8 +98,12 @@ def adversarial_step(
         engine: Device and precision; of one process.
 
     Returns:
-        A step for ``fit``. Its figures: loss (the generator's), gap (critic of data less critic of samples),
-        critic_grad_norm (the mean of |∇c(x̂)|).
+        A step for ``fit``, whose batches hold num_critic_steps · batch_size images: an equal part of them for each step
+        of the critic. Its figures: loss (the generator's), gap (critic of data less critic of samples) and
+        critic_grad_norm (the mean of |∇c(x̂)|), both of the last step of the critic.
+
+    Raises:
+        ValueError: By the step, if a batch can't be divided so.
     """
 
     def samples(num_images: int, generator: torch.Generator) -> Tensor:
@@ -117,11 +123,15 @@ def adversarial_step(
         return {"gap": float(gap.detach()), "critic_grad_norm": float(norms.detach().mean())}
 
     def step(state: AdversarialState, images: Tensor) -> Progress[AdversarialState]:
-        images = images.to(engine.device)
-        for _ in range(settings.num_critic_steps):
-            figures = teach(state, images)
+        size, rest = divmod(len(images), settings.num_critic_steps)
+        if rest or not size:
+            raise ValueError(
+                f"{len(images)} images for {settings.num_critic_steps} steps of the critic: expected as many for each"
+            )
+        for part in torch.split(images.to(engine.device), size):
+            figures = teach(state, part)
         with engine.autocast():
-            loss = model.energy(samples(len(images), state.generator)).double().mean()
+            loss = model.energy(samples(size, state.generator)).double().mean()
         state.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         state.optimizer.step()

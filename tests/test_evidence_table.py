@@ -1,0 +1,126 @@
+"""The table of claims: what counts as shown, what as missing."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+Write = Callable[[str, Any], None]
+
+
+@pytest.fixture
+def evidence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module = importlib.import_module("evidence")
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    return module
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def put(name: str, values: Any) -> None:
+        (tmp_path / f"{name}.json").write_text(json.dumps(values))
+
+    return put
+
+
+def row(name: str, seed: int, low: float, curve: Mapping[int, float] | None = None) -> dict[str, Any]:
+    """A row; by the first judge everything is alike, by the last the interval begins at ``low``."""
+    quality = [{"judge": judge, "frechet": 10 * start, "kernel_interval": {"low": start, "high": start + 1}}
+               for judge, start in (("plain", 5.0), ("apart", low))]  # fmt: skip
+    looks = [{"judge": judge, "num_steps": steps, "frechet": value if judge == "apart" else 1.0}
+             for judge in ("plain", "apart") for steps, value in (curve or {}).items()]  # fmt: skip
+    return {"name": name, "title": name.upper(), "seed": seed, "quality": quality, "curve": looks, "seconds": 180.0}
+
+
+def kept(*rows: dict[str, Any]) -> dict[str, Any]:
+    return {"mnist": {"identity": {}, "rows": {f"{row['name']}-{row['seed']}": row for row in rows}}}
+
+
+def test_rivals_are_compared_seed_by_seed_by_the_last_judge(evidence: Any, write: Write) -> None:
+    # In another order: only seeds of the same number are pairs.
+    ours = [row("vaebm", 0, 0.0), row("vaebm", 1, 4.0)]
+    write("rivals", kept(*ours, row("pixels", 1, 6.0), row("pixels", 0, 2.0)))
+    found = evidence.rivals(["pixels"])
+    assert found.verdict == "holds"
+    assert found.found == "Fréchet distance by apart: VAEBM 20, PIXELS 40; 2 seed(s)"
+    write("rivals", kept(*ours, row("pixels", 1, 2.0), row("pixels", 0, 6.0)))
+    assert evidence.rivals(["pixels"]).verdict == "fails"
+
+
+def test_a_seed_that_is_missing_fails(evidence: Any, write: Write) -> None:
+    write("rivals", kept(row("vaebm", 0, 0.0), row("vaebm", 1, 0.0), row("pixels", 0, 9.0)))
+    found = evidence.rivals(["pixels"])
+    assert found.verdict == "fails"
+    assert "not measured: pixels, seed 1" in found.found
+    write("rivals", kept(row("vaebm", 0, 0.0)))
+    found = evidence.rivals(["pixels"])
+    assert (found.verdict, "pixels, seed 0" in found.found) == ("fails", True)
+
+
+def test_a_rival_that_diverged_is_worse_and_a_vaebm_too(evidence: Any, write: Write) -> None:
+    lost = {**row("pixels", 0, 0.0), "quality": []}
+    write("rivals", kept(row("vaebm", 0, 1.0), lost))
+    found = evidence.rivals(["pixels"])
+    assert (found.verdict, "PIXELS diverged (1 diverged)" in found.found) == ("holds", True)
+    write("rivals", kept({**row("vaebm", 0, 0.0), "quality": []}, row("pixels", 0, 1.0)))
+    assert evidence.rivals(["pixels"]).verdict == "fails"
+
+
+def test_the_gan_is_as_it_comes_out(evidence: Any, write: Write) -> None:
+    for low, verdict in ((9.0, "better here"), (1.0, "worse here"), (4.5, "not apart here")):
+        write("rivals", kept(row("vaebm", 0, 4.0), row("wgan-gp", 0, low)))
+        found = evidence.gan()
+        assert found.verdict.startswith(f"{verdict}: after minutes")
+        assert "after 3.0 minutes of training" in found.found
+    write("rivals", kept(row("vaebm", 0, 4.0)))
+    assert evidence.gan().verdict.startswith("open")
+
+
+def test_short_chains_are_judged_by_the_last_judge(evidence: Any, write: Write) -> None:
+    curve = {0: 8.0, 15: 2.4, 30: 2.0}
+    write("rivals", kept(row("vaebm-no-buffer", 0, 0.0, curve)))
+    found = evidence.fresh_chains()
+    assert (found.verdict, found.found.startswith("at 15 steps over the best, by apart: 1.20")) == ("holds", True)
+    write("rivals", kept(row("vaebm-no-buffer", 0, 0.0, curve), row("vaebm-no-buffer", 1, 0.0, {0: 8.0, 30: 2.0})))
+    found = evidence.fresh_chains()
+    assert (found.verdict, "seed 1 not finite" in found.found) == ("fails", True)
+
+
+def test_only_missing_results_are_open(evidence: Any, write: Write) -> None:
+    assert {line.split(" | ")[3] for line in evidence.lines_of()[2:]} == {"open"}
+    write("rivals", {"cifar10": {}})
+    with pytest.raises(evidence.NotMeasured):
+        evidence.fresh_chains()
+    # A result that lacks something is an error, not a row that is open.
+    write("small", {"cifar10-small": {}})
+    with pytest.raises(KeyError):
+        evidence.lines_of()
+
+
+def test_noise_counts_among_the_outliers_of_mnist(evidence: Any, write: Write) -> None:
+    def ranked(kind: str, joint: float) -> list[dict[str, Any]]:
+        return [{"set": kind, "score": score, "auroc": {"value": value, "low": value, "high": value}}
+                for score, value in (("joint", joint), ("complexity", 0.5))]  # fmt: skip
+
+    measure = next(measure for _, _, name, measure in evidence.CLAIMS if name == "outliers-mnist")
+    for noise, verdict in ((0.995, "holds"), (0.9, "in part")):
+        rows = [entry for kind in ("fashion", "cifar10", "gaussian noise") for entry in ranked(kind, 1.0)]
+        write("outliers", {"mnist": {"rows": [*rows, *ranked("uniform noise", noise)]}})
+        assert measure().verdict == verdict
+
+
+def test_published_figures_say_how_far_they_are_trusted(evidence: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for claim, paper, _, _ in evidence.CLAIMS:
+        assert not any(letter.isdigit() for letter in paper) or "memory)" in paper or "(read)" in paper, claim
+    monkeypatch.setattr(evidence, "RESULTS", BENCHMARKS / "results")
+    head, _, *lines = evidence.lines_of()
+    assert head.endswith("| hours |")
+    assert all(float(line.split(" | ")[-1].rstrip(" |")) > 0 for line in lines)
+    assert "mean ± standard deviation over" in lines[0]

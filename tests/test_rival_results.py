@@ -1,0 +1,164 @@
+"""What ``benchmarks/rivals.py`` keeps of ``vaebm benchmark``, and its tables."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+IDENTITY = {"budget": 60.0, "vae_time": 9.0, "model_sha256": "abc", "judges": {"plain": "1", "apart": "2"},
+            "num_samples": 50}  # fmt: skip
+
+
+@pytest.fixture
+def rivals(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.chdir(tmp_path)
+    return importlib.import_module("rivals")
+
+
+def row(name: str, seed: int = 0, curve: dict[int, float] | None = None, pace: float = 2.0) -> dict[str, Any]:
+    """A row whose last judge sees half the distance of the first."""
+    curve = curve or {}
+    interval = {"value": 0.2, "low": 0.1, "high": 0.3}
+    quality = [{"judge": judge, "frechet": 4.0, "recall": 0.5, "floor": 1.0, "kernel_interval": interval}
+               for judge in ("plain", "apart")]  # fmt: skip
+    return {
+        "name": name, "title": name.upper(), "seed": seed, "seconds": 60.0, "num_iterations": 10, "num_samples": 50,
+        "milliseconds_per_step": pace, "chosen": {"num_steps": 15}, "quality": quality,
+        "curve": [{"judge": judge, "num_steps": steps, "frechet": distance / divisor}
+                  for judge, divisor in (("plain", 1), ("apart", 2)) for steps, distance in curve.items()],
+    }  # fmt: skip
+
+
+def written(folder: Path, rows: dict[str, Any], **changes: Any) -> None:
+    """Writes what ``vaebm benchmark`` leaves in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "benchmark.json").write_text(json.dumps({**IDENTITY, "device": "cpu", **changes, "rows": rows}))
+    for key in rows:
+        Image.fromarray(np.zeros((80, 80), np.uint8)).save(folder / f"{key}.png")
+
+
+def test_rows_are_kept_with_what_they_have_in_common(rivals: Any) -> None:
+    results = Path("rivals.json")
+    written(Path("first"), {"vae-0": row("vae"), "vaebm-0": row("vaebm", 0, {0: 8.0, 15: 2.0})})
+    rivals.keep("digits", Path("first"), results)
+    written(Path("second"), {"vaebm-1": row("vaebm", 1, {0: 8.0, 15: 2.0})})
+    rivals.keep("digits", Path("second"), results)
+    kept = json.loads(results.read_text())["digits"]
+    assert kept["identity"] == IDENTITY
+    assert list(kept["rows"]) == ["vae-0", "vaebm-0", "vaebm-1"]
+    assert Image.open("rivals_digits.png").size == (80, 10)
+
+
+def test_rows_of_another_comparison_are_refused_or_replace_those_that_are_kept(rivals: Any) -> None:
+    results = Path("rivals.json")
+    written(Path("first"), {"vaebm-0": row("vaebm", 0, {0: 8.0})})
+    rivals.keep("digits", Path("first"), results)
+    rivals.keep("others", Path("first"), results)
+    before = results.read_text()
+    for changes in ({"budget": 90.0}, {"vae_time": 0.0}, {"num_samples": 9}, {"model_sha256": "d"}, {"judges": {}}):
+        written(Path("second"), {"vaebm-1": row("vaebm", 1, {0: 8.0})}, **changes)
+        with pytest.raises(rivals.Other, match=f"{next(iter(changes))}.*--replace drops them"):
+            rivals.keep("digits", Path("second"), results)
+    assert results.read_text() == before
+    rivals.keep("digits", Path("second"), results, is_replaced=True)
+    kept = json.loads(results.read_text())
+    assert list(kept["digits"]["rows"]) == ["vaebm-1"]
+    assert kept["digits"]["identity"]["judges"] == {}
+    assert list(kept["others"]["rows"]) == ["vaebm-0"]
+
+
+def test_it_is_told_before_anything_is_trained(
+    rivals: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[list[str]] = []
+
+    def benchmark(words: list[str], check: bool) -> None:
+        assert check
+        asked.append(words)
+        seed = int(words[words.index("--seed") + 1])
+        rows = (
+            {"vae-0": row("vae")} if words[-2:] == ["--rows", "vae"] else {f"vaebm-{seed}": row("vaebm", seed, {0: 8})}
+        )
+        written(Path("runs/digits"), rows)
+
+    monkeypatch.setattr(subprocess, "run", benchmark)
+    words = ["run", "digits", "--runs", "runs", "--results", "rivals.json", "--seeds", "0", "1", "--budget", "1m"]
+    assert rivals.main(words) == 0
+    assert [words[-2:] for words in asked] == [["--rows", "vae"], ["--seed", "0"], ["--seed", "1"]]
+    assert all("--budget" in words for words in asked)
+    known = json.loads(Path("rivals.json").read_text())
+    known["digits"]["identity"]["budget"] = 3.0
+    Path("rivals.json").write_text(json.dumps(known))
+    asked.clear()
+    assert rivals.main(words) == 2
+    assert len(asked) == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "keeps rows of another comparison (budget 3.0 instead of 60.0)" in told
+    assert rivals.main([*words, "--replace"]) == 0
+
+
+def test_what_vaebm_benchmark_refuses_is_an_error(rivals: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(words: list[str], check: bool) -> None:
+        raise subprocess.CalledProcessError(2, words)
+
+    monkeypatch.setattr(subprocess, "run", refuse)
+    assert rivals.main(["run", "digits", "--rows", "vaebn"]) == 2
+
+
+def test_curves_are_those_of_the_last_judge_where_all_seeds_are_finite(rivals: Any) -> None:
+    rows = {
+        "a": row("vaebm", 0, {0: 8.0, 15: 4.0, 30: 2.0}),
+        "b": row("vaebm", 1, {0: 8.0, 30: 4.0}),
+        # It diverged altogether.
+        "c": {**row("vaebm", 2), "quality": []},
+        "d": row("pixels-short-run", 0, {0: 9.0, 15: 8.0}),
+    }
+    assert rivals.last_judge(rows) == "apart"
+    assert rivals.curve_of(rows, "vaebm", "apart") == {0: 4.0, 30: 1.5}
+    lines = rivals.by_steps(rows, "apart")
+    assert lines[2] == "| VAEBM | 4 |  | 1.5 | not finite |"
+    assert lines[3] == "| PIXELS-SHORT-RUN | 4.5 | 4 |  | 1.00 |"
+    # Without a distance at 15 steps there is none to be reached.
+    assert rivals.by_time(rows, "apart")[2].endswith("| 60.0 |  |")
+    assert rivals.last_judge({"c": rows["c"]}) == ""
+
+
+def test_when_pixels_are_as_near_is_told(rivals: Any) -> None:
+    rows = {
+        "a": row("vaebm", 0, {0: 8.0, 15: 4.0, 30: 2.0}),
+        "b": row("pixels-short-run", 0, {0: 9.0, 60: 4.0, 100: 3.0}, pace=1.0),
+        "c": row("pixels-persistent", 0, {0: 9.0, 60: 6.0, 200: 5.0}, pace=3.0),
+    }
+    ours, reached, missed = rivals.by_time(rows, "apart")[2:]
+    assert ours.endswith("| 30.0 |")
+    assert reached.endswith("| 60.0 |")
+    assert missed.endswith("| not reached in 600.0 s |")
+
+
+def test_candidates_after_the_guard_went_back_stand_apart(rivals: Any) -> None:
+    looks = [{"iteration": 20, "seconds": 60.0, "distance": 5.0}, {"iteration": 20, "seconds": 120.0, "distance": 3.0}]
+    (line,) = rivals.by_iterations({"a": {**row("vaebm"), "candidates": looks}})[2:]
+    assert line == "| VAEBM, seed 0 | 5 (20 iterations, 1.0 min) | 3 (20 iterations, 2.0 min) |  |"
+
+
+def test_the_results_that_are_committed_make_tables(rivals: Any) -> None:
+    document = Path("evidence.md")
+    shutil.copy(BENCHMARKS.parent / "docs" / "evidence.md", document)
+    assert rivals.main(["table", str(document)]) == 0
+    text = document.read_text(encoding="utf-8")
+    assert "seconds until as near as VAEBM after 15 steps" in text
+    kept = json.loads(rivals.RESULTS.read_text())
+    for entry in kept.values():
+        assert set(entry["identity"]) == set(rivals.IDENTITY)
+        assert all(row["title"] in text for row in entry["rows"].values())
