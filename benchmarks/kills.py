@@ -1,14 +1,15 @@
-"""A run that is killed at random moments ends as one that never was, to the bit.
+"""Runs that are killed at random moments end as ones that never were, to the bit.
 
     python benchmarks/kills.py --kills 40
     python benchmarks/kills.py --table docs/guard.md
 
-Trains 8×8 digits for a short time, with a checkpoint after every second iteration and a guard that is easily alarmed,
-so that some kills fall into the writing of a checkpoint or a return of the guard. The same command then runs again and
-again: each time the process gets SIGKILL after a random time and the run goes on with ``--resume``, until it ends; then
-another one begins, until there were enough kills. Told are how many kills fell into which phase, into a
-write (a temporary file was left), and how many runs were lost or ended with other weights or other recorded figures.
-Written to ``benchmarks/results/kills.json``.
+Kinds of runs, each short, with a checkpoint after every second iteration and a guard that is easily alarmed: 8×8
+digits; the same with Metropolis, jumps and a replay buffer in a file; an NVAE. A command runs again and again: each
+time the process gets SIGKILL and the run goes on with ``--resume``, until it ends; then another one begins, until
+there were enough kills. Every second kill comes at a random time; the others wait from a random time on for the next
+checkpoint, and come while it is being written. Told are how many kills fell into which phase and into the writing of a
+checkpoint (its temporary file was there), and how many runs were lost or ended with other weights or other
+recorded figures. Written to ``benchmarks/results/kills.json``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,14 +33,29 @@ from vaebm.checkpoint import CheckpointError, RunFolder
 from vaebm.distributed import hardware_facts
 
 RESULTS = Path(__file__).parent / "results" / "kills.json"
-SETTINGS = {
-    "vae.num_iterations": "40", "energy.num_iterations": "60", "energy.num_steps": "3", "sampling.num_steps": "5",
+SHORT = {
+    "vae.num_iterations": "100", "energy.num_iterations": "60", "energy.num_steps": "3", "sampling.num_steps": "5",
     "selection.num_candidates": "2", "selection.num_samples": "50", "evaluation.num_samples": "50",
     "evaluation.steps_curve": "[0]", "evaluation.num_posterior_samples": "1", "report_every": "1",
     "checkpoint_every": "2", "guard.window": "5", "guard.snapshot_every": "5", "guard.largest_noise_norm": "1.04",
     "guard.num_attempts": "5",
 }  # fmt: skip
-ADDED = ("kills", "in_a_write", "runs", "lost", "differing")
+KINDS: dict[str, tuple[str, dict[str, str]]] = {
+    "digits": ("digits", SHORT),
+    "Metropolis, jumps, buffer in a file": ("digits", {
+        **SHORT, "energy.kernel": "mala", "energy.jump_probability": "0.2", "energy.buffer_on_disk": "true",
+        "energy.buffer_dtype": "float16"}),
+    "NVAE": ("cifar10-small", {
+        **SHORT, "data.source": "digits", "data.image_size": "[16, 16]", "data.channels": "1",
+        "vae.num_iterations": "16", "energy.num_iterations": "16", "vae.batch_size": "8", "energy.batch_size": "4",
+        "energy.num_steps": "2", "energy.buffer_size": "16", "evaluation.num_test": "60",
+        "vae_network.encoder_width": "8", "vae_network.decoder_width": "8", "selection.num_steps": "[2]",
+        "selection.vae_every": "8", "sampling.num_steps": "2", "guard.largest_separation": "10",
+        "guard.largest_overshoot": "10"}),
+}  # fmt: skip
+# A run of an NVAE takes longer.
+SHARES = {"digits": 2, "Metropolis, jumps, buffer in a file": 1, "NVAE": 1}
+ADDED = ("kills", "in_a_checkpoint", "runs", "lost", "differing")
 COMPARED = ("model/model.safetensors", "metrics.jsonl", "evaluation.json")
 
 
@@ -47,15 +64,25 @@ def command(*words: str) -> list[str]:
     return [sys.executable, "-m", "vaebm", "train", *words]
 
 
-def kill_after(words: list[str], seconds: float) -> int | None:
-    """Runs a command and kills it after a time; returns its exit code, None if it was killed."""
+def kill_after(words: list[str], seconds: float, writes: Path | None) -> int | None:
+    """Runs a command and kills it after a time; returns its exit code, None if it was killed.
+
+    Arguments:
+        words: The command.
+        seconds: When it is killed.
+        writes: A folder: after that time the kill waits until a file is being written there.
+    """
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         _, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        return None
+        while writes is not None and process.poll() is None and not list(writes.glob(".*.tmp")):
+            time.sleep(0.0005)
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+            return None
+        _, errors = process.communicate()
     if process.returncode not in (0, 3):
         print(errors, flush=True)
     return process.returncode
@@ -72,16 +99,17 @@ def phase(folder: Path) -> str:
     return "before its first checkpoint" if stored is None else f"stage {stored['stage']}"
 
 
-def measure(num_kills: int, seed: int, folder: Path) -> dict[str, Any]:
-    """Kills and compares."""
+def measure(kind: str, num_kills: int, seed: int, folder: Path) -> dict[str, Any]:
+    """Kills and compares runs of a kind."""
     chance = random.Random(seed)
-    options = [word for name, value in SETTINGS.items() for word in (f"--{name}", value)]
+    recipe, settings = KINDS[kind]
+    options = [word for name, value in settings.items() for word in (f"--{name}", value)]
     began = time.monotonic()
-    code = subprocess.run(command("digits", "--output", str(folder / "whole"), *options), stdout=subprocess.DEVNULL,
+    code = subprocess.run(command(recipe, "--output", str(folder / "whole"), *options), stdout=subprocess.DEVNULL,
                           check=False).returncode  # fmt: skip
     longest = time.monotonic() - began
     phases: Counter[str] = Counter()
-    in_write = num_runs = num_lost = num_differing = 0
+    in_checkpoint = num_runs = num_lost = num_differing = 0
     while sum(phases.values()) < num_kills:
         part, ended = folder / f"part-{num_runs}", None
         num_runs += 1
@@ -89,52 +117,49 @@ def measure(num_kills: int, seed: int, folder: Path) -> dict[str, Any]:
             words = (
                 ["--resume", str(part)]
                 if (part / "config.yaml").exists()
-                else ["digits", "--output", str(part), *options]
+                else [recipe, "--output", str(part), *options]
             )
-            enough = sum(phases.values()) >= num_kills
-            ended = kill_after(command(*words), 3600 if enough else chance.uniform(0, longest))
+            done = sum(phases.values())
+            patience = 3600 if done >= num_kills else chance.uniform(0, longest)
+            ended = kill_after(command(*words), patience, part / "checkpoints" if done % 2 else None)
             if ended is None:
                 phases[phase(part)] += 1
-                in_write += bool(list(part.glob("**/.*.tmp")))
+                in_checkpoint += bool(list((part / "checkpoints").glob(".*.tmp")))
         num_lost += ended != code
         num_differing += any((part / name).read_bytes() != (folder / "whole" / name).read_bytes() for name in COMPARED)
-        print(f"{num_runs} runs, {sum(phases.values())} kills: {dict(phases)}", flush=True)
+        print(f"{kind}: {num_runs} runs, {sum(phases.values())} kills: {dict(phases)}", flush=True)
     guard = json.loads((folder / "whole" / "evaluation.json").read_text())["guard"]
-    return {"kills": sum(phases.values()), "phases": dict(phases), "in_a_write": in_write, "runs": num_runs,
-            "lost": num_lost, "differing": num_differing, "acts_of_the_guard": len(guard["acts"])}  # fmt: skip
+    return {"kind": kind, "kills": sum(phases.values()), "phases": dict(phases), "in_a_checkpoint": in_checkpoint,
+            "runs": num_runs, "lost": num_lost, "differing": num_differing,
+            "acts_of_the_guard": len(guard["acts"])}  # fmt: skip
 
 
-def measure_at_once(num_kills: int, seed: int, jobs: int, folder: Path) -> dict[str, Any]:
-    """Shares the kills out to several runs at a time, each with a seed of its own, and adds up what they found."""
-    shares = [len(range(job, num_kills, jobs)) for job in range(jobs)]
-    places = [folder / str(job) for job in range(jobs)]
+def measure_at_once(kinds: Sequence[str], num_kills: int, seed: int, jobs: int, folder: Path) -> dict[str, Any]:
+    """Shares the kills out to the kinds of runs, so many of them at a time, and adds up what they found."""
+    whole = sum(SHARES[kind] for kind in kinds)
+    shares = [max(1, round(num_kills * SHARES[kind] / whole)) for kind in kinds]
+    places = [folder / str(number) for number in range(len(kinds))]
     for place in places:
         place.mkdir()
     with ThreadPoolExecutor(jobs) as pool:
-        parts = list(pool.map(measure, shares, range(seed, seed + jobs), places))
+        parts = list(pool.map(measure, kinds, shares, range(seed, seed + len(kinds)), places))
     found: dict[str, Any] = {name: sum(part[name] for part in parts) for name in ADDED}
-    found["phases"] = dict(sum((Counter(part["phases"]) for part in parts), Counter()))
-    found["acts_of_the_guard"] = parts[0]["acts_of_the_guard"]
     words = ["python", "benchmarks/kills.py", "--kills", str(num_kills), *(["--jobs", str(jobs)] if jobs > 1 else [])]
-    return {**found, "seed": seed, "command": words, "hardware": hardware_facts()}
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=RESULTS.parent, capture_output=True,
+                            text=True, check=False).stdout.strip()  # fmt: skip
+    return {**found, "kinds": parts, "seed": seed, "command": words, "commit": commit, "hardware": hardware_facts()}
 
 
 def table(results: Path, document: Path) -> None:
     """Writes the table into a document."""
-    found = json.loads(results.read_text())
-    phases = ", ".join(f"{count} {name}" for name, count in sorted(found["phases"].items()))
-    columns = (
-        "kills",
-        "where the run stood",
-        "in a write",
-        "runs",
-        "acts of the guard in each",
-        "lost",
-        "differing",
-    )
-    values = (found["kills"], phases, found["in_a_write"], found["runs"], found["acts_of_the_guard"], found["lost"],
-              found["differing"])  # fmt: skip
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|", f"| {' | '.join(map(str, values))} |"]
+    columns = ("runs of", "kills", "where the run stood", "while a checkpoint was written", "runs", "acts of the guard",
+               "lost", "differing")  # fmt: skip
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for found in json.loads(results.read_text())["kinds"]:
+        phases = ", ".join(f"{count} {name}" for name, count in sorted(found["phases"].items()))
+        values = (found["kind"], found["kills"], phases, found["in_a_checkpoint"], found["runs"],
+                  found["acts_of_the_guard"], found["lost"], found["differing"])  # fmt: skip
+        lines.append(f"| {' | '.join(map(str, values))} |")
     put_table(document, "kills", lines)
 
 
@@ -142,8 +167,9 @@ def main() -> None:
     """Runs the command line; exit code 1 if a run was lost or differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=40)
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--jobs", type=int, default=1, help="kinds at a time")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", type=Path, help="only fill the table of this document")
     chosen = parser.parse_args()
@@ -152,7 +178,7 @@ def main() -> None:
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as folder:
-        found = measure_at_once(chosen.kills, chosen.seed, chosen.jobs, Path(folder))
+        found = measure_at_once(chosen.kinds, chosen.kills, chosen.seed, chosen.jobs, Path(folder))
     chosen.results.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
     sys.exit(bool(found["lost"] or found["differing"]))

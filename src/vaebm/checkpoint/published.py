@@ -9,6 +9,7 @@ there, and is turned here:
 * weight normalisation is W = exp(s) · v / (|v| + 1e-5); the energy network's becomes g · v / |v|.
 
 The pickle is read with an allow-list: tensors, plain containers and ``argparse.Namespace``. Nothing in a file runs.
+Tensors stay views of what the file holds, and their values aren't looked at, until their shapes are known to fit.
 
 References:
     NVAE: A Deep Hierarchical Variational Autoencoder, https://arxiv.org/abs/2007.03898
@@ -18,22 +19,21 @@ References:
 from __future__ import annotations
 
 import argparse
-import pickle
-import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaebm.checkpoint.errors import CheckpointError, one_line
+from vaebm.checkpoint.errors import CheckpointError
+from vaebm.checkpoint.foreign import read_pickle
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Published", "PublishedTensors", "read_content", "read_tensors"]
+__all__ = ["ALIAS", "Published", "PublishedTensors", "read_content", "read_tensors", "shown"]
 
-MOST_NAMED = 5
+MOST_NAMED, LONGEST_SHOWN = 5, 100
+ALIAS, COUNTER = ".weight_normalized", ".num_batches_tracked"
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,8 @@ class Published:
         names: What each of them is called in the file.
         path: The file.
         settings: What else the file says of its training, plain values only.
+        spares: Second copies of some of them that aren't used, by the names of that class: what each is called in the
+            file, and the tensor.
     """
 
     arguments: dict[str, Any]
@@ -53,6 +55,11 @@ class Published:
     names: dict[str, str]
     path: Path
     settings: dict[str, Any] = field(default_factory=dict)
+    spares: dict[str, tuple[str, Tensor]] = field(default_factory=dict)
+
+    def _named(self) -> list[tuple[str, str, Tensor]]:
+        used = [(name, self.names[name], value) for name, value in self.tensors.items()]
+        return used + [(name, *spare) for name, spare in self.spares.items()]
 
     def check_shapes(self, expected: Mapping[str, Sequence[int]]) -> None:
         """Checks that each tensor has the shape that the class expects.
@@ -64,13 +71,25 @@ class Published:
             CheckpointError: If one has another shape; the line names it as the file does.
         """
         wrong = [
-            f"{self.names[name]} has shape {tuple(value.shape)}, expected {tuple(expected[name])}"
-            for name, value in self.tensors.items()
-            if name in expected and tuple(value.shape) != tuple(expected[name])
+            f"{name} has shape {tuple(value.shape)}, expected {tuple(expected[own])}"
+            for own, name, value in self._named()
+            if own in expected and tuple(value.shape) != tuple(expected[own])
         ]
         if wrong:
             more = f" (and {len(wrong) - 1} more tensors)" if len(wrong) > 1 else ""
             raise CheckpointError(f"{self.path}: {wrong[0]} by its settings{more}")
+
+    def check_values(self) -> None:
+        """Checks that all numbers are finite; for after the shapes.
+
+        Raises:
+            CheckpointError: If some aren't; the line names the tensor as the file does.
+        """
+        for _, name, value in self._named():
+            if not bool(value.isfinite().all()):
+                raise CheckpointError(
+                    f"{self.path}: {name} holds values that aren't finite: the training of this model diverged"
+                )
 
 
 class PublishedTensors:
@@ -84,14 +103,33 @@ class PublishedTensors:
     def __contains__(self, name: str) -> bool:
         return name in self.tensors
 
-    def take(self, name: str) -> Tensor | None:
-        """Returns a tensor, or None, and notes that it is missing."""
+    def take(self, name: str, shape: Sequence[int] | None = None) -> Tensor | None:
+        """Returns a tensor, or None, and notes that it is missing.
+
+        Arguments:
+            name: Which one.
+            shape: The shape that it must have, where that is known already.
+
+        Raises:
+            CheckpointError: If it has another shape.
+        """
         self.taken.add(name)
         if name not in self.tensors:
             self.missing.append(name)
             return None
-        # A copy: parameters of equal shape are views of one storage.
-        return self.tensors[name].detach().clone()
+        if shape is not None:
+            self.check_shape(name, shape)
+        return self.tensors[name]
+
+    def check_shape(self, name: str, expected: Sequence[int]) -> None:
+        """Checks the shape of a tensor that has to be there.
+
+        Raises:
+            CheckpointError: If it has another one.
+        """
+        found = tuple(self.tensors[name].shape)
+        if found != tuple(expected):
+            raise CheckpointError(f"{self.path}: {name} has shape {found}, expected {tuple(expected)}")
 
     def check_all_used(self) -> None:
         """Checks that the tensors are exactly those that were taken.
@@ -100,18 +138,29 @@ class PublishedTensors:
             CheckpointError: If some are missing, or some are too many.
         """
         extra = [name for name in self.tensors if name not in self.taken]
-        problems = [f"lacks {_named(self.missing)}"] * bool(self.missing)
-        problems += [f"has {_named(extra)} too many"] * bool(extra)
+        problems = [f"lacks {_list(self.missing)}"] * bool(self.missing)
+        problems += [f"has {_list(extra)} too many"] * bool(extra)
         if problems:
             raise CheckpointError(
                 f"{self.path} {', and '.join(problems)}: expected the published layout of its settings"
             )
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Returns the shape of a tensor that has to be there, to tell sizes by."""
+    def shape(self, name: str, dimensions: str) -> tuple[int, ...]:
+        """Returns the shape of a tensor that has to be there, to tell sizes by.
+
+        Arguments:
+            name: Which one.
+            dimensions: What its dimensions are, with commas between them.
+
+        Raises:
+            CheckpointError: If there is no such tensor, or it has more or fewer dimensions.
+        """
         if name not in self.tensors:
             raise CheckpointError(f"{self.path} has no tensor {name}: expected a checkpoint in the published layout")
-        return tuple(self.tensors[name].shape)
+        found = tuple(self.tensors[name].shape)
+        if len(found) != len(dimensions.split(",")):
+            raise CheckpointError(f"{self.path}: {name} has shape {found}, expected ({dimensions})")
+        return found
 
 
 def read_content(path: Path) -> dict[str, Any]:
@@ -120,23 +169,8 @@ def read_content(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: If there is no such file, or it holds anything else.
     """
-    import torch
-
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise CheckpointError(f"{path} is damaged ({damaged} isn't what was written): get it anew")
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"there is no file {path}") from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise CheckpointError(
-            f"{path} can't be used ({_reason(error)}): expected a file of torch.save with tensors, plain values and an "
-            "argparse.Namespace, and nothing else"
-        ) from error
+    expected = "a file of torch.save with tensors, plain values and an argparse.Namespace, and nothing else"
+    content = read_pickle(path, expected, [argparse.Namespace])
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}: expected a checkpoint in the published layout")
     return content
@@ -146,33 +180,75 @@ def read_tensors(path: Path, content: Mapping[str, Any], key: str) -> PublishedT
     """Returns the tensors that stand under a key of a file's content.
 
     Raises:
-        CheckpointError: If there are none, or something else is among them, or one holds values that aren't finite.
+        CheckpointError: If there are none, or something else is among them, or two have one name.
     """
     import torch
 
     found = content.get(key)
     if not isinstance(found, Mapping) or not found:
         raise CheckpointError(f"{path} has no {key!r}: expected a checkpoint in the published layout")
-    wrong = [name for name, value in found.items() if not isinstance(value, torch.Tensor)]
-    if wrong:
-        raise CheckpointError(f"{path}: {key}[{wrong[0]!r}] is no tensor: expected tensors by name")
-    bad = [name for name, value in found.items() if value.is_floating_point() and not bool(value.isfinite().all())]
-    if bad:
-        raise CheckpointError(f"{path}: {bad[0]} holds values that aren't finite: the training of this model diverged")
-    return PublishedTensors(path, {name.removeprefix("module."): value for name, value in found.items()})
+    tensors: dict[str, Tensor] = {}
+    for name, value in found.items():
+        if not isinstance(name, str):
+            raise CheckpointError(f"{path}: {key} has the name {shown(name)}: expected tensors by name")
+        if not isinstance(value, torch.Tensor):
+            raise CheckpointError(f"{path}: {key}[{shown(name)}] is no tensor: expected tensors by name")
+        short = name.removeprefix("module.")
+        if short in tensors:
+            raise CheckpointError(
+                f"{path}: {key} has both {_printable(short)} and module.{_printable(short)}: expected one"
+            )
+        # Attributes that a file gives to a tensor stay behind, whatever they are called.
+        tensors[short] = torch.Tensor.detach(value)
+        _check_kind(path, short, tensors[short])
+    _check_extent(path, tensors)
+    return PublishedTensors(path, tensors)
 
 
-def _named(names: Sequence[str]) -> str:
-    return ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
+def shown(value: Any) -> str:
+    """Returns a value of a file for the line of an error: printable, and not too long.
+
+    Example:
+        >>> shown("a\\nb"), len(shown("a" * 1000))
+        ("'a\\\\nb'", 100)
+    """
+    if not isinstance(value, str | int | float | None):
+        return f"a {type(value).__name__}"
+    text = ascii(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
 
 
-def _reason(error: Exception) -> str:
-    """Returns why a file can't be used; torch's own words end with the advice to execute it."""
-    if isinstance(error, EOFError):
-        return "it is empty, or cut off"
-    if "PytorchStreamReader" in str(error):
-        return "it is cut off, or damaged"
-    if not isinstance(error, pickle.UnpicklingError):
-        return one_line(error)[:200]
-    named = re.search(r"GLOBAL ([\w.]+)", str(error))
-    return f"it holds {named[1]}, which isn't executed" if named else "it is damaged, or a file of something else"
+def _check_kind(path: Path, name: str, value: Tensor) -> None:
+    import torch
+
+    floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    allowed = (*floats, torch.int64, torch.int32) if name.endswith(COUNTER) else floats
+    if value.is_nested:
+        raise CheckpointError(f"{path}: {_printable(name)} is several tensors in one: expected floating-point numbers")
+    is_stored, is_dense = value.device.type == "cpu", value.layout is torch.strided
+    if not (is_stored and is_dense and value.dtype in allowed):
+        kind = str(value.device if not is_stored else value.dtype if is_dense else value.layout)
+        found = f"is of type {kind.removeprefix('torch.')} and shape {tuple(value.shape)}"
+        raise CheckpointError(f"{path}: {_printable(name)} {found}: expected floating-point numbers")
+
+
+def _check_extent(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Checks that tensors aren't larger than what is stored: a view can repeat one number any number of times."""
+    storages = [value.untyped_storage() for value in tensors.values()]
+    stored = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+    sizes = {name: value.numel() * value.element_size() for name, value in tensors.items()}
+    if sum(size for name, size in sizes.items() if not name.endswith(ALIAS)) > stored:
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise CheckpointError(
+            f"{path}: its tensors are of more numbers than it holds, {_printable(largest)} has shape "
+            f"{tuple(tensors[largest].shape)}: expected each number to be stored"
+        )
+
+
+def _printable(name: str) -> str:
+    return name if name.isprintable() and len(name) <= LONGEST_SHOWN else shown(name)
+
+
+def _list(names: Sequence[str]) -> str:
+    few = ", ".join(_printable(name) for name in names[:MOST_NAMED])
+    return few + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")

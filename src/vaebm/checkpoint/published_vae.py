@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaebm.checkpoint.errors import CheckpointError
-from vaebm.checkpoint.published import Published, PublishedTensors, read_content, read_tensors
+from vaebm.checkpoint.published import ALIAS, Published, PublishedTensors, read_content, read_tensors, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # More than any network that was published, and few enough to be counted.
-MOST_PARTS, MOST_CHANNELS = 200, 2**14
+MOST_PARTS, MOST_CHANNELS, LONGEST_TEXT = 200, 2**14, 1000
 ARCHITECTURE = "res_mbconv"
 
 
@@ -37,67 +37,137 @@ def read_published_vae(path: str | Path) -> Published:
     """
     path = Path(path)
     content = read_content(path)
-    settings = content.get("args")
-    settings = vars(settings) if isinstance(settings, argparse.Namespace) else settings
-    if not isinstance(settings, Mapping):
+    values = content.get("args")
+    values = vars(values) if isinstance(values, argparse.Namespace) else values
+    if not isinstance(values, Mapping):
         raise CheckpointError(f"{path} has no 'args': expected an NVAE's checkpoint.pt in the published layout")
     source = read_tensors(path, content, "state_dict")
-    arguments = _vae_arguments(path, settings, source)
+    arguments = _vae_arguments(_Settings(path, values), source)
     translation = _Translation(source, arguments)
     translation.run()
     source.check_all_used()
-    plain = {name: value for name, value in settings.items() if isinstance(value, bool | int | float | str)}
-    return Published(arguments, translation.tensors, translation.names, path, plain)
+    plain = {
+        name: value for name, value in values.items() if isinstance(name, str) and _is_plain(name) and _is_plain(value)
+    }
+    return Published(arguments, translation.tensors, translation.names, path, plain, translation.spares)
 
 
-def _vae_arguments(path: Path, settings: Mapping[str, Any], source: PublishedTensors) -> dict[str, Any]:
-    _check_settings(path, settings)
+def _is_plain(value: Any) -> bool:
+    """Whether a value can be kept in a model folder: a number, or a text that can be written and isn't endless."""
+    if isinstance(value, str):
+        return len(value) <= LONGEST_TEXT and value.isprintable()
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
 
-    def number(name: str, default: int, least: int = 1, most: int = MOST_PARTS) -> int:
-        value = settings.get(name, default)
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise CheckpointError(f"{path}: args.{name} is {value!r}: expected a whole number from {least} to {most:,}")
+
+class _Settings:
+    """The arguments of the program that wrote a file; each is checked where it is read."""
+
+    def __init__(self, path: Path, values: Mapping[Any, Any]) -> None:
+        self.path, self.values = path, values
+
+    def text(self, name: str, default: str) -> str:
+        """Returns a text."""
+        value = self.values.get(name, default)
+        if not isinstance(value, str):
+            raise CheckpointError(f"{self.path}: args.{name} is {shown(value)}: expected text")
         return value
 
-    num_scales, num_groups = number("num_latent_scales", 1), number("num_groups_per_scale", 10)
-    counts = [num_groups]
-    for _ in range(num_scales - 1):
-        halved = max(number("min_groups_per_scale", 1), counts[-1] // 2)
-        counts.append(halved if settings.get("ada_groups") else num_groups)
-    outer_blocks = number("num_preprocess_blocks", 2, least=0)
-    top = source.shape("prior_ftr0")
-    factor = 2 ** (outer_blocks + num_scales - 1)
-    if len(top) != 3:
-        raise CheckpointError(f"{path}: prior_ftr0 has shape {top}: expected (channels, height, width)")
-    return {
-        "image_shape": [source.shape("stem.weight")[1], top[1] * factor, top[2] * factor],
-        "groups": counts[::-1],
-        "latents": number("num_latent_per_group", 20, most=MOST_CHANNELS),
-        "encoder_width": number("num_channels_enc", 32, most=MOST_CHANNELS),
-        "decoder_width": number("num_channels_dec", 32, most=MOST_CHANNELS),
-        "encoder_cells": number("num_cell_per_cond_enc", 1),
-        "decoder_cells": number("num_cell_per_cond_dec", 1),
-        "outer_blocks": outer_blocks,
-        "outer_cells": number("num_preprocess_cells", 3, least=0),
-        "num_flows": number("num_nf", 0, least=0),
-        "is_residual": bool(settings.get("res_dist", False)),
-        "has_excitation": bool(settings.get("use_se", False)),
+    def flag(self, name: str) -> bool:
+        """Returns whether something is on; it isn't where nothing is said of it."""
+        value = self.values.get(name, False)
+        if not isinstance(value, bool | int) or value not in (0, 1):
+            raise CheckpointError(f"{self.path}: args.{name} is {shown(value)}: expected True or False")
+        return bool(value)
+
+    def number(self, name: str, default: int, least: int = 1, most: int = MOST_PARTS) -> int:
+        """Returns a whole number in a range."""
+        value = self.values.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise CheckpointError(
+                f"{self.path}: args.{name} is {shown(value)}: expected a whole number from {least} to {most:,}"
+            )
+        return value
+
+
+def _vae_arguments(settings: _Settings, source: PublishedTensors) -> dict[str, Any]:
+    if settings.text("arch_instance", ARCHITECTURE) != ARCHITECTURE:
+        raise CheckpointError(
+            f"{source.path} is of the architecture {shown(settings.values['arch_instance'])}: expected "
+            f"{ARCHITECTURE!r}, the published one"
+        )
+    stem = source.shape("stem.weight", "filters, channels, height, width")
+    _check_pixels(settings, source, stem[1])
+    arguments: dict[str, Any] = {
+        "groups": _groups(settings),
+        "latents": settings.number("num_latent_per_group", 20, most=MOST_CHANNELS),
+        "encoder_width": settings.number("num_channels_enc", 32, most=MOST_CHANNELS),
+        "decoder_width": settings.number("num_channels_dec", 32, most=MOST_CHANNELS),
+        "encoder_cells": settings.number("num_cell_per_cond_enc", 1),
+        "decoder_cells": settings.number("num_cell_per_cond_dec", 1),
+        **_outer_arguments(settings),
+        "num_flows": settings.number("num_nf", 0, least=0),
+        "is_residual": settings.flag("res_dist"),
+        "has_excitation": settings.flag("use_se"),
     }
+    _check_size(source, arguments)
+    top = source.shape("prior_ftr0", "channels, height, width")
+    factor = 2 ** (arguments["outer_blocks"] + len(arguments["groups"]) - 1)
+    # Widths first of all: they bound what the rest can ask for by what is stored.
+    source.check_shape("prior_ftr0", (arguments["decoder_width"] * factor, *top[1:]))
+    source.check_shape("stem.weight", (arguments["encoder_width"], stem[1], 3, 3))
+    return {"image_shape": [stem[1], top[1] * factor, top[2] * factor], **arguments}
 
 
-def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    if settings.get("arch_instance", ARCHITECTURE) != ARCHITECTURE:
+def _groups(settings: _Settings) -> list[int]:
+    """Returns the number of groups of each scale, the coarsest first."""
+    counts = [settings.number("num_groups_per_scale", 10)]
+    is_adaptive, fewest = settings.flag("ada_groups"), settings.number("min_groups_per_scale", 1)
+    for _ in range(settings.number("num_latent_scales", 1) - 1):
+        counts.append(max(fewest, counts[-1] // 2) if is_adaptive else counts[-1])
+    return counts[::-1]
+
+
+def _outer_arguments(settings: _Settings) -> dict[str, int]:
+    blocks = settings.number("num_preprocess_blocks", 2, least=0)
+    outer = settings.number("num_postprocess_blocks", blocks, least=0)
+    if blocks != outer:
         raise CheckpointError(
-            f"{path} is of the architecture {settings['arch_instance']!r}: expected {ARCHITECTURE!r}, the published one"
+            f"{settings.path}: args.num_preprocess_blocks is {blocks}, but num_postprocess_blocks {outer}: expected as "
+            "many, or images come out in another size than they go in"
         )
-    if settings.get("num_mixture_dec", 10) != 1:
+    least = 1 if blocks else 0
+    inward = settings.number("num_preprocess_cells", 3, least=least)
+    outward = settings.number("num_postprocess_cells", inward, least=least)
+    different = outward if blocks and outward != inward else 0
+    return {"outer_blocks": blocks, "outer_cells": max(1, inward), "outward_cells": different}
+
+
+def _check_pixels(settings: _Settings, source: PublishedTensors, channels: int) -> None:
+    name = "image_conditional.1.weight"
+    maps = source.shape(name, "filters, channels, height, width")[0]
+    only = "expected an NVAE with Gaussian pixels (num_mixture_dec 1), the only ones that are supported"
+    if maps == channels:
         raise CheckpointError(
-            f"{path} has pixels of a mixture of {settings.get('num_mixture_dec', 10)} logistics, through which no "
-            "chain can run: expected an NVAE with Gaussian pixels (num_mixture_dec 1)"
+            f"{source.path} has Bernoulli pixels ({name} has {maps} filters, one for each channel), through which no "
+            f"chain can run: {only}"
         )
-    for inner, outer in (("preprocess_blocks", "postprocess_blocks"), ("preprocess_cells", "postprocess_cells")):
-        if settings.get(f"num_{inner}") != settings.get(f"num_{outer}"):
-            raise CheckpointError(f"{path} has other {inner} than {outer}: expected as many")
+    mixture = settings.number("num_mixture_dec", 10, most=MOST_CHANNELS)
+    if mixture != 1:
+        raise CheckpointError(
+            f"{source.path} has pixels of a mixture of {mixture} logistics, through which no chain can run: {only}"
+        )
+
+
+def _check_size(source: PublishedTensors, arguments: Mapping[str, Any]) -> None:
+    """Checks that a file has a tensor for each cell at least, before anything is counted out one by one."""
+    inner = arguments["encoder_cells"] + arguments["decoder_cells"] + arguments["num_flows"]
+    outer = arguments["outer_cells"] + (arguments["outward_cells"] or arguments["outer_cells"])
+    cells = sum(arguments["groups"]) * inner + arguments["outer_blocks"] * outer
+    if cells > len(source.tensors):
+        raise CheckpointError(
+            f"{source.path}: its settings describe a network of {cells:,} cells, but it has {len(source.tensors):,} "
+            "tensors: expected several for each cell"
+        )
 
 
 class _Translation:
@@ -107,6 +177,7 @@ class _Translation:
         self.source, self.arguments = source, arguments
         self.tensors: dict[str, Tensor] = {}
         self.names: dict[str, str] = {}
+        self.spares: dict[str, tuple[str, Tensor]] = {}
 
     def run(self) -> None:
         """Fills ``tensors`` and ``names``."""
@@ -114,15 +185,14 @@ class _Translation:
         self._convolution("stem", "stem")
         self._convolution("peak", "enc0.1")
         self._convolution("pixels", "image_conditional.1")
-        cells = self.arguments["outer_blocks"] * self.arguments["outer_cells"]
-        for index in range(cells):
-            self._encoder_cell(f"inward.{index}", f"pre_process.{index}", self._is_last(index))
-            self._decoder_cell(f"outward.{index}", f"post_process.{index}", index % self.arguments["outer_cells"] == 0)
+        num_blocks, inward = self.arguments["outer_blocks"], self.arguments["outer_cells"]
+        for index in range(num_blocks * inward):
+            self._encoder_cell(f"inward.{index}", f"pre_process.{index}", (index + 1) % inward == 0)
+        outward = self.arguments["outward_cells"] or inward
+        for index in range(num_blocks * outward):
+            self._decoder_cell(f"outward.{index}", f"post_process.{index}", index % outward == 0)
         combiners = self._encoder()
         self._groups(combiners)
-
-    def _is_last(self, index: int) -> bool:
-        return (index + 1) % int(self.arguments["outer_cells"]) == 0
 
     def _encoder(self) -> list[int]:
         """Translates the encoder, bottom-up, and returns the places of its combiners."""
@@ -176,9 +246,13 @@ class _Translation:
             self._put(f"{own}.bias", f"{name}.bias")
 
     def _plain_convolution(self, own: str, name: str) -> None:
-        alias = f"{name}.weight_normalized"
-        self.source.taken.add(f"{name}.weight")
-        self._put(f"{own}.weight", alias if alias in self.source else f"{name}.weight")
+        own = f"{own}.weight"
+        self._put(own, f"{name}.weight")
+        alias = f"{name}{ALIAS}"
+        if alias in self.source:
+            if own in self.tensors:
+                self.spares[own] = (f"{name}.weight", self.tensors[own])
+            self._put(own, alias)
 
     def _batch_norm(self, own: str, name: str) -> None:
         for part in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):

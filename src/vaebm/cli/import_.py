@@ -44,6 +44,8 @@ def run(arguments: Sequence[str]) -> int:
     found = import_published(options.checkpoint, options.energy)
     details = {"imported": {"file": options.checkpoint.name, "settings": found.settings}}
     save(found.model, output, card=_card(found, options.checkpoint, options.energy, output), details=details)
+    for note in found.notes:
+        print(f"note: {note}")
     print(_told(found, output))
     return 0
 

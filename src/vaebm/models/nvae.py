@@ -76,6 +76,7 @@ class NVAE(nn.Module):
         scale_kind: pixel (predicted for each pixel), or fixed at ``least_scale``: of images with constant regions, a
             predicted scale learns where these are, and little else.
         least_scale: The least pixel scale, in units of the range [−1, 1].
+        outward_cells: The number of residual cells of each outer block of the decoder, 0 for ``outer_cells``.
 
     Raises:
         ValueError: If an argument is out of range, or the image can't be halved so often.
@@ -105,6 +106,7 @@ class NVAE(nn.Module):
         has_excitation: bool = True,
         scale_kind: str = "pixel",
         least_scale: float = LEAST_SCALE,
+        outward_cells: int = 0,
     ) -> None:
         super().__init__()
         self.arguments: dict[str, Any] = {
@@ -122,6 +124,7 @@ class NVAE(nn.Module):
             "has_excitation": has_excitation,
             "scale_kind": scale_kind,
             "least_scale": least_scale,
+            "outward_cells": outward_cells,
         }
         _check(self.arguments)
         self.image_shape = tuple(image_shape)
@@ -150,7 +153,7 @@ class NVAE(nn.Module):
             for above, below in pairwise(layout)
         )
         self.num_groups = tuple(scale.num_groups for scale in layout)
-        self.outward = Recomputed(*_outward(decoder, decoder_width, outer_blocks, outer_cells))
+        self.outward = Recomputed(*_outward(decoder, decoder_width, outer_blocks, outward_cells or outer_cells))
         num_maps = image_shape[0] * (2 if scale_kind == "pixel" else 1)
         self.pixels = log_normalized(nn.Conv2d(decoder_width, num_maps, 3, padding=1))
 
@@ -348,7 +351,7 @@ def _check(arguments: Mapping[str, Any]) -> None:
     if not groups or any(count < 1 for count in groups):
         raise ValueError(f"groups is {tuple(groups)}: expected one or more positive numbers")
     for name, least in (("latents", 1), ("encoder_cells", 1), ("decoder_cells", 1), ("outer_cells", 1),
-                        ("outer_blocks", 0), ("num_flows", 0)):  # fmt: skip
+                        ("outer_blocks", 0), ("num_flows", 0), ("outward_cells", 0)):  # fmt: skip
         if arguments[name] < least:
             raise ValueError(f"{name} is {arguments[name]}: expected {least} or more")
     if arguments["scale_kind"] not in SCALE_KINDS:

@@ -35,6 +35,7 @@ class NVAENetworkConfig:
         has_excitation: Whether the channels of each cell are gated.
         scale_kind: pixel (predicted for each pixel), or fixed at least_scale.
         least_scale: The least pixel scale, in units of the range [−1, 1]; 0.01 is NVAE's.
+        outward_cells: The number of residual cells of each outer block of the decoder, 0 for outer_cells.
     """
 
     groups: tuple[int, ...] = (2, 2)
@@ -50,6 +51,7 @@ class NVAENetworkConfig:
     has_excitation: bool = True
     scale_kind: str = "pixel"
     least_scale: float = 0.01
+    outward_cells: int = 0
 
 
 @dataclass(frozen=True)

@@ -25,18 +25,20 @@ SAMPLING: dict[str, dict[str, Any]] = {
     "celeba_256": {"num_steps": 24, "step_size": 3e-6},
 }
 LSUN, LSUN_SAMPLING = "lsun", {"num_steps": 20, "step_size": 4e-6}
+DEFAULT = "cifar10"
 
 
 @dataclass(frozen=True)
 class Imported:
     """A model out of published checkpoints, whether it has an energy network of its own, and what the NVAE's file says.
 
-    Without one, E(x) = 0: the model is its VAE.
+    Without one, E(x) = 0: the model is its VAE. Notes are lines on what was assumed.
     """
 
     model: VAEBM
     has_energy: bool
     settings: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def import_published(vae: str | Path, energy: str | Path | None = None) -> Imported:
@@ -58,22 +60,33 @@ def import_published(vae: str | Path, energy: str | Path | None = None) -> Impor
     shape = found.arguments["image_shape"]
     correction = _no_energy(shape) if energy is None else _build(EnergyNetwork, read_published_energy(energy, shape))
     dataset = str(found.settings.get("dataset", ""))
-    sampling = LSUN_SAMPLING if dataset.startswith(LSUN) else SAMPLING.get(dataset, SAMPLING["cifar10"])
+    sampling = LSUN_SAMPLING if dataset.startswith(LSUN) else SAMPLING.get(dataset)
+    notes = () if sampling else (_note(dataset),)
     loss_image = "sampled" if dataset == "cifar10" else "mean"
-    model = VAEBM(base, correction, ImageFields("sampled", loss_image, "mean"), sampling)
-    return Imported(model.eval().requires_grad_(False), energy is not None, found.settings)
+    model = VAEBM(base, correction, ImageFields("sampled", loss_image, "mean"), sampling or SAMPLING[DEFAULT])
+    return Imported(model.eval().requires_grad_(False), energy is not None, found.settings, notes)
+
+
+def _note(dataset: str) -> str:
+    named = f"the data set {dataset[:100]!r}, for which none were published" if dataset else "no data set"
+    steps = "{num_steps} of {step_size:g}".format(**SAMPLING[DEFAULT])
+    return (
+        f"the file names {named}: Langevin steps are those of {DEFAULT}, {steps}, and the loss's image is the mean; "
+        "vaebm sample --num-steps --step-size change the steps"
+    )
 
 
 def _build(kind: type[nn.Module], published: Published) -> nn.Module:
+    # First without memory: settings that don't fit the tensors may ask for any amount of it.
     try:
-        # First without memory: settings that don't fit the tensors may ask for any amount of it.
         with torch.device("meta"):
             shapes = {name: tuple(value.shape) for name, value in kind(**published.arguments).state_dict().items()}
-        published.check_shapes(shapes)
-        _check_names(published, shapes)
-        network = kind(**published.arguments)
-    except ValueError as error:
-        raise CheckpointError(f"{published.path} describes no network ({error})") from error
+    except (ValueError, RuntimeError, OverflowError) as error:
+        raise CheckpointError(f"{published.path} describes no network ({' '.join(str(error).split())})") from error
+    published.check_shapes(shapes)
+    _check_names(published, shapes)
+    published.check_values()
+    network = kind(**published.arguments)
     network.load_state_dict(published.tensors)
     return network
 
