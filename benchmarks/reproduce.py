@@ -72,6 +72,7 @@ CLAIMS = {
     "survival": Claim("stage 2 survives bad settings, and kills", 1.5, (
         "stress.py run digits --jobs 2", "stress.py seeds digits --count 20 --jobs 2",
         "stress.py longer digits --count 5 --jobs 2", "stress.py table docs/guard.md",
+        "guard_cost.py run", "guard_cost.py table docs/guard.md",
         "kills.py --kills 40 --jobs 2", "kills.py --table docs/guard.md", EVIDENCE)),
     "step": Claim("a Langevin step of an NVAE, folded", 0.4, (
         "step.py", "step.py --size paper --repeats 3 --batch-size 4", "step.py --table docs/nvae.md",

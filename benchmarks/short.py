@@ -85,6 +85,8 @@ def benchmarks(folder: Path, first: Path) -> None:
     stressed = ("--jobs", 2, "--count", 1, "--runs", folder / "stress", "--results", folder / "stress.json")
     run(ROOT / "stress.py", "run", "digits", "--cells", 1, *stressed, "--", *SMALL)
     run(ROOT / "stress.py", "longer", "digits", *stressed, "--", *SMALL)
+    cost = ("--recipes", "digits", "--repeats", 1)
+    run(ROOT / "guard_cost.py", "run", *cost, "--results", folder / "guard_cost.json")
     run(
         ROOT / "scaling.py",
         "run",
@@ -134,6 +136,7 @@ def pictures(folder: Path, first: Path) -> None:
     for script, document in (("step_attempts", "nvae"), ("step", "nvae"), ("stress", "guard")):
         to = ["table"] if script == "stress" else ["--table"]
         run(ROOT / f"{script}.py", *to, folder / f"{document}.md", "--results", folder / f"{script}.json")
+    run(ROOT / "guard_cost.py", "table", folder / "guard.md", "--results", folder / "guard_cost.json")
     run(ROOT / "images.py", "table", "--results", folder / "images.json", "--document", folder / "images.md")
     run(ROOT / "reproduce.py", "survival", "--dry-run")
     evidence(folder, first)

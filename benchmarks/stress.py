@@ -16,9 +16,9 @@ A run *closes* the share 1 − (d − floor)/(d of the VAE − floor) of the Fr�
 plane 1 − gap/(gap of the VAE) of the log-likelihood. It holds if it closes at least half of what the default settings
 close, *flat* if its energy network changes nothing (below a tenth), and *given up* if the guard says so. Told too are
 the recorded iterations whose loss isn't finite, and when each of the guard's signals would have raised an alarm alone,
-by the means of 20 iterations: an ablation. ``seeds`` runs the default settings alone, ``longer`` those and a stage 2
-that is ten times as long on the same VAE. Results go to ``benchmarks/results/stress.json`` as they come; a run whose
-entry stands there, of the same command, isn't made again, even if its folder is gone.
+by the mean of two neighbouring records: an ablation. ``seeds`` runs the default settings alone, ``longer`` those and a
+stage 2 that is ten times as long on the same VAE. Results go to ``benchmarks/results/stress.json`` as they come; a run
+whose entry stands there, of the same command, isn't made again, even if its folder is gone.
 """
 
 from __future__ import annotations
@@ -60,11 +60,13 @@ ALARMS: dict[str, Callable[[dict[str, float]], bool]] = {
     "acceptance < 0.45": lambda row: row["would_accept"] < 0.45,
     "separation < -0.1": lambda row: row["separation"] < -0.1,
     "separation < -1": lambda row: row["separation"] < -1,
+    "separation > 0.5": lambda row: row["separation"] > 0.5,
     "noise norm > 2": lambda row: row["noise_norm"] > 2,
     "gap < -5": lambda row: row["gap"] < -5,
     "gap < -50": lambda row: row["gap"] < -50,
     "chain gradient > 2/step size": lambda row: row["chain_grad_norm"] > 2 / row["step_size"],
 }
+GAIN = "density gain < -0.1"
 WRITING = Lock()
 PLAIN = {"energy.spectral": "0", "energy.centring": "0", "energy.l2": "0"}
 
@@ -132,6 +134,10 @@ def command(runs: Path, words: list[str]) -> list[str]:
 def alarms(rows: list[dict[str, Any]], step_size: float) -> dict[str, int | None]:
     """Returns at which iteration each signal would have raised its first alarm, by the means of two records."""
     found: dict[str, int | None] = dict.fromkeys(ALARMS)
+    gains = [(row["iteration"], float(row["density_gain"])) for row in rows if "density_gain" in row]
+    if gains:
+        # Only the plane has it, and measures it now and then.
+        found[GAIN] = next((iteration for iteration, gain in gains if gain < -0.1), None)
     needed = ("would_accept", "separation", "noise_norm", "gap", "chain_grad_norm")
     for before, row in itertools.pairwise(rows):
         means = {name: (float(row.get(name, "nan")) + float(before.get(name, "nan"))) / 2 for name in needed}
@@ -305,28 +311,19 @@ def table(results: Path, document: Path) -> None:
                          f"| {' | '.join(counts)} | {lost} | {min(kept, default=math.nan):.2f} |")  # fmt: skip
     put_table(document, "stress", lines)
     put_table(document, "ablation", ablation(known))
-    put_table(document, "seeds", seeds_and_cost(known))
+    put_table(document, "seeds", seeds_table(known))
     put_table(document, "longer", longer_table(known))
 
 
-def seeds_and_cost(known: dict[str, Any]) -> list[str]:
-    """Returns a table of the default settings over many seeds, and of what the guard costs where it did nothing."""
-    lines = ["| data | seeds | healthy, without an act | share closed | stage 2 with the guard over without, median |",
-             "|---" * 5 + "|"]  # fmt: skip
+def seeds_table(known: dict[str, Any]) -> list[str]:
+    """Returns a table of the default settings over many seeds."""
+    lines = ["| data | seeds | healthy, without an act | share closed |", "|---" * 4 + "|"]
     for name, entries in known.items():
-        if not name.endswith(" seeds"):
-            continue
-        data = name.removesuffix(" seeds")
-        healthy = sum(entry["exit_code"] == 0 and not entry["acts"] for entry in entries.values())
-        closing = [entry["closed"] for entry in entries.values()]
-        # Times can be compared where pairs ran on one machine: the table, or what is kept of it from before.
-        timed = known.get(f"{data} cost", known.get(data, {}))
-        pairs = [(entry, timed.get(key.replace("guarded", "alone"))) for key, entry in timed.items()
-                 if entry["guarded"] and not entry["acts"]]  # fmt: skip
-        ratios = [one["seconds"] / other["seconds"] for one, other in pairs
-                  if other is not None and other["commit"] == one["commit"]]  # fmt: skip
-        cost = f"{statistics.median(ratios):.3f}" if ratios else ""
-        lines.append(f"| {data} | {len(entries)} | {healthy} | {min(closing):.2f} to {max(closing):.2f} | {cost} |")
+        if name.endswith(" seeds"):
+            healthy = sum(entry["exit_code"] == 0 and not entry["acts"] for entry in entries.values())
+            closing = [entry["closed"] for entry in entries.values()]
+            told = f"{min(closing):.2f} to {max(closing):.2f}"
+            lines.append(f"| {name.removesuffix(' seeds')} | {len(entries)} | {healthy} | {told} |")
     return lines
 
 
@@ -341,7 +338,9 @@ def ablation(known: dict[str, Any]) -> list[str]:
         alone = [entry for entry in entries.values() if not entry["guarded"]]
         groups = {name: [entry["alarms"] for entry in alone if (condition(entry, default) == "holds") is holds]
                   for name, holds in (("bad", False), ("good", True))}  # fmt: skip
-        for signal in ALARMS:
+        for signal in (*ALARMS, GAIN):
+            if not all(signal in one for group in groups.values() for one in group):
+                continue
             raised = {name: [one[signal] for one in group if one[signal] is not None] for name, group in groups.items()}
             when = f"{statistics.median(raised['bad']):.0f}" if raised["bad"] else ""
             counts = [f"{len(raised[name])} of {len(groups[name])}" for name in ("bad", "good")]
