@@ -3,13 +3,13 @@
     python benchmarks/kills.py --kills 40
     python benchmarks/kills.py --table docs/guard.md
 
-Kinds of runs, each short, with a checkpoint after every second iteration and a guard that is easily alarmed: 8×8
-digits; the same with Metropolis, jumps and a replay buffer in a file; an NVAE. A command runs again and again: each
-time the process gets SIGKILL and the run goes on with ``--resume``, until it ends; then another one begins, until
-there were enough kills. Every second kill comes at a random time; the others wait from a random time on for the next
-checkpoint, and come while it is being written. Told are how many kills fell into which phase and into the writing of a
-checkpoint (its temporary file was there), and how many runs were lost or ended with other weights or other
-recorded figures. Written to ``benchmarks/results/kills.json``.
+Kinds of runs, each short, with a checkpoint after every second or tenth iteration and a guard that is easily alarmed:
+8×8 digits; the same with Metropolis, jumps and a replay buffer in a file; an NVAE; points of the plane. A command runs
+again and again: each time the process gets SIGKILL and the run goes on with ``--resume``, until it ends; then another
+one begins, until there were enough kills. Every second kill comes at a random time; the others wait from a random time
+on for the next checkpoint, and come while it is being written. Told are how many kills fell into which phase and into
+the writing of a checkpoint (its temporary file was there), and how many runs were lost or ended with other weights or
+other recorded figures. Written to ``benchmarks/results/kills.json``.
 """
 
 from __future__ import annotations
@@ -52,9 +52,13 @@ KINDS: dict[str, tuple[str, dict[str, str]]] = {
         "vae_network.encoder_width": "8", "vae_network.decoder_width": "8", "selection.num_steps": "[2]",
         "selection.vae_every": "8", "sampling.num_steps": "2", "guard.largest_separation": "10",
         "guard.largest_overshoot": "10"}),
+    "25 Gaussians": ("gaussians", {
+        "vae.num_iterations": "1500", "energy.num_iterations": "300", "energy.num_prior_samples": "256",
+        "energy.batch_size": "128", "evaluation.num_samples": "200", "evaluation.num_draws": "1000",
+        "evaluation.temperatures": "[2]", "evaluation.num_annealed": "20", "report_every": "20",
+        "evaluation.grid_size": "200", "checkpoint_every": "10"}),
 }  # fmt: skip
-# A run of an NVAE takes longer.
-SHARES = {"digits": 2, "Metropolis, jumps, buffer in a file": 1, "NVAE": 1}
+SHARES = {"digits": 2, "Metropolis, jumps, buffer in a file": 1, "NVAE": 1, "25 Gaussians": 1}
 ADDED = ("kills", "in_a_checkpoint", "runs", "lost", "differing")
 COMPARED = ("model/model.safetensors", "metrics.jsonl", "evaluation.json")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from vaebm.checkpoint import CheckpointError, RunFolder, StoredModel, load_model_folder, save_model_folder
 
@@ -25,6 +27,7 @@ def test_create_writes_what_open_finds(run: RunFolder) -> None:
     again.write_provenance({"seed": 1, "seconds": {"vae": 2.5}})
     assert run.read_provenance() == {"seed": 1, "seconds": {"vae": 2.5}}
     assert sorted(path.name for path in run.path.iterdir()) == [
+        ".lock",
         "checkpoints",
         "config.yaml",
         "provenance.json",
@@ -101,10 +104,27 @@ def test_a_damaged_line_is_named(run: RunFolder) -> None:
 def test_resuming_drops_the_lines_after_the_checkpoint(run: RunFolder) -> None:
     for step in range(5):
         run.append_metrics({"step": step, "gap": math.inf})
-    run.keep_metrics(3)
+    assert run.keep_metrics(3) == 3
     run.append_metrics({"step": 3, "gap": 0.1})
     assert [row["step"] for row in run.read_metrics()] == [0, 1, 2, 3]
     assert run.read_metrics()[2]["gap"] == math.inf
+    # Lost ones are counted out.
+    assert run.keep_metrics(9) == 4
+
+
+def test_figures_are_on_the_disk_before_the_checkpoint_that_counts_them(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.append_metrics({"step": 1})
+    forced, sync = [], os.fsync
+
+    def watched(descriptor: int) -> None:
+        forced.append(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    path = run.save_checkpoint("last", {"num_metrics": 1})
+    assert forced.index(run.metrics.stat().st_ino) < forced.index(path.stat().st_ino)
 
 
 def test_checkpoints_are_kept_by_name(run: RunFolder) -> None:
@@ -167,14 +187,54 @@ def test_a_folder_is_locked_until_it_is_let_go(run: RunFolder) -> None:
     run.lock().release()
 
 
+def test_a_new_folder_belongs_to_the_first_who_claims_it(tmp_path: Path) -> None:
+    first, second = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "run")
+    lock = first.claim()
+    for attempt in (second.claim, lambda: second.create("seed: 2\n", {})):
+        with pytest.raises(CheckpointError, match="in use: another process trains in it"):
+            attempt()
+    first.create("seed: 1\n", {}, lock)
+    lock.release()
+    with pytest.raises(CheckpointError, match="not empty; go on with"):
+        second.claim()
+    assert first.read_config() == "seed: 1\n"
+    first.lock().release()
+
+
+def test_one_who_comes_between_look_and_lock_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = RunFolder(tmp_path / "run")
+    lock = RunFolder.lock
+
+    def slow(folder: RunFolder) -> FileLock:
+        monkeypatch.setattr(RunFolder, "lock", lock)
+        RunFolder(folder.path).create("seed: 1\n", {})
+        return lock(folder)
+
+    monkeypatch.setattr(RunFolder, "lock", slow)
+    with pytest.raises(CheckpointError, match="not empty; go on with"):
+        late.create("seed: 2\n", {})
+    assert late.read_config() == "seed: 1\n"
+    late.lock().release()
+
+
+def test_nothing_is_left_in_a_folder_of_somebody_else(tmp_path: Path) -> None:
+    (tmp_path / "letter").write_text("dear")
+    with pytest.raises(CheckpointError, match="not empty"):
+        RunFolder(tmp_path).claim()
+    assert [path.name for path in tmp_path.iterdir()] == ["letter"]
+
+
 def test_what_killed_writes_left_is_removed_and_nothing_else(run: RunFolder) -> None:
     run.save_checkpoint("last", {"step": 1})
     for folder in (run.path, run.checkpoints):
         (folder / ".last.pt.0123456789ab.tmp").write_bytes(b"half")
+    # Two processes had a replay buffer in a file each.
+    for index in range(2):
+        run.buffer(index).write_bytes(b"rows")
     (run.path / ".model.0123456789ab.tmp").mkdir()
     (run.path / ".model.0123456789ab.tmp" / "half.bin").write_bytes(b"half")
     before = {path.name for path in run.path.rglob("*")} - {
-        ".last.pt.0123456789ab.tmp", ".model.0123456789ab.tmp", "half.bin"
+        ".last.pt.0123456789ab.tmp", ".model.0123456789ab.tmp", "half.bin", "buffer-0.bin", "buffer-1.bin"
     }  # fmt: skip
     run.remove_leftovers()
     assert {path.name for path in run.path.rglob("*")} == before

@@ -68,6 +68,17 @@ def test_an_imported_nvae_gets_an_energy_network(cli: Cli) -> None:
     assert "vae" not in rows("run")
     values = yaml.safe_load(Path("run/config.yaml").read_text())
     assert values["vae_network"]["groups"] == model.vae.arguments["groups"]
+    again = cli(
+        "train", "--config", "run/config.yaml", "cifar10-small", "--vae.batch_norm_passes", 2, "--output", "norms"
+    )
+    assert again.code == 0, again.errors
+    before, after = vaebm.load("nvae").vae, vaebm.load("norms").vae
+    assert all(torch.equal(one, other) for one, other in zip(before.parameters(), after.parameters(), strict=True))
+    # Only what draws samples has statistics of its own samples.
+    changed = {name.split(".")[0] for name, value in after.named_buffers()
+               if not torch.equal(value, before.get_buffer(name))}  # fmt: skip
+    assert "outward" in changed
+    assert "inward" not in changed
 
 
 @pytest.mark.parametrize(

@@ -289,6 +289,13 @@ def test_a_checkpoint_of_another_network_is_refused(finished: FinishedRun, cli: 
     values = yaml.safe_load((folder / "config.yaml").read_text())
     values["vae_network"]["widths"] = [16]
     (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    assert_user_error(cli("train", "--resume", folder), "of another run", "or config.yaml was changed")
+    # A checkpoint of an older vaebm doesn't say of which run it is.
+    run = RunFolder(folder)
+    state = run.load_checkpoint("last")
+    assert state is not None
+    run.save_checkpoint("last", {name: value for name, value in state.items() if name != "identity"})
+    (run.checkpoints / "previous.pt").unlink()
     assert_user_error(cli("train", "--resume", folder), "doesn't fit its config.yaml", "size mismatch")
 
 

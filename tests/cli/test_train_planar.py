@@ -99,7 +99,10 @@ def test_a_guard_that_gives_up_at_once_leaves_a_model(cli: Cli) -> None:
         ("gaussians --energy.kernel hmc", ["expected one of langevin, mala"]),
         ("gaussians --density square", ["density is 'square': expected one of gaussians"]),
         ("gaussians --data.source x", ["unknown option --data.source"]),
-        ("gaussians --resume run", ["keeps no checkpoints"]),
+        ("gaussians --resume run", ["--resume takes no other option"]),
+        ("--resume run", ["there is no run folder run"]),
+        ("gaussians --accept-changed-images", ["is for images"]),
+        ("ring --checkpoint_every 0", ["checkpoint_every is 0"]),
         ("ring --evaluation.num_steps 7", ["evaluation.num_steps is 7", "chains of 8 or more"]),
         ("ring --energy.spectral 0.1", ["energy.spectral has no effect"]),
         ("ring --energy.initial_spread 1", ["energy.initial_spread has no effect"]),
@@ -119,5 +122,5 @@ def test_a_vae_that_does_not_fit_the_grid_is_told(cli: Cli) -> None:
     assert_user_error(cli("train", "ring", "--output", "run", *few), *told)
     assert_user_error(cli("evaluate", "run"), *told)
     assert_user_error(cli("evaluate", "run", "--precision", "bf16"), "are for images")
-    assert_user_error(cli("train", "--resume", "run"), "keeps no checkpoints")
+    assert_user_error(cli("train", "--resume", "run"), *told)
     assert "--energy_network.input_scale" in cli("train", "--help", "ring").output

@@ -19,9 +19,11 @@ from vaebm.distributed import (
     EngineError,
     hardware_facts,
     launched_engine,
+    launched_processes,
     make_engine,
     supports_bfloat16,
 )
+from vaebm.distributed.engine import SIZES
 
 NUM_PROCESSES = 2
 NUM_ROWS = 5
@@ -80,6 +82,7 @@ def work() -> None:
         "mean": engine.mean(index + 0.5).item(),
         "mean_type": str(engine.mean(index.float()).dtype),
         "mean_weighted": engine.mean(torch.full((2,), float(index)), weight=3.0 - 2.0 * index.item()).tolist(),
+        "from_main": engine.from_main([engine.process_index + 0.1, math.inf]),
         "mean_without_rows": engine.mean(one_row.mean(), weight=len(one_row)).item(),
     }
     (Path(sys.argv[1]) / f"{engine.process_index}.json").write_text(json.dumps(seen))
@@ -171,6 +174,10 @@ def test_mean_over_processes(seen: list[dict]) -> None:
         assert one["mean_weighted"] == [0.25, 0.25]
 
 
+def test_what_the_main_process_decides_holds_for_all(seen: list[dict]) -> None:
+    assert [one["from_main"] for one in seen] == [[0.1, math.inf]] * 2
+
+
 def test_one_process_leaves_everything_as_it_is() -> None:
     engine = make_engine("fp32", "cpu")
     batch = make_rows()
@@ -184,6 +191,7 @@ def test_one_process_leaves_everything_as_it_is() -> None:
     assert engine.is_main
     assert engine.slice(batch) is batch
     assert torch.equal(engine.gather(batch), batch)
+    assert engine.from_main([0.1, math.inf]) == [0.1, math.inf]
     assert engine.mean(batch[0, 0]).item() == batch[0, 0].item()
     assert gradients(module) == before
 
@@ -244,8 +252,46 @@ def test_batches_are_dealt_in_order_and_none_is_left_out(count: int) -> None:
 
 
 def test_a_program_that_runs_alone_makes_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    for name in SIZES:
+        monkeypatch.delenv(name, raising=False)
     assert launched_engine() is None
+
+
+@pytest.mark.parametrize(
+    ("size", "rank"),
+    [("PMI_SIZE", "PMI_RANK"), ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+     ("MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK")],
+)  # fmt: skip
+def test_processes_that_mpi_starts_are_counted_too(monkeypatch: pytest.MonkeyPatch, size: str, rank: str) -> None:
+    for name in SIZES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(size, "4")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(EngineError, match=f"{size} is 4, but {rank} isn't set"):
+        launched_processes()
+    monkeypatch.setenv(rank, "3")
+    assert launched_processes() == 4
+    # As accelerate reads them.
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert launched_processes() == 1
+
+
+def test_a_port_in_use_is_one_line() -> None:
+    code = "from vaebm.distributed import EngineError, make_engine\ntry:\n    make_engine('fp32', 'cpu')\n"
+    code += "except EngineError as error:\n    print(error)\n"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        variables = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1",
+                     "MASTER_PORT": str(taken.getsockname()[1]), "OMP_NUM_THREADS": "1"}  # fmt: skip
+        found = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **variables}, capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.count("\n") == 1
+    assert "the 2 processes don't find each other at 127.0.0.1:" in found.stdout
+    assert "is the port free?" in found.stdout
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_energy_stage import SETTINGS, Stage, begin
+from test_energy_stage import SETTINGS, Stage, begin, copy_of
 from torch import Tensor
 
 from vaebm.data import Batches
@@ -24,7 +25,6 @@ from vaebm.training import (
     GuardSettings,
     Progress,
     VAESettings,
-    diagnosis,
     energy_step,
     fit,
     guarded_fit,
@@ -33,7 +33,7 @@ from vaebm.training import (
     start_vae,
     vae_step,
 )
-from vaebm.training.guard import LARGEST_COPY, Act, Snapshot, Verdict, _thinned, respond, take_snapshot
+from vaebm.training.guard import LARGEST_COPY, Act, Snapshot, Verdict, _thinned, go_back, respond, take_snapshot
 
 HEALTHY = {"loss": -1.0, "grad_norm": 3.0, "gap": 0.1, "energy_variance": 4.0, "would_accept": 0.84, "noise_norm": 1.15}
 # Of two small batches the separation says nothing.
@@ -94,55 +94,6 @@ def test_of_a_figure_that_few_iterations_have_the_latest_counts() -> None:
 
 def at(*iterations: int) -> GuardMemory:
     return GuardMemory(snapshots=tuple(Snapshot(iteration, {}, {}) for iteration in iterations))
-
-
-def test_the_policy() -> None:
-    guard, steep, flat = GuardSettings(), Verdict("diverged", ("steep",), True), Verdict("diverged", ("far",))
-    memory = respond(at(0, 50, 100, 150), 160, steep, SETTINGS, guard)
-    # 150 is too fresh: it was taken while the window filled that told of the divergence.
-    assert (memory.acts[-1].returned_to, memory.rate, memory.step) == (100, 1, 0.5)
-    memory = respond(memory, 140, steep, SETTINGS, guard)
-    assert (memory.acts[-1].returned_to, memory.rate, memory.step) == (50, 0.3, 0.25)
-    first = respond(at(0, 50), 90, flat, SETTINGS, guard)
-    assert (first.acts[-1].returned_to, first.rate, first.step) == (50, 0.3, 1)
-    assert first.acts[-1].learning_rate == pytest.approx(0.3 * SETTINGS.learning_rate)
-    assert first.adapt(SETTINGS) == replace(SETTINGS, learning_rate=0.3 * SETTINGS.learning_rate)
-
-
-def test_where_the_density_is_lost_chains_become_longer() -> None:
-    guard, astray = GuardSettings(), Verdict("diverged", ("less likely",), False, True)
-    memory = respond(at(0, 50, 100), 160, astray, SETTINGS, guard)
-    memory = respond(memory, 160, astray, SETTINGS, guard)
-    assert (memory.rate, memory.step, memory.steps) == (1, 1, 4)
-    assert [act.num_steps for act in memory.acts] == [2 * SETTINGS.num_steps, 4 * SETTINGS.num_steps]
-    assert memory.adapt(SETTINGS) == replace(SETTINGS, num_steps=4 * SETTINGS.num_steps)
-    assert f"{4 * SETTINGS.num_steps} steps" in memory.acts[-1].text()
-    assert f"{2 * SETTINGS.num_steps} steps)" in diagnosis(memory.acts, SETTINGS)
-    # Without chains there is nothing to make longer.
-    without = respond(at(0, 50), 160, astray, replace(SETTINGS, objective="importance_sampled"), guard)
-    assert (without.rate, without.steps, without.acts[-1].num_steps) == (0.3, 1, None)
-    # What a checkpoint of before holds is taken over.
-    old = {name: value for name, value in respond(at(0), 30, astray, SETTINGS, guard).state_dict().items()
-           if name != "steps"}  # fmt: skip
-    old["acts"] = [{name: value for name, value in act.items() if name != "num_steps"} for act in old["acts"]]
-    assert GuardMemory.from_state_dict(old).steps == 1
-
-
-def test_after_its_attempts_it_gives_up_and_changes_nothing_more() -> None:
-    memory, verdict = at(0), Verdict("diverged", ("far",))
-    for _ in range(3):
-        memory = respond(memory, 30, verdict, SETTINGS, GUARD)
-    assert [act.gave_up for act in memory.acts] == [False, False, True]
-    assert memory.has_given_up
-    assert memory.acts[2].learning_rate == memory.acts[1].learning_rate
-    words = diagnosis(memory.acts, SETTINGS)
-    assert "diverged 3 times, the last time at iteration 30: far" in words
-    assert "--energy.step_size" in words
-    assert "\n" not in words
-    without_chains = diagnosis(memory.acts, replace(SETTINGS, objective="importance_sampled"))
-    assert "--energy.num_prior_samples" in without_chains
-    assert "chains" not in without_chains
-    assert "step" not in without_chains
 
 
 def spoiled(stage: Stage, engine: Engine, bad: set[int]) -> Callable[[EnergySettings], Step]:
@@ -293,6 +244,8 @@ def test_without_rolling_back_it_only_tells(digits: Tensor, engine: Engine) -> N
     found = list(guarded_fit(stage.model, SETTINGS, spoiled(stage, engine, {7}), stage.state, stage.batches, watch))
     assert [progress.verdict.condition for progress in found if progress.state.iteration == 7] == ["diverged"]
     assert len(found) == 8
+    # Where it doesn't go back it needs no copies.
+    assert found[-1].memory.snapshots == ()
 
 
 def test_chains_of_a_large_buffer_are_left_out(digits: Tensor, monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
@@ -306,6 +259,19 @@ def test_chains_of_a_large_buffer_are_left_out(digits: Tensor, monkeypatch: pyte
     assert (rows.shape[0], rows.untyped_storage().nbytes()) == (0, 0)
     stage.state.load_state_dict(snapshot.state)
     assert stage.state.buffer.count == 0
+
+
+def test_a_snapshot_shares_nothing_with_the_stage_and_copies_its_chains_once(digits: Tensor, engine: Engine) -> None:
+    stage = begin(digits)
+    stage.go(engine, 2)
+    snapshot = take_snapshot(stage.model, stage.state)
+    before = {"energy": copy_of(stage.model.energy), "stage": copy.deepcopy(stage.state.state_dict())}
+    rows = snapshot.state["buffer"]["rows"]
+    assert rows.untyped_storage().nbytes() == rows.numel() * rows.element_size()
+    for _ in range(2):
+        stage.go(engine, 5)
+        go_back(stage.model, stage.state, snapshot)
+        assert same(before, {"energy": copy_of(stage.model.energy), "stage": stage.state.state_dict()})
 
 
 def test_of_a_batch_of_one_there_is_no_separation(digits: Tensor, engine: Engine) -> None:

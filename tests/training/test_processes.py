@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from two_processes import launch, work
 
 from vaebm.distributed import Engine, make_engine
 from vaebm.models import NVAE, VAEBM, ConvVAE, EnergyNetwork
@@ -26,7 +24,6 @@ from vaebm.training import (
     vae_step,
 )
 
-NUM_PROCESSES = 2
 # Uneven, so that one process has more rows than the other.
 BATCH_SIZE = 7
 
@@ -96,41 +93,9 @@ def train(engine: Engine) -> dict[str, Tensor]:
     return figures | {f"guard.{name}": value.clone() for name, value in model.state_dict().items()}
 
 
-def work(folder: Path) -> None:
-    """What each of the launched processes does."""
-    engine = make_engine("fp32", "cpu")
-    torch.save(train(engine), folder / f"{engine.process_index}.pt")
-    engine.wait()
-    engine.close()
-
-
-def launch(folder: Path) -> list[dict[str, Tensor]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-    sizes = {"WORLD_SIZE": str(NUM_PROCESSES), "LOCAL_WORLD_SIZE": str(NUM_PROCESSES)}
-    running = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(folder)],
-            env={**os.environ, **shared, **sizes, "RANK": str(index), "LOCAL_RANK": str(index)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(NUM_PROCESSES)
-    ]
-    try:
-        errors = [process.communicate(timeout=100)[1] for process in running]
-    finally:
-        for process in running:
-            process.kill()
-    assert [process.returncode for process in running] == [0] * NUM_PROCESSES, "\n".join(errors)
-    return [torch.load(folder / f"{index}.pt", weights_only=True) for index in range(NUM_PROCESSES)]
-
-
 def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     alone = train(make_engine("fp32", "cpu"))
-    first, second = launch(tmp_path)
+    first, second = launch(__file__, tmp_path)
     assert float(alone["langevin.num_replayed"]) > 0
     assert 0 < float(alone["mala.acceptance"]) < 1
     assert len(alone["guard.acts"]) > 1
@@ -147,4 +112,4 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
 
 
 if __name__ == "__main__":
-    work(Path(sys.argv[1]))
+    work(Path(sys.argv[1]), train)

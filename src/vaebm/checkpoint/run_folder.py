@@ -16,7 +16,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shutil
@@ -29,7 +28,8 @@ from filelock import FileLock, Timeout
 
 from vaebm.checkpoint.atomic import link_file, remove_quietly, write_bytes, write_json
 from vaebm.checkpoint.errors import CheckpointError, one_line
-from vaebm.checkpoint.json_text import from_text, read_json, to_text
+from vaebm.checkpoint.json_text import read_json
+from vaebm.checkpoint.metrics_file import append_row, keep_rows, read_rows, read_text, sync_rows
 from vaebm.checkpoint.state_file import load_state, save_state
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -120,27 +120,55 @@ class RunFolder:
             way_out = f"go on with `vaebm train --resume {self.path}` or " if self.config.is_file() else ""
             raise CheckpointError(f"the folder {self.path} is not empty; {way_out}choose another one")
 
-    def create(self, config_yaml: str, provenance: Mapping[str, Any]) -> RunFolder:
+    def claim(self) -> FileLock:
+        """Takes a folder that is absent or empty into use for a new run.
+
+        Returns:
+            The lock that keeps other processes away.
+
+        Raises:
+            CheckpointError: the folder is in use, not empty or a file, or cannot be made.
+        """
+        # Looked at first, so that nothing is left in a folder that is somebody else's.
+        self.check_new()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CheckpointError(f"cannot make the folder {self.path}: {one_line(error)}; choose another") from error
+        lock = self.lock()
+        try:
+            # Another process may have begun a run here since.
+            self.check_new()
+        except CheckpointError:
+            lock.release()
+            raise
+        return lock
+
+    def create(self, config_yaml: str, provenance: Mapping[str, Any], lock: FileLock | None = None) -> RunFolder:
         """Starts a new run in a folder that is absent or empty.
 
         Arguments:
             config_yaml: the complete configuration.
             provenance: where the run comes from; see `provenance`.
+            lock: what `claim` returned; by default the folder is claimed until it is written.
 
         Returns:
             This run folder.
 
         Raises:
-            CheckpointError: the folder is not empty, is a file, or cannot be written.
+            CheckpointError: the folder is in use, not empty or a file, or cannot be written.
         """
-        self.check_new()
+        held = lock or self.claim()
         try:
-            for folder in (self.path, self.samples, self.checkpoints):
-                folder.mkdir(parents=True, exist_ok=True)
+            for folder in (self.samples, self.checkpoints):
+                folder.mkdir(exist_ok=True)
+            write_json(self.provenance, provenance)
+            write_bytes(self.config, config_yaml.encode())
         except OSError as error:
             raise CheckpointError(f"cannot make the folder {self.path}: {one_line(error)}; choose another") from error
-        write_json(self.provenance, provenance)
-        write_bytes(self.config, config_yaml.encode())
+        finally:
+            if lock is None:
+                held.release()
         return self
 
     def open(self) -> RunFolder:
@@ -167,7 +195,7 @@ class RunFolder:
         Raises:
             CheckpointError: the file is missing or not text.
         """
-        return _read_text(self.config)
+        return read_text(self.config)
 
     def read_provenance(self) -> dict[str, Any]:
         """Reads where the run comes from.
@@ -203,14 +231,7 @@ class RunFolder:
         Raises:
             CheckpointError: the file cannot be written.
         """
-        line = to_text(row).encode() + b"\n"
-        try:
-            self.metrics.touch()
-            with open(self.metrics, "r+b") as file:
-                _cut_unfinished_line(file)
-                file.write(line)
-        except OSError as error:
-            raise CheckpointError(f"cannot write {self.metrics}: {one_line(error)}; check the disk space") from error
+        append_row(self.metrics, row)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Reads all lines of figures; a last line that a crash cut off is left out.
@@ -221,22 +242,21 @@ class RunFolder:
         Raises:
             CheckpointError: a line is damaged; the message names it.
         """
-        if not self.metrics.exists():
-            return []
-        lines = _read_text(self.metrics).split("\n")[:-1]
-        return [_read_row(self.metrics, number, line) for number, line in enumerate(lines, start=1)]
+        return read_rows(self.metrics)
 
-    def keep_metrics(self, num_rows: int) -> None:
+    def keep_metrics(self, num_rows: int) -> int:
         """Drops the lines after the first few, so that a resumed run does not report the same steps twice.
 
         Arguments:
             num_rows: how many lines stay.
 
+        Returns:
+            How many there are then: fewer, if some were lost.
+
         Raises:
             CheckpointError: the file cannot be read or written; it is left as it was.
         """
-        rows = self.read_metrics()[:num_rows]
-        write_bytes(self.metrics, "".join(to_text(row) + "\n" for row in rows).encode())
+        return keep_rows(self.metrics, num_rows)
 
     def save_sample(self, name: str, data: bytes) -> Path:
         """Writes a picture.
@@ -275,8 +295,8 @@ class RunFolder:
         return taken
 
     def remove_leftovers(self) -> None:
-        """Removes what writes left behind that were killed; only for who holds the lock."""
-        for path in self.path.glob("**/.*.tmp"):
+        """Removes what processes left behind that were killed; only for who holds the lock."""
+        for path in (*self.path.glob("**/.*.tmp"), *self.path.glob("buffer-*.bin")):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -298,6 +318,8 @@ class RunFolder:
             TypeError: the state holds something that could not be read back; the message says where.
         """
         path = self._checkpoint_path(name)
+        # A checkpoint counts the lines of figures: those are on the disk before it.
+        sync_rows(self.metrics)
         kept = None if earlier is None else self._checkpoint_path(earlier)
         # The new one is whole on the disk before the earlier one loses its place.
         save_state(path, state, lambda: link_file(path, kept) if kept is not None and path.exists() else None)
@@ -333,33 +355,3 @@ def _checked_name(name: str) -> str:
     if not NAME.fullmatch(name):
         raise ValueError(f"{name!r} is not a file name: letters, digits, '.', '-' and '_' only")
     return name
-
-
-def _cut_unfinished_line(file: io.BufferedRandom) -> None:
-    end = file.seek(0, os.SEEK_END)
-    if end == 0:
-        return
-    file.seek(end - 1)
-    if file.read(1) != b"\n":
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-    file.seek(0, os.SEEK_END)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode()
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {one_line(error)}; check the path") from error
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} is damaged (not UTF-8 text); restore it from a copy") from error
-
-
-def _read_row(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        row = from_text(line)
-    except ValueError:
-        row = None
-    if not isinstance(row, dict):
-        raise CheckpointError(f"{path} is damaged in line {number} (not a JSON object); remove the line")
-    return row

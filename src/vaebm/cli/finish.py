@@ -68,6 +68,9 @@ def finish(run: Run) -> None:
     finally:
         run.seconds["evaluation"] = time.monotonic() - origin
         save_checkpoint(run, "trained")
+    stages = sum(run.seconds.get(name, 0.0) for name in ("vae", "energy"))
+    parts = [f"{seconds:.1f} s {name}" for name, seconds in run.of_which.items()]
+    run.console.tell(f"both stages took {stages:.0f} s, of which {', '.join(parts) or 'nothing else than training'}")
     peak = run.folder.read_provenance().get("peak_memory_gib")
     if peak is not None:
         run.console.tell(f"peak memory {peak:.1f} GiB")
@@ -76,7 +79,8 @@ def finish(run: Run) -> None:
 
 def _note_costs(run: Run) -> None:
     seconds = {name: round(value, 1) for name, value in run.seconds.items()}
-    provenance = {**run.folder.read_provenance(), "seconds": seconds}
+    of_which = {name: round(value, 1) for name, value in run.of_which.items()}
+    provenance = {**run.folder.read_provenance(), "seconds": seconds, "of_which": of_which}
     peak = peak_memory(run.engine.device)
     if peak is not None:
         # A run that was resumed held its memory in several processes.

@@ -67,7 +67,7 @@ def option_parser(base: Config | PlanarConfig) -> OptionParser:
         allow_abbrev=False,
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="the recipe")
-    parser.add_argument("--output", metavar="RUN", help="the run folder to make (default runs/NAME-DATE-TIME)")
+    parser.add_argument("--output", metavar="RUN", help="the run folder to make (default runs/NAME-DATE-TIME-…)")
     parser.add_argument("--config", metavar="FILE", help="YAML file with values that replace the recipe's")
     parser.add_argument("--dry-run", action="store_true", help="only tell the configuration and what it will cost")
     parser.add_argument(

@@ -14,16 +14,17 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaebm.checkpoint import RunFolder, write_bytes, write_json
+from vaebm.checkpoint import CheckpointError, RunFolder, read_json, write_bytes, write_json
+from vaebm.cli.finish import is_finished
 from vaebm.cli.options import option_parser
 from vaebm.cli.parsing import UsageError
-from vaebm.cli.planar_stages import train_planar_energy, train_planar_vae
-from vaebm.cli.progress import Console
-from vaebm.cli.provenance import describe_origin
-from vaebm.cli.request import OWN_OPTIONS, merged_file, recipe_word, run_path
-from vaebm.cli.stop import GAVE_UP
+from vaebm.cli.planar_gain import flat_text, is_flat
+from vaebm.cli.planar_run import PlanarRun, Request, begin, resumed_path, stored_config
+from vaebm.cli.planar_stages import train_planar
+from vaebm.cli.request import ACCEPT, OWN_OPTIONS, merged_file, recipe_word, run_path
+from vaebm.cli.running import with_way_on
+from vaebm.cli.stop import GAVE_UP, Interrupted, StopRequest
 from vaebm.data import PlanarDensity, planar_density
-from vaebm.distributed import make_engine
 from vaebm.evaluation import (
     Normalizer,
     PlanarModel,
@@ -36,7 +37,7 @@ from vaebm.evaluation import (
     summarize_weights,
 )
 from vaebm.models import VAEBM
-from vaebm.recipes import PLANAR_RECIPES, PlanarConfig, build_planar_model, from_dict, save, to_dict
+from vaebm.recipes import PLANAR_RECIPES, PlanarConfig, from_dict, save, to_dict
 from vaebm.reports.planar import PlanarContent, PlanarEvaluation, planar_text, render_planar_report
 from vaebm.sampling import Kernel, Mala, run_chain, uniform_ladder
 from vaebm.training import Act, diagnosis, make_kernel
@@ -45,34 +46,36 @@ ANNEALED_STEP = 0.05
 OFFICIAL = "official potential"
 
 
-class Request(NamedTuple):
-    """What a command line asks for."""
-
-    config: PlanarConfig
-    folder: RunFolder
-
-
 def parse(arguments: Sequence[str]) -> Request | None:
-    """Turns a command line into a request; None if it asked for help and has got it.
+    """Turns a command line into a request; None if it asked for help or a dry run, and has got it.
 
     Raises:
         UsageError: If it can't be understood.
         ConfigError: If a value is out of range, or the file can't be used.
+        CheckpointError: If there is no run to go on with.
     """
-    name = str(recipe_word(arguments))
     words = [word for word in arguments if word not in ("-h", "--help")]
+    path, name = resumed_path(words), recipe_word(words)
+    base = PlanarConfig() if name is None else PLANAR_RECIPES[name]()
     if len(words) < len(arguments):
-        option_parser(PLANAR_RECIPES[name]()).print_help()
+        option_parser(base).print_help()
         return None
-    first = option_parser(PLANAR_RECIPES[name]()).parse_args(words)
-    if first.resume is not None:
-        raise UsageError(f"a run on {name} takes two minutes and keeps no checkpoints: start it anew")
-    base = PLANAR_RECIPES[name]()
+    if path is not None:
+        if [word for word in words if word not in ("--resume", path, f"--resume={path}")]:
+            raise UsageError("--resume takes no other option: a run of the plane goes on with its own configuration")
+        folder = RunFolder(Path(path)).open()
+        return Request(stored_config(folder), folder, True)
+    first = option_parser(base).parse_args(words)
+    if first.accept_changed_images:
+        raise UsageError(f"{ACCEPT} is for images: points are drawn")
     if first.config is not None:
         base = merged_file(base, Path(first.config))
     values = option_parser(base).parse_args(words).as_dict()
     config = from_dict(PlanarConfig, {key: value for key, value in values.items() if key not in OWN_OPTIONS})
-    return Request(config, RunFolder(run_path(first.output, name)))
+    if first.dry_run:
+        print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")
+        return None
+    return Request(config, RunFolder(run_path(first.output, str(name))), False)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -80,39 +83,78 @@ def run(arguments: Sequence[str]) -> int:
     request = parse(arguments)
     if request is None:
         return 0
-    config, folder = request
-    engine, density = make_engine("fp32", "cpu"), planar_density(config.density)
-    torch.manual_seed(config.seed)
-    model = build_planar_model(config)
-    folder.create(yaml.safe_dump(to_dict(config), sort_keys=False), describe_origin(config.seed, arguments, engine))
-    console = Console(folder.log)
-    console.tell(f"run folder {folder.path}, {engine.device}, {engine.precision}, {torch.get_num_threads()} threads")
-    seconds, acts = {}, list[Act]()
-    for stage, train in (("vae", train_planar_vae), ("energy", train_planar_energy)):
-        began = time.monotonic()
-        acts += train(model, config, density, folder, console)
-        seconds[stage] = round(time.monotonic() - began, 1)
-    model.eval().requires_grad_(False)
+    folder = request.folder
+    if request.is_resumed and is_finished(folder):
+        print(f"the run {folder.path} is finished; report: {folder.report}")
+        return GAVE_UP if has_given_up(folder) else 0
+    stop = StopRequest()
+    with stop.listening():
+        begun = begin(request, stop, arguments)
+        try:
+            train_planar(begun)
+            if begun.engine.is_main:
+                finish(begun)
+        except KeyboardInterrupt as error:
+            saved = "all is saved" if isinstance(error, Interrupted) else "left at once, the last checkpoint stands"
+            begun.console.tell(f"stopped by {stop.name}; {saved}. Go on with: vaebm train --resume {folder.path}")
+            return 130
+        except (CheckpointError, OSError) as error:
+            raise with_way_on(error, folder) from error
+        finally:
+            begun.close()
+    why = _given_up(begun)
+    if why:
+        begun.console.tell(why)
+    return GAVE_UP if why else 0
+
+
+def has_given_up(folder: RunFolder) -> bool:
+    """Whether the guard of a finished run gave up, or had to act and nothing was gained."""
+    stored = read_json(folder.evaluation)
+    return isinstance(stored, dict) and bool(stored.get("guard", {}).get("gave_up"))
+
+
+def _given_up(run: PlanarRun) -> str:
+    """Returns why a trained run counts as given up; empty if it doesn't."""
+    acts = _acts(run)
+    if acts and acts[-1].gave_up:
+        return diagnosis(acts, run.config.energy)
+    gain = run.best["gain"]
+    return flat_text(gain, run.config.energy, acts) if acts and is_flat(gain) else ""
+
+
+def _acts(run: PlanarRun) -> tuple[Act, ...]:
+    return () if run.guard is None else run.guard.acts
+
+
+def finish(run: PlanarRun) -> None:
+    """Ends a run whose stages are trained: saves the model, measures it, writes the report.
+
+    Raises:
+        Interrupted: If a signal asked to stop; a run that goes on measures anew.
+        UsageError: If the model can't be measured.
+    """
+    began, folder, acts = time.monotonic(), run.folder, _acts(run)
+    config, model = run.config, run.model.eval().requires_grad_(False)
     if acts:
         # Chains that measure take no longer steps than the guard let those of training take.
         config = replace(config, energy=replace(config.energy, step_size=acts[-1].step_size))
         model.sampling = {"num_steps": config.evaluation.num_steps, "step_size": acts[-1].step_size}
-    began = time.monotonic()
     save(model, folder.model, details={"config": to_dict(config)}, card=f"# VAEBM on {config.density}\n")
-    with console.busy("measuring"):
+    with run.stop.leaving_at_once(), run.console.busy("measuring"):
         evaluation, maps = measure(model, config)
-    seconds["evaluation"] = round(time.monotonic() - began, 1)
+    run.seconds["evaluation"] = time.monotonic() - began
+    seconds = {name: round(value, 1) for name, value in run.seconds.items()}
     folder.write_provenance({**folder.read_provenance(), "seconds": seconds})
-    write_json(folder.evaluation, evaluation)
     told = [act.text() for act in acts]
+    why = _given_up(run)
+    write_json(folder.evaluation, {**evaluation, "guard": {"gave_up": bool(why), "acts": told}})
+    if why and not acts[-1].gave_up:
+        told.append(why)
     content = PlanarContent(evaluation, maps, to_dict(config), folder.read_provenance(), told)
     write_bytes(folder.report, render_planar_report(content).encode())
-    console.tell(planar_text(evaluation))
-    console.tell(f"report: {folder.report}")
-    if acts and acts[-1].gave_up:
-        console.tell(diagnosis(acts, config.energy))
-        return GAVE_UP
-    return 0
+    run.console.tell(planar_text(evaluation))
+    run.console.tell(f"report: {folder.report}")
 
 
 def measure(model: VAEBM, config: PlanarConfig) -> Measured:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,7 +42,8 @@ def run_path(output: str | None, name: str) -> Path:
     if output is None and launched_processes() > 1:
         raise UsageError("several processes need one run folder: expected --output RUN")
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path(output or f"runs/{name}-{stamp}")
+    # Two runs may begin in the same second.
+    return Path(output or f"runs/{name}-{stamp}-{secrets.token_hex(2)}")
 
 
 def merged_file(base: ConfigT, path: Path) -> ConfigT:

@@ -3,71 +3,43 @@
 from __future__ import annotations
 
 import os
+import re
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-import yaml
-
-from vaebm.checkpoint import CheckpointError, RunFolder, tensors_sha256
-from vaebm.cli.dry_run import describe, disk_notes, memory_warnings
-from vaebm.cli.evaluation import judges_for, left_out
+from vaebm.checkpoint import CheckpointError, RunFolder, find_model_folder
+from vaebm.cli.beginning import Request, begin
+from vaebm.cli.dry_run import describe
 from vaebm.cli.finish import finish, has_given_up, is_finished
-from vaebm.cli.known_images import ChangedError, fingerprint, go_on_with_others, known_splits, source_of, with_images
+from vaebm.cli.known_images import known_splits
 from vaebm.cli.options import option_parser
 from vaebm.cli.own_images import Derived, derive, image_parser, stated_data, take_options
 from vaebm.cli.parsing import UsageError, nearest
 from vaebm.cli.planar import run as run_planar
-from vaebm.cli.progress import Console
-from vaebm.cli.provenance import describe_origin, describe_resumption, numerics
+from vaebm.cli.planar_run import goes_on
 from vaebm.cli.request import ACCEPT, OWN_OPTIONS, config_from, merged_file, read_yaml, recipe_word, run_path
-from vaebm.cli.running import Run, restore, with_way_on
+from vaebm.cli.running import Run, with_way_on
 from vaebm.cli.stages import train_stages
 from vaebm.cli.stop import GAVE_UP, Interrupted, StopRequest
-from vaebm.data import DataError, Splits
-from vaebm.distributed import keep_freed_memory, make_engine
+from vaebm.distributed import keep_freed_memory
 from vaebm.recipes import (
     NOTES,
     PLANAR_RECIPES,
     RECIPES,
     Config,
     ConfigError,
-    NVAEConfig,
-    build_model,
     config_class,
     from_dict,
-    take_given_vae,
     to_dict,
     with_given_vae,
 )
-from vaebm.recipes.estimates import buffer_bytes, checkpoint_bytes, estimate
 from vaebm.training import diagnosis
 
-LARGEST_USUAL_RATE = 0.05
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a command line asks for.
-
-    Arguments:
-        config: The complete configuration.
-        folder: The run folder.
-        resumed: Whether the run has begun before.
-        splits: The images, if they are read already.
-        reasons: Why a derived configuration is what it is, in sentences.
-        accepts_others: Whether a run may go on with other images than it began with.
-    """
-
-    config: Config
-    folder: RunFolder
-    resumed: bool
-    splits: Splits | None = None
-    reasons: tuple[str, ...] = ()
-    accepts_others: bool = False
+# What is said of figures that are no numbers.
+UNFIT = re.compile(r"\b(nan|finite|infinite)\b", re.IGNORECASE)
 
 
 def parse(arguments: Sequence[str]) -> Request | None:
@@ -95,8 +67,6 @@ def parse(arguments: Sequence[str]) -> Request | None:
         if own.data is not None or others not in ([], [f"--resume={first.resume}"]):
             raise UsageError("--resume takes no other option: the run goes on with its own configuration")
         folder = RunFolder(Path(first.resume)).open()
-        if "density" in read_yaml(folder.config):
-            raise UsageError(f"{folder.path} is a run of the plane, which keeps no checkpoints: start it anew")
         return Request(_complete(folder.config), folder, True, accepts_others=first.accept_changed_images)
     if first.accept_changed_images:
         raise UsageError(f"{ACCEPT} is for a run that goes on: expected --resume RUN beside it")
@@ -221,7 +191,7 @@ def _keys(values: Mapping[str, Any], prefix: str = "") -> set[str]:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs the verb."""
-    if recipe_word(arguments) in PLANAR_RECIPES:
+    if recipe_word(arguments) in PLANAR_RECIPES or goes_on(arguments):
         return run_planar(arguments)
     request = parse(arguments)
     if request is None:
@@ -236,7 +206,7 @@ def run(arguments: Sequence[str]) -> int:
         begun = begin(request, stop, arguments)
         try:
             train_stages(begun)
-            finish(begun)
+            finish_in_words(begun)
         except KeyboardInterrupt as error:
             saved = "all is saved" if isinstance(error, Interrupted) else "left at once, the last checkpoint stands"
             begun.console.tell(f"stopped by {stop.name}; {saved}. Go on with: vaebm train --resume {folder.path}")
@@ -252,113 +222,21 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Run:
-    """Builds all that a run needs, and makes the run folder or reads what it holds.
-
-    Arguments:
-        request: What was asked for.
-        stop: Whether a signal asks to stop.
-        arguments: The command line, for the record.
+def finish_in_words(begun: Run) -> None:
+    """Ends a run, as ``finish``.
 
     Raises:
-        CheckpointError: If the run folder isn't empty, or what it holds can't be used.
-        ConfigError: If there is no such network for such images.
-        DataError: If the images can't be used.
-        EngineError: If there is no such device here.
+        UsageError: If the trained model draws what can't be measured.
     """
-    config, folder = request.config, request.folder
-    engine = make_engine(config.precision, config.device)
-    if config.energy.compile_decoder:
-        _check_compiler(config)
-    if config.energy.objective != "contrastive" and engine.num_processes > 1:
-        raise UsageError(f"energy.objective {config.energy.objective} runs in one process: expected contrastive")
-    splits = _splits(request)
-    torch.manual_seed(config.seed)
-    model = build_model(config, splits.training.shape).to(engine.device)
-    console = Console(folder.log if engine.is_main else None, is_quiet=not engine.is_main)
-    told: list[str] = [*request.reasons]
-    judges = judges_for(config.data.source, splits.training.shape, told.append)
-    run = Run(folder, config, engine, splits, model, judges, console, stop)
-    found: dict[str, Any] = {}
-    if request.resumed:
-        if engine.is_main:
-            run.lock = folder.lock()
-            folder.remove_leftovers()
-        restore(run)
-        known = folder.read_provenance().get("images", {})
-        found = fingerprint(splits, source_of(config, known))
-        if request.accepts_others and known.get("sha256") not in (None, found["sha256"]):
-            told.append(go_on_with_others(run))
-    if config.initial_vae and not run.stored:
-        told.append(take_given_vae(model, config))
-    given = {"initial_vae_sha256": tensors_sha256(model.vae.state_dict())} if config.initial_vae else {}
-    if engine.is_main and request.resumed:
-        folder.keep_metrics(run.num_rows)
-        provenance = describe_resumption(folder.read_provenance(), engine)
-        folder.write_provenance(with_images(provenance, found))
-    elif engine.is_main:
-        origin = describe_origin(config.seed, arguments, engine, request.reasons) | given
-        origin["images"] = fingerprint(splits, config.data.source)
-        folder.create(yaml.safe_dump(to_dict(config), sort_keys=False), origin)
-        run.lock = folder.lock()
-    engine.wait()
-    _introduce(run, told)
-    return run
-
-
-def _check_compiler(config: Config) -> None:
-    """Compiles a line, so that a compiler that isn't there is told of before there is any work."""
-    if not isinstance(config, NVAEConfig):
-        raise UsageError("energy.compile_decoder is for an NVAE: expected false with this VAE")
     try:
-        torch.compile(lambda tensor: tensor + 1)(torch.zeros(1))
-    except Exception as error:  # torch raises many kinds here
+        finish(begun)
+    except ValueError as error:
+        if not UNFIT.search(str(error)):
+            raise
         reason = " ".join(str(error).split())[:200]
+        is_saved = find_model_folder(begun.folder.model) is not None
+        saved = f"the model is saved in {begun.folder.model}" if is_saved else "there is no model to save"
         raise UsageError(
-            f"energy.compile_decoder needs a compiler that torch.compile can use ({type(error).__name__}: {reason}): "
-            "install one, or leave it false"
+            f"samples of the trained model can't be measured ({reason}); {saved}: start anew with a smaller "
+            "--sampling.step_size or --energy.learning_rate, and see what the log says of the candidates"
         ) from error
-
-
-def _splits(request: Request) -> Splits:
-    if request.splits is not None:
-        return request.splits
-    if not request.resumed:
-        return known_splits(request.config, {})
-    try:
-        known = request.folder.read_provenance().get("images", {})
-        return known_splits(request.config, known, request.accepts_others)
-    except ChangedError as error:
-        raise DataError(f"{error}; to go on with these all the same, add {ACCEPT}") from error
-    except DataError as error:
-        raise DataError(f"{error}; go on from the folder where the run was started") from error
-
-
-def _introduce(run: Run, notes: Sequence[str]) -> None:
-    engine, threads = run.engine, torch.get_num_threads()
-    processes = f", {engine.num_processes} processes" if engine.num_processes > 1 else ""
-    run.console.tell(f"run folder {run.folder.path}, {engine.device}, {engine.precision}, {threads} threads{processes}")
-    for note in [*filter(None, [engine.warning]), *notes, *left_out(run.splits)]:
-        run.console.tell(note)
-    if isinstance(run.config, NVAEConfig) and engine.device.type == "cpu":
-        for warning in memory_warnings(estimate(run.config, run.splits.training.shape)):
-            run.console.tell(f"warning: {warning}")
-    if engine.is_main:
-        scratch = buffer_bytes(run.config, run.model) if run.config.energy.buffer_on_disk else 0.0
-        for note in disk_notes(run.folder.path, checkpoint_bytes(run.config, run.model), scratch):
-            run.console.tell(note)
-    smallest = 1 / (len(run.splits.calibration) + 1)
-    if smallest > LARGEST_USUAL_RATE:
-        count = f"{len(run.splits.calibration)} calibration images"
-        run.console.tell(
-            f"{count}: no p-value will be below {smallest:.2g}, so no image can be flagged at a lower rate"
-        )
-    if not engine.is_main:
-        return
-    began, now = run.folder.read_provenance(), numerics(engine)
-    for name in now.keys() & began.keys():
-        if began[name] != now[name]:
-            run.console.tell(
-                f"the run began with {began[name]} {name}, now {now[name]}: "
-                "its weights will differ from it in the last bits"
-            )

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 import torch.distributed as processes
@@ -26,6 +26,9 @@ from torch import Tensor, nn
 from vaebm.distributed.hardware import supports_bfloat16
 
 Precision = Literal["fp32", "bf16"]
+# In the order in which accelerate reads them; the names of a launcher's size and rank stand at the same place.
+SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 
 
 class EngineError(ValueError):
@@ -153,6 +156,21 @@ class Engine:
             processes.all_reduce(total)
         return total
 
+    def from_main(self, values: Sequence[float]) -> list[float]:
+        """Hands on the numbers of the main process, so that all processes decide alike.
+
+        Arguments:
+            values: the numbers of this process; as many in all processes.
+
+        Returns:
+            Those of the main process, the same in every process.
+        """
+        if self.num_processes == 1:
+            return list(values)
+        told = torch.tensor(values, dtype=torch.float64, device=self.device)
+        processes.broadcast(told, 0)
+        return cast(list[float], told.tolist())
+
     def gather(self, tensor: Tensor, num_rows: int | None = None) -> Tensor:
         """Joins the rows of all processes, in the order of the processes: the inverse of `slice`, without gradient.
 
@@ -202,22 +220,27 @@ def launched_engine() -> Engine | None:
 
 
 def launched_processes() -> int:
-    """Tells how many processes a launcher says it has started; 1 without a launcher.
+    """Tells how many processes a launcher says it has started, torchrun, accelerate or MPI; 1 without a launcher.
 
     Raises:
         EngineError: what it says makes no sense.
     """
-    told = {name: os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")}
-    if not told["WORLD_SIZE"]:
+    told = {name: value for name in SIZES if (value := os.environ.get(name, ""))}
+    if not told:
         return 1
+    size, value = next(iter(told.items()))
     way_out = "start the processes by torchrun or accelerate launch, or unset it"
-    if not told["WORLD_SIZE"].isdecimal() or int(told["WORLD_SIZE"]) < 1:
-        raise EngineError(f"WORLD_SIZE is {told['WORLD_SIZE']!r}, expected the number of processes: {way_out}")
-    count, missing = int(told["WORLD_SIZE"]), [name for name, value in told.items() if not value]
+    if not value.isdecimal() or int(value) < 1:
+        raise EngineError(f"{size} is {value!r}, expected the number of processes: {way_out}")
+    count, rank = int(value), RANKS[SIZES.index(size)]
+    # Under MPI accelerate chooses the port.
+    needed = [rank, "MASTER_ADDR", *(["MASTER_PORT"] if size == "WORLD_SIZE" else [])]
+    missing = [name for name in needed if not os.environ.get(name)]
     if count > 1 and missing:
-        raise EngineError(f"WORLD_SIZE is {count}, but {', '.join(missing)} isn't set: {way_out}")
-    if count > 1 and (not told["RANK"].isdecimal() or int(told["RANK"]) >= count):
-        raise EngineError(f"RANK is {told['RANK']!r}, expected 0 to {count - 1} of {count} processes: {way_out}")
+        raise EngineError(f"{size} is {count}, but {', '.join(missing)} isn't set: {way_out}")
+    place = os.environ.get(rank, "")
+    if count > 1 and (not place.isdecimal() or int(place) >= count):
+        raise EngineError(f"{rank} is {place!r}, expected 0 to {count - 1} of {count} processes: {way_out}")
     return count
 
 
@@ -233,7 +256,8 @@ def make_engine(precision: str = "auto", device: str = "auto") -> Engine:
         The engine of this process.
 
     Raises:
-        EngineError: there is no such precision, or no such device here, or a launcher's variables make no sense.
+        EngineError: there is no such precision, or no such device here, or a launcher's variables make no sense, or
+            the processes don't find each other.
 
     Example:
         >>> engine = make_engine("fp32", "cpu")
@@ -242,17 +266,31 @@ def make_engine(precision: str = "auto", device: str = "auto") -> Engine:
     """
     if precision not in ("auto", *get_args(Precision)):
         raise EngineError(f"unknown precision {precision!r}; choose auto, fp32 or bf16")
-    launched_processes()
-    from accelerate import PartialState
-
-    wanted = _wanted_device(device)
-    # Without cpu=True accelerate would take launched processes on a machine without GPU for strangers to each other.
-    state = PartialState(cpu=wanted.type == "cpu")
+    count, wanted = launched_processes(), _wanted_device(device)
+    state = _connect(count, wanted)
     if state.num_processes > 1 and state.device.type != wanted.type:
         raise EngineError(f"device {device!r} does not fit the launched processes ({state.device.type}); choose auto")
     own = wanted if state.num_processes == 1 or wanted.type == "cpu" else state.device
     resolved = ("bf16" if supports_bfloat16(own) else "fp32") if precision == "auto" else precision
     return Engine(own, cast(Precision, resolved), state.process_index, state.num_processes)
+
+
+def _connect(count: int, device: torch.device) -> Any:
+    """Returns accelerate's record of this process, connected to the others."""
+    from accelerate import PartialState
+
+    try:
+        # Without cpu=True accelerate takes launched processes on a machine without GPU for strangers to each other.
+        return PartialState(cpu=device.type == "cpu")
+    except (RuntimeError, ValueError) as error:
+        if count == 1:
+            raise
+        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        reason = " ".join(str(error).split())[:200]
+        raise EngineError(
+            f"the {count} processes don't find each other at {place} ({reason}): was each of them started, and is the "
+            "port free? Another one: torchrun --master-port, accelerate launch --main_process_port"
+        ) from error
 
 
 def _wanted_device(name: str) -> torch.device:

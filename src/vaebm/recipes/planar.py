@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import ClassVar
 
 from vaebm.data import PLANAR_DENSITIES
 from vaebm.evaluation import FEWEST_STEPS
@@ -85,7 +86,11 @@ class PlanarConfig:
         evaluation: What is measured at the end.
         seed: The seed of everything random but the measurements.
         report_every: Figures are recorded after so many iterations.
+        checkpoint_every: A checkpoint is written after so many iterations.
     """
+
+    # No VAE of points is given from elsewhere.
+    initial_vae: ClassVar[str] = ""
 
     density: str = "gaussians"
     vae_network: PlanarVAEConfig = field(default_factory=PlanarVAEConfig)
@@ -115,6 +120,7 @@ class PlanarConfig:
     evaluation: PlanarEvaluationConfig = field(default_factory=PlanarEvaluationConfig)
     seed: int = 0
     report_every: int = 10
+    checkpoint_every: int = 250
 
     def __post_init__(self) -> None:
         if self.density not in PLANAR_DENSITIES:

@@ -30,12 +30,13 @@ _POSITIVE = {
     "adversarial.critic_rate", "adversarial.num_critic_steps", "adversarial.initial_spread",
     "guard.window", "guard.snapshot_every", "guard.largest_separation", "guard.largest_noise_norm",
     "guard.largest_overshoot", "guard.largest_loss", "guard.rate_factor", "guard.step_factor", "guard.steps_factor",
+    "guard.regulariser_factor",
     "report_every", "sample_every", "checkpoint_every",
 }  # fmt: skip
 _SIGNED = {"data.value_range"}
 _SHARES = {
     "selection.after", "vae.kl_warmup", "vae.rate_warmup", "energy.replay_probability", "energy.replay_rise",
-    "energy.jump_probability", "guard.least_acceptance",
+    "energy.jump_probability", "guard.least_acceptance", "guard.replay_factor",
 }  # fmt: skip
 _BELOW_ONE = {
     "adversarial.ema_decay",
@@ -47,9 +48,12 @@ _BELOW_ONE = {
     "guard.rate_factor",
     "guard.step_factor",
 }
-_LEAST = dict.fromkeys(
-    ("evaluation.num_samples", "evaluation.num_draws", "evaluation.num_annealed", "selection.num_samples"), 10
-)
+_LEAST = {
+    **dict.fromkeys(
+        ("evaluation.num_samples", "evaluation.num_draws", "evaluation.num_annealed", "selection.num_samples"), 10
+    ),
+    "guard.regulariser_factor": 1,
+}
 _LARGEST_SEED, _LARGEST_BATCH, _LARGEST = 2**32 - 1, 2**20, 10**15
 _MOST = {
     **dict.fromkeys(("seed", "data.split_seed", "evaluation.seed"), _LARGEST_SEED),

@@ -7,18 +7,9 @@ from vaebm.training.ema import update_average
 from vaebm.training.energy_stage import energy_step, start_energy
 from vaebm.training.energy_state import BUFFER_DTYPES, EnergySettings, EnergyState, kept_width
 from vaebm.training.fit import Progress, fit
-from vaebm.training.guard import (
-    CONDITIONS,
-    Act,
-    Guarded,
-    GuardMemory,
-    GuardSettings,
-    Verdict,
-    diagnosis,
-    guarded_fit,
-    judge,
-)
+from vaebm.training.guard import Act, Guarded, GuardMemory, diagnosis, guarded_fit
 from vaebm.training.vae_stage import VAESettings, VAEState, start_vae, vae_step
+from vaebm.training.verdict import CONDITIONS, GuardSettings, Verdict, judge, lost_signals
 
 __all__ = [
     "BUFFER_DTYPES",
@@ -43,6 +34,7 @@ __all__ = [
     "judge",
     "kept_width",
     "log_density_of",
+    "lost_signals",
     "make_kernel",
     "reestimate_batch_norms",
     "start_adversarial",

@@ -10,7 +10,8 @@ With the importance-sampled objective there are no chains: the negatives are dra
 matched noise, the default, it is the likelihood of data with pixel noise; the recipes of the plane switch it off.
 
 On k processes every process holds all chains and all noise, and evaluates log h and its gradient for its own rows; so
-chains, buffer and loss are those of one process.
+chains, buffer and loss are those of one process. The importance-sampled normaliser rests on all draws: energies are
+joined, and every process has the whole loss, whose gradient it takes by its own rows.
 
 References:
     VAEBM: A Symbiosis between Variational Autoencoders and Energy-based Models, https://arxiv.org/abs/2010.00654
@@ -150,9 +151,6 @@ def _energy_figures(means: dict[str, float], num_rows: int) -> dict[str, float]:
 def _importance_step(
     model: VAEBM, settings: EnergySettings, engine: Engine
 ) -> Callable[[EnergyState, Tensor], Progress[EnergyState]]:
-    if engine.num_processes > 1:
-        raise ValueError("the importance-sampled objective runs in one process: expected objective 'contrastive'")
-
     def step(state: EnergyState, images: Tensor) -> Progress[EnergyState]:
         rate = _set_rate(state, settings)
         # Draws and data are compared as the energy of the density sees them: with or without pixel noise.
@@ -161,16 +159,28 @@ def _importance_step(
         shape = (settings.num_prior_samples, model.noise_layout.size)
         noise = torch.randn(shape, generator=state.generator, device=state.generator.device).to(engine.device)
         with torch.no_grad(), engine.autocast():
-            draws = model.transport(noise).image.float()
+            draws = model.transport(engine.slice(noise)).image.float()
         with engine.autocast():
             energies = model.energy(torch.cat([positives, draws]))
         data_energy, prior_energy = torch.split(energies, [len(positives), len(draws)])
-        sampled = importance_sampled_loss(data_energy, prior_energy, settings.centring)
-        descent = _descend(model, settings, engine, state, sampled.loss, len(positives))
+        whole = (_joined(data_energy, engine, len(images)), _joined(prior_energy, engine, settings.num_prior_samples))
+        sampled = importance_sampled_loss(*whole, settings.centring)
+        # Every process has the whole loss, whatever rows are its own: all count alike.
+        descent = _descend(model, settings, engine, state, sampled.loss, 1)
         parts = {name: float(value.detach()) for name, value in vars(sampled).items()}
         return Progress(descent.state, {**parts, **descent.figures, "learning_rate": rate})
 
     return step
+
+
+def _joined(energies: Tensor, engine: Engine, num_rows: int) -> Tensor:
+    """Returns the energies of all processes, shape (num_rows,); the mean of their gradients is that of the whole."""
+    if engine.num_processes == 1:
+        return energies
+    own = engine.slice(torch.arange(num_rows, device=energies.device))
+    # Zeros with a slope: the gradient reaches own rows only, k times, as the mean over k processes is taken.
+    rise = engine.num_processes * (energies - energies.detach())
+    return engine.gather(energies, num_rows).index_add(0, own, rise)
 
 
 def _set_rate(state: EnergyState, settings: EnergySettings) -> float:

@@ -1,25 +1,12 @@
 r"""A guard for stage 2: it sees an energy network diverge, goes back to a healthy state, and takes other steps.
 
-An energy network diverges when it learns faster than its chains can follow: negatives stay where they are, however high
-their energy becomes, and nothing holds the energy any more. Figures of the means over a window tell:
-
-* *acceptance*: how likely Metropolis would have accepted the moves of the chains. For h = N(0, I) it is 2 Φ(−σ/2) with
-  σ² = D η³/16; as the energy becomes steeper than the step size allows, it falls, and it is the first figure to move.
-  That of kernels with an accept step isn't judged: they don't overshoot, and jumps are refused in health too;
-* *separation*: the gap Ē₊ − Ē₋ in standard deviations of the energies, both of the whole window. Near zero chains
-  follow; far below, the network knows each sample; far above, it overshoots: chains find places that it made lower than
-  data, as one with too high a learning rate does in its first iterations;
-* *noise norm*: |noise|²/D, 1 for N(0, I): chains whose moves overshoot are thrown outwards;
-* anything that is not finite;
-* *density gain*, where it can be known (on the plane): by how many nats held-out points are more likely than under the
-  VAE. Chains that are too short lead the energy astray though each of their moves is accepted.
-
-The gap itself says little: on pictures it grows to −50 and more while samples improve.
+By which figures it sees that: ``verdict.py``.
 
 The policy: a diverged stage goes back to the last healthy snapshot (weights, optimizer, moving average, chains,
 generator), or to an earlier one if that one diverged again. Where the acceptance was low, the step size becomes
-smaller, else the learning rate; from the second time on both. Where the density was lost, chains become longer instead.
-Data go on where they are. After a number of attempts it gives up.
+smaller, else the learning rate; from the second time on both. From the third time on more chains start anew, too, and
+the regularisers weigh more. Where the density was lost, chains become longer instead. Data go on where they are. After
+a number of attempts it gives up.
 """
 
 from __future__ import annotations
@@ -33,132 +20,14 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from vaebm.models import VAEBM
-from vaebm.objectives import separation as separation_of
 from vaebm.sampling.replay import MemoryRows
 from vaebm.training.energy_state import EnergySettings, EnergyState
 from vaebm.training.fit import Progress
+from vaebm.training.verdict import DIVERGED, HEALTHY, SIGNALS, GuardSettings, Verdict, judge
 
-HEALTHY, STRAINED, DIVERGED = CONDITIONS = ("healthy", "strained", "diverged")
-SIGNALS = ("loss", "grad_norm", "gap", "energy_variance", "would_accept", "noise_norm", "density_gain")
-EASY_ACCEPTANCE = 0.6
-FOLLOWING = -0.1
 LARGEST_COPY, MOST_SNAPSHOTS = 2**29, 5
-
-
-@dataclass(frozen=True)
-class GuardSettings:
-    """What counts as diverged, and what is done then.
-
-    Arguments:
-        rolls_back: Whether a diverged stage goes back; else it is only told.
-        num_attempts: How often it goes back before it gives up.
-        window: The number of iterations whose means are judged.
-        snapshot_every: A healthy state is kept after so many iterations.
-        least_acceptance: Diverged below this acceptance, if samples also have higher energies than data.
-        largest_separation: Diverged where data lie so many standard deviations below samples.
-        largest_overshoot: Diverged where they lie so many above.
-        largest_noise_norm: Diverged above this |noise|²/D.
-        largest_loss: Diverged where held-out points are by so many nats less likely than under the VAE (on the plane).
-        rate_factor: What the learning rate is multiplied with.
-        step_factor: What the step size is multiplied with.
-        steps_factor: What the number of steps is multiplied with.
-    """
-
-    rolls_back: bool = True
-    num_attempts: int = 4
-    window: int = 20
-    snapshot_every: int = 50
-    least_acceptance: float = 0.45
-    largest_separation: float = 1.0
-    largest_overshoot: float = 0.5
-    largest_noise_norm: float = 2.0
-    largest_loss: float = 0.1
-    rate_factor: float = 0.3
-    step_factor: float = 0.5
-    steps_factor: int = 2
-
-
-class Verdict(NamedTuple):
-    """The condition of a stage, one of ``CONDITIONS``, and why, in words; healthy needs no reason.
-
-    ``is_steep``: the acceptance is low. ``is_astray``: nothing but the density is wrong.
-    """
-
-    condition: str
-    reasons: tuple[str, ...] = ()
-    is_steep: bool = False
-    is_astray: bool = False
-
-
-def judge(window: Sequence[Mapping[str, float]], settings: GuardSettings) -> Verdict:
-    """Judges a stage by the figures of its last iterations.
-
-    Arguments:
-        window: Figures by name, the latest last; of ``SIGNALS``, those that are missing aren't judged.
-        settings: What counts as diverged.
-
-    Returns:
-        The verdict. Before the window is full, only figures that aren't finite count.
-
-    Example:
-        >>> row = {"loss": -1.0, "gap": -2.8, "energy_variance": 4.0, "would_accept": 0.8, "noise_norm": 1.1}
-        >>> judge([row] * 20, GuardSettings()).reasons
-        ('data lie 1.40 standard deviations of the energy below samples',)
-        >>> judge([{**row, "gap": 0.2}] * 20, GuardSettings()).condition
-        'healthy'
-    """
-    latest = window[-1]
-    needed = ("loss", "grad_norm", "noise_norm", "density_gain")
-    lost = [name for name in needed if not math.isfinite(latest.get(name, 0.0))]
-    acceptance = _mean(window, "would_accept", 1.0)
-    is_steep = acceptance < EASY_ACCEPTANCE
-    if lost:
-        return Verdict(DIVERGED, tuple(f"{name} is {latest[name]}" for name in lost), is_steep)
-    if len(window) < settings.window:
-        return Verdict(HEALTHY)
-    separation, norm, gain = _separation(window), _mean(window, "noise_norm", 1.0), _latest(window, "density_gain")
-    words = {
-        "acceptance": f"moves of the chains would be accepted with probability {acceptance:.2f}",
-        "separation": f"data lie {-separation:.2f} standard deviations of the energy below samples",
-        "overshoot": f"data lie {separation:.2f} standard deviations of the energy above samples",
-        "norm": f"|noise|²/D of the chains is {norm:.2f}",
-        "gain": f"held-out points are by {-gain:.2f} nats less likely than under the VAE",
-    }
-    reached = {
-        "acceptance": acceptance < settings.least_acceptance and separation < FOLLOWING,
-        "separation": separation < -settings.largest_separation,
-        "overshoot": separation > settings.largest_overshoot,
-        "norm": norm > settings.largest_noise_norm,
-        "gain": gain < -settings.largest_loss,
-    }
-    near = {
-        "acceptance": is_steep and separation < FOLLOWING,
-        "separation": separation < -settings.largest_separation / 2,
-        "overshoot": separation > 0.7 * settings.largest_overshoot,
-        "norm": norm > (1 + settings.largest_noise_norm) / 2,
-        "gain": gain < -settings.largest_loss / 2,
-    }
-    for condition, found in ((DIVERGED, reached), (STRAINED, near)):
-        names = [name for name, value in found.items() if value]
-        if names:
-            return Verdict(condition, tuple(words[name] for name in names), is_steep, names == ["gain"])
-    return Verdict(HEALTHY)
-
-
-def _mean(window: Sequence[Mapping[str, float]], name: str, default: float) -> float:
-    values = [value for row in window if math.isfinite(value := row.get(name, math.nan))]
-    return sum(values) / len(values) if values else default
-
-
-def _latest(window: Sequence[Mapping[str, float]], name: str) -> float:
-    """Returns the last value of a figure that only some iterations have; 0 if none has it."""
-    return next((row[name] for row in reversed(window) if name in row), 0.0)
-
-
-def _separation(window: Sequence[Mapping[str, float]]) -> float:
-    """Returns the mean gap in units of the root of the mean variance: of a small batch alone that is no estimate."""
-    gap, variance = _mean(window, "gap", 0.0), _mean(window, "energy_variance", math.inf)
-    return separation_of(gap, variance, variance)
+# From this return on, all that can be changed is.
+LATE = 3
 
 
 @dataclass(frozen=True)
@@ -173,27 +42,31 @@ class Snapshot:
 def take_snapshot(model: VAEBM, state: EnergyState) -> Snapshot:
     """Copies a state; chains in a file or of more than half a GiB are left out, and start anew after a return."""
     held = state.state_dict()
-    rows = held["buffer"]["rows"]
+    buffer = held.pop("buffer")
+    rows = buffer["rows"]
     is_large = rows.numel() * rows.element_size() > LARGEST_COPY
     if is_large or not isinstance(state.buffer.rows, MemoryRows):
-        held["buffer"] = {"rows": rows.new_empty(0, rows.shape[1]), "next_place": 0}
+        buffer = {"rows": rows.new_empty(0, rows.shape[1]), "next_place": 0}
     else:
-        # A copy of a view would be one of the whole buffer.
-        held["buffer"] = {**held["buffer"], "rows": rows.clone()}
-    return Snapshot(state.iteration, copy.deepcopy(model.energy.state_dict()), copy.deepcopy(held))
+        # A deep copy of a view would be one of the whole buffer.
+        buffer = {**buffer, "rows": rows.clone()}
+    copied = copy.deepcopy({"energy": model.energy.state_dict(), "state": held})
+    return Snapshot(state.iteration, copied["energy"], {**copied["state"], "buffer": buffer})
 
 
 def go_back(model: VAEBM, state: EnergyState, snapshot: Snapshot) -> None:
     """Puts network and state to where they were, in place; the snapshot stays as it is."""
     model.energy.load_state_dict(snapshot.energy)
-    state.load_state_dict(copy.deepcopy(snapshot.state))
+    others = {name: value for name, value in snapshot.state.items() if name != "buffer"}
+    # The buffer copies the rows that it takes over.
+    state.load_state_dict({**copy.deepcopy(others), "buffer": snapshot.state["buffer"]})
 
 
 @dataclass(frozen=True)
 class Act:
     """What the guard did: when, why, where it went back to, and with which settings training goes on.
 
-    The number of steps is told if the guard has changed it.
+    What stands last is told if the guard has changed it, and is None else.
     """
 
     iteration: int
@@ -203,6 +76,9 @@ class Act:
     step_size: float
     gave_up: bool = False
     num_steps: int | None = None
+    replay_probability: float | None = None
+    centring: float | None = None
+    l2: float | None = None
 
     def row(self) -> dict[str, Any]:
         """Returns plain values for a record."""
@@ -213,10 +89,18 @@ class Act:
         seen = f"iteration {self.iteration}: the energy network diverged ({'; '.join(self.reasons)})"
         if self.gave_up:
             return f"{seen}; the guard gives up, and the state of iteration {self.returned_to} is the last"
-        return (
-            f"{seen}; back to iteration {self.returned_to}, learning rate {self.learning_rate:.3g}, "
-            f"step size {self.step_size:.3g}" + ("" if self.num_steps is None else f", {self.num_steps} steps")
-        )
+        told = [f"learning rate {self.learning_rate:.3g}", f"step size {self.step_size:.3g}", *self.changed()]
+        return f"{seen}; back to iteration {self.returned_to}, {', '.join(told)}"
+
+    def changed(self) -> list[str]:
+        """Says which settings besides learning rate and step size are other ones than at the beginning."""
+        told = {
+            "{} steps": self.num_steps,
+            "chains from the buffer with probability {:.3g}": self.replay_probability,
+            "centring {:.3g}": self.centring,
+            "l2 {:.3g}": self.l2,
+        }
+        return [text.format(value) for text, value in told.items() if value is not None]
 
 
 @dataclass(frozen=True)
@@ -228,6 +112,8 @@ class GuardMemory:
     rate: float = 1.0
     step: float = 1.0
     steps: int = 1
+    replay: float = 1.0
+    regulariser: float = 1.0
     acts: tuple[Act, ...] = ()
     condition: str = HEALTHY
 
@@ -238,6 +124,9 @@ class GuardMemory:
             learning_rate=settings.learning_rate * self.rate,
             step_size=settings.step_size * self.step,
             num_steps=settings.num_steps * self.steps,
+            replay_probability=settings.replay_probability * self.replay,
+            centring=settings.centring * self.regulariser,
+            l2=settings.l2 * self.regulariser,
         )
 
     @property
@@ -253,6 +142,8 @@ class GuardMemory:
             "rate": self.rate,
             "step": self.step,
             "steps": self.steps,
+            "replay": self.replay,
+            "regulariser": self.regulariser,
             "acts": [{**vars(act), "reasons": list(act.reasons)} for act in self.acts],
             "condition": self.condition,
         }
@@ -265,8 +156,10 @@ class GuardMemory:
             tuple(Snapshot(**snapshot) for snapshot in state["snapshots"]),
             state["rate"],
             state["step"],
-            # Checkpoints of before didn't have it.
+            # Checkpoints of before didn't have these.
             state.get("steps", 1),
+            state.get("replay", 1.0),
+            state.get("regulariser", 1.0),
             tuple(Act(**{**act, "reasons": tuple(act["reasons"])}) for act in state["acts"]),
             state["condition"],
         )
@@ -299,30 +192,53 @@ def respond(
     """Returns what the guard knows after it has acted on a diverged stage; its last snapshot is where to go back to."""
     kept = [snapshot for snapshot in memory.snapshots if snapshot.iteration <= iteration - guard.window]
     kept = kept or list(memory.snapshots[:1])
-    again = memory.acts and memory.acts[-1].returned_to == kept[-1].iteration
-    if again and len(kept) > 1:
-        kept.pop()
     attempt = len(memory.acts) + 1
     gives_up = attempt > guard.num_attempts
+    again = memory.acts and memory.acts[-1].returned_to == kept[-1].iteration
+    # Who gives up has no other use for a snapshot than to choose the model among them.
+    if again and len(kept) > 1 and not gives_up:
+        kept.pop()
     changes = replace(memory, window=(), snapshots=tuple(kept), condition=HEALTHY)
-    needs_steps = verdict.is_astray and settings.objective == "contrastive"
-    if not gives_up and needs_steps:
-        changes = replace(changes, steps=memory.steps * guard.steps_factor)
-    elif not gives_up and (verdict.is_steep or attempt > 1):
-        changes = replace(changes, step=memory.step * guard.step_factor)
-    if not gives_up and not needs_steps and (not verdict.is_steep or attempt > 1):
-        changes = replace(changes, rate=memory.rate * guard.rate_factor)
-    following = changes.adapt(settings)
-    act = Act(
+    if not gives_up:
+        changes = _adapted(changes, attempt, verdict, settings, guard)
+    act = _act(changes, iteration, verdict, settings, gives_up)
+    return replace(changes, acts=(*memory.acts, act))
+
+
+def _adapted(
+    memory: GuardMemory, attempt: int, verdict: Verdict, settings: EnergySettings, guard: GuardSettings
+) -> GuardMemory:
+    """Changes the factors of the settings, as the policy says."""
+    if verdict.is_astray and settings.objective == "contrastive":
+        return replace(memory, steps=memory.steps * guard.steps_factor)
+    factors: dict[str, float] = {}
+    if verdict.is_steep or attempt > 1:
+        factors["step"] = memory.step * guard.step_factor
+    if not verdict.is_steep or attempt > 1:
+        factors["rate"] = memory.rate * guard.rate_factor
+    if attempt >= LATE:
+        factors["replay"] = memory.replay * guard.replay_factor
+        factors["regulariser"] = memory.regulariser * guard.regulariser_factor
+    return replace(memory, **factors)  # type: ignore[arg-type]  # all of these are floats
+
+
+def _act(memory: GuardMemory, iteration: int, verdict: Verdict, settings: EnergySettings, gives_up: bool) -> Act:
+    """Records where the guard goes back to, and with which settings; of the later ones those that are in use."""
+    following = memory.adapt(settings)
+    has_chains = settings.objective == "contrastive"
+    is_replayed = has_chains and settings.buffer_size > 0 and settings.replay_probability > 0
+    return Act(
         iteration,
-        kept[-1].iteration,
+        memory.snapshots[-1].iteration,
         verdict.reasons,
         following.learning_rate,
         following.step_size,
         gives_up,
-        following.num_steps if changes.steps != 1 else None,
+        following.num_steps if memory.steps != 1 else None,
+        following.replay_probability if memory.replay != 1 and is_replayed else None,
+        following.centring if memory.regulariser != 1 and settings.centring else None,
+        following.l2 if memory.regulariser != 1 and settings.l2 and has_chains else None,
     )
-    return replace(changes, acts=(*memory.acts, act))
 
 
 def guarded_fit(
@@ -352,7 +268,9 @@ def guarded_fit(
     if settings.potential == "official":
         # Its chains' pixel noise isn't standard-normal, whatever the energy does.
         guard = replace(guard, largest_noise_norm=math.inf)
-    memory = memory or GuardMemory(snapshots=(take_snapshot(model, state),))
+    memory = memory or GuardMemory()
+    if guard.rolls_back and not memory.snapshots:
+        memory = replace(memory, snapshots=(take_snapshot(model, state),))
     step = make_step(memory.adapt(settings))
     while state.iteration < settings.num_iterations and not memory.has_given_up:
         state, figures = step(state, next(batches))
@@ -368,7 +286,7 @@ def guarded_fit(
             act = memory.acts[-1]
             go_back(model, state, memory.snapshots[-1])
             step = make_step(memory.adapt(settings))
-        elif verdict.condition == HEALTHY and state.iteration % guard.snapshot_every == 0:
+        elif guard.rolls_back and verdict.condition == HEALTHY and state.iteration % guard.snapshot_every == 0:
             memory = replace(memory, snapshots=_thinned((*memory.snapshots, take_snapshot(model, state)), guard))
         yield Guarded(state, figures, verdict, memory, act)
 
@@ -379,9 +297,9 @@ def diagnosis(acts: Sequence[Act], settings: EnergySettings) -> str:
     steps = f"{settings.num_steps} steps of size {settings.step_size:.3g}"
     has_chains = settings.objective == "contrastive"
     tried = [
-        f"({act.learning_rate:.2g}, {act.step_size:.2g}{f', {act.num_steps} steps' if act.num_steps else ''})"
+        f"({', '.join([f'{act.learning_rate:.2g}', f'{act.step_size:.2g}', *act.changed()])})"
         if has_chains
-        else f"{act.learning_rate:.2g}"
+        else ", ".join([f"{act.learning_rate:.2g}", *act.changed()])
         for act in acts[:-1]
     ]
     cause = f"Its chains ({steps}) don't follow it. " if has_chains else ""

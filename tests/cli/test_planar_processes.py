@@ -1,0 +1,57 @@
+"""``vaebm train ring`` as two processes: the weights of one, one run folder, one set of words."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from commandline import Cli, environment
+from safetensors.torch import load_file
+from short_planar import short_planar
+
+from vaebm.checkpoint import RunFolder
+from vaebm.cli.planar import parse
+from vaebm.cli.planar_run import begin
+from vaebm.cli.planar_stages import train_planar
+from vaebm.cli.stop import Interrupted, StopRequest
+
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vaebm"]
+
+
+def launch(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*LAUNCH, *words], capture_output=True, text=True, timeout=600, check=False, env=environment()
+    )
+
+
+def assert_close(one: Path, two: Path) -> None:
+    left, right = (load_file(path / "model" / "model.safetensors") for path in (one, two))
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        assert (right[name] - value).abs().max() < 1e-5, name
+
+
+def test_two_processes_train_what_one_does_and_go_on_with_its_run(cli: Cli) -> None:
+    words = ["train", "ring", *short_planar(energy__num_iterations="20")]
+    assert cli(*words, "--output", "one").code == 0
+    result = launch(*words, "--output", "two")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("run folder two, cpu, fp32, 1 threads, 2 processes") == 1
+    assert result.stdout == Path("two/log.txt").read_text()
+    assert_close(Path("one"), Path("two"))
+    one, two = (RunFolder(Path(name)).read_metrics() for name in ("one", "two"))
+    assert [(row["stage"], row["iteration"]) for row in two] == [(row["stage"], row["iteration"]) for row in one]
+    assert {len(row) for row in two} == {len(row) for row in one}
+    request = parse(arguments := [*words[1:], "--output", "part"])
+    assert request is not None
+    run = begin(request, stop := StopRequest(), arguments)
+    stop.name = "SIGTERM"
+    try:
+        train_planar(run)
+    except Interrupted:
+        run.close()
+    result = launch("train", "--resume", "part")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("the run began with 1 processes, now 2") == 1
+    assert_close(Path("one"), Path("part"))

@@ -1,0 +1,108 @@
+"""What the guard of stage 2 does: where it goes back to, and which settings it changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from test_energy_stage import SETTINGS
+from test_guard import GUARD, at
+
+from vaebm.training import GuardMemory, GuardSettings, Verdict, diagnosis
+from vaebm.training.guard import respond
+
+
+def test_the_policy() -> None:
+    guard, steep, flat = GuardSettings(), Verdict("diverged", ("steep",), True), Verdict("diverged", ("far",))
+    memory = respond(at(0, 50, 100, 150), 160, steep, SETTINGS, guard)
+    # 150 is too fresh: it was taken while the window filled that told of the divergence.
+    assert (memory.acts[-1].returned_to, memory.rate, memory.step) == (100, 1, 0.5)
+    memory = respond(memory, 140, steep, SETTINGS, guard)
+    assert (memory.acts[-1].returned_to, memory.rate, memory.step) == (50, 0.3, 0.25)
+    first = respond(at(0, 50), 90, flat, SETTINGS, guard)
+    assert (first.acts[-1].returned_to, first.rate, first.step) == (50, 0.3, 1)
+    assert first.acts[-1].learning_rate == pytest.approx(0.3 * SETTINGS.learning_rate)
+    assert first.adapt(SETTINGS) == replace(SETTINGS, learning_rate=0.3 * SETTINGS.learning_rate)
+
+
+def test_where_the_density_is_lost_chains_become_longer() -> None:
+    guard, astray = GuardSettings(), Verdict("diverged", ("less likely",), False, True)
+    memory = respond(at(0, 50, 100), 160, astray, SETTINGS, guard)
+    memory = respond(memory, 160, astray, SETTINGS, guard)
+    assert (memory.rate, memory.step, memory.steps) == (1, 1, 4)
+    assert [act.num_steps for act in memory.acts] == [2 * SETTINGS.num_steps, 4 * SETTINGS.num_steps]
+    assert memory.adapt(SETTINGS) == replace(SETTINGS, num_steps=4 * SETTINGS.num_steps)
+    assert f"{4 * SETTINGS.num_steps} steps" in memory.acts[-1].text()
+    assert f"{2 * SETTINGS.num_steps} steps)" in diagnosis(memory.acts, SETTINGS)
+    # Without chains there is nothing to make longer.
+    without = respond(at(0, 50), 160, astray, replace(SETTINGS, objective="importance_sampled"), guard)
+    assert (without.rate, without.steps, without.acts[-1].num_steps) == (0.3, 1, None)
+    # What a checkpoint of before holds is taken over.
+    old = {name: value for name, value in respond(at(0), 30, astray, SETTINGS, guard).state_dict().items()
+           if name != "steps"}  # fmt: skip
+    old["acts"] = [{name: value for name, value in act.items() if name != "num_steps"} for act in old["acts"]]
+    assert GuardMemory.from_state_dict(old).steps == 1
+
+
+def test_from_the_third_time_on_chains_start_anew_more_often_and_regularisers_weigh_more() -> None:
+    guard, settings = GuardSettings(), replace(SETTINGS, l2=0.01, centring=0.1)
+    verdict, memory, kept = Verdict("diverged", ("far",)), at(0), []
+    for _ in range(4):
+        memory = respond(memory, 30, verdict, settings, guard)
+        kept.append((memory.rate, memory.step, memory.replay, memory.regulariser))
+    assert kept == [
+        (0.3, 1, 1, 1), (0.3**2, 0.5, 1, 1), (pytest.approx(0.3**3), 0.25, 0.5, 2),
+        (pytest.approx(0.3**4), 0.125, 0.25, 4),
+    ]  # fmt: skip
+    changed = memory.adapt(settings)
+    assert (changed.replay_probability, changed.l2, changed.centring) == (0.95 / 4, 0.04, 0.4)
+    second, third = memory.acts[1:3]
+    assert "buffer" not in second.text()
+    assert third.text().endswith(", chains from the buffer with probability 0.475, centring 0.2, l2 0.02")
+    assert (third.row()["replay_probability"], third.row()["l2"]) == (0.475, 0.02)
+    assert "0.013, chains from the buffer with probability 0.475" in diagnosis(memory.acts, settings)
+    # Only what there is can be changed.
+    without = respond(at(0), 30, verdict, replace(settings, buffer_size=0, centring=0.0), guard)
+    for _ in range(2):
+        without = respond(without, 30, verdict, replace(settings, buffer_size=0, centring=0.0), guard)
+    assert (without.acts[-1].replay_probability, without.acts[-1].centring) == (None, None)
+    # Chains that are too short become longer, and nothing else.
+    astray = respond(
+        replace(memory, acts=memory.acts[:2]), 30, Verdict("diverged", ("less",), False, True), settings, guard
+    )
+    assert (astray.replay, astray.regulariser, astray.steps) == (memory.replay, memory.regulariser, 2)
+    # Checkpoints of before know neither.
+    old = {name: value for name, value in memory.state_dict().items() if name not in ("replay", "regulariser")}
+    late = ("num_steps", "replay_probability", "centring", "l2")
+    old["acts"] = [{name: value for name, value in act.items() if name not in late} for act in old["acts"]]
+    restored = GuardMemory.from_state_dict(old)
+    assert (restored.replay, restored.regulariser, restored.acts[2].l2) == (1, 1, None)
+    assert GuardMemory.from_state_dict(memory.state_dict()) == memory
+
+
+def test_who_gives_up_keeps_the_snapshots_to_choose_among() -> None:
+    verdict, memory = Verdict("diverged", ("far",)), at(0, 50, 100)
+    guard = GuardSettings(num_attempts=1)
+    memory = respond(memory, 130, verdict, SETTINGS, guard)
+    assert memory.acts[-1].returned_to == 100
+    memory = respond(memory, 140, verdict, SETTINGS, guard)
+    assert memory.has_given_up
+    assert [one.iteration for one in memory.snapshots] == [0, 50, 100]
+    assert memory.acts[-1].returned_to == 100
+
+
+def test_after_its_attempts_it_gives_up_and_changes_nothing_more() -> None:
+    memory, verdict = at(0), Verdict("diverged", ("far",))
+    for _ in range(3):
+        memory = respond(memory, 30, verdict, SETTINGS, GUARD)
+    assert [act.gave_up for act in memory.acts] == [False, False, True]
+    assert memory.has_given_up
+    assert memory.acts[2].learning_rate == memory.acts[1].learning_rate
+    words = diagnosis(memory.acts, SETTINGS)
+    assert "diverged 3 times, the last time at iteration 30: far" in words
+    assert "--energy.step_size" in words
+    assert "\n" not in words
+    without_chains = diagnosis(memory.acts, replace(SETTINGS, objective="importance_sampled"))
+    assert "--energy.num_prior_samples" in without_chains
+    assert "chains" not in without_chains
+    assert "step" not in without_chains
