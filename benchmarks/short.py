@@ -81,7 +81,8 @@ def benchmarks(folder: Path, first: Path) -> None:
     for what in ("stage1", "stage2", "buffer"):
         some = ("--sizes", "tiny", "--repeats", 2, "--num-chains", 50)
         run(ROOT / "training.py", what, *some, "--results", folder / "training.json")
-    run(ROOT / "kills.py", "--kills", 20, "--jobs", 2, "--results", folder / "kills.json")
+    kinds = ("--kinds", "digits", "NVAE")
+    run(ROOT / "kills.py", "--kills", 20, "--jobs", 2, *kinds, "--results", folder / "kills.json")
     stressed = ("--jobs", 2, "--count", 1, "--runs", folder / "stress", "--results", folder / "stress.json")
     run(ROOT / "stress.py", "run", "digits", "--cells", 1, *stressed, "--", *SMALL)
     run(ROOT / "stress.py", "longer", "digits", *stressed, "--", *SMALL)

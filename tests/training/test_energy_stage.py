@@ -321,6 +321,11 @@ def test_the_rate_is_constant_where_asked(digits: Tensor, engine: Engine) -> Non
     falling = [step.figures["learning_rate"] for step in begin(digits).go(engine, 8)]
     assert falling == sorted(falling, reverse=True)
     assert falling[-1] < falling[0]
+    share = 4 / SETTINGS.num_iterations
+    rising = [
+        step.figures["learning_rate"] for step in begin(digits).go(engine, 8, replace(constant, rate_warmup=share))
+    ]
+    assert rising == pytest.approx([SETTINGS.learning_rate * part for part in (0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1)])
 
 
 def test_entries_of_the_gradient_are_cut_off_but_not_the_first_time() -> None:

@@ -35,8 +35,8 @@ _POSITIVE = {
 }  # fmt: skip
 _SIGNED = {"data.value_range"}
 _SHARES = {
-    "selection.after", "vae.kl_warmup", "vae.rate_warmup", "energy.replay_probability", "energy.replay_rise",
-    "energy.jump_probability", "guard.least_acceptance", "guard.replay_factor",
+    "selection.after", "vae.kl_warmup", "vae.rate_warmup", "energy.rate_warmup", "energy.replay_probability",
+    "energy.replay_rise", "energy.jump_probability", "guard.least_acceptance", "guard.replay_factor",
 }  # fmt: skip
 _BELOW_ONE = {
     "adversarial.ema_decay",

@@ -54,7 +54,14 @@ def cifar10_small() -> NVAEConfig:
             pooling="sum",
             halvings=(1, 1, 0, 1, 0),
         ),
-        energy=replace(mnist().energy, num_iterations=1300, step_size=0.01, replay_probability=0.9, ema_decay=0.99),
+        energy=replace(
+            mnist().energy,
+            num_iterations=1300,
+            rate_warmup=0.05,
+            step_size=0.01,
+            replay_probability=0.9,
+            ema_decay=0.99,
+        ),
         images=ImageFields("sampled", "sampled", "mean"),
         sampling=SamplingConfig(num_steps=60, step_size=0.01),
         selection=SelectionConfig(

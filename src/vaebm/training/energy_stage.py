@@ -186,6 +186,9 @@ def _joined(energies: Tensor, engine: Engine, num_rows: int) -> Tensor:
 def _set_rate(state: EnergyState, settings: EnergySettings) -> float:
     position = state.iteration / settings.num_iterations
     factor = 0.5 * (1 + math.cos(math.pi * position)) if settings.schedule == "cosine" else 1.0
+    num_rising = settings.rate_warmup * settings.num_iterations
+    if state.iteration < num_rising:
+        factor *= (state.iteration + 1) / (num_rising + 1)
     rate = settings.learning_rate * factor
     for group in state.optimizer.param_groups:
         group["lr"] = rate

@@ -24,6 +24,8 @@ class EnergySettings:
         batch_size: The number of chains and of data images in a batch, over all processes.
         learning_rate: The initial rate of Adam.
         schedule: cosine, along which the rate falls to zero, or constant (the paper).
+        rate_warmup: The share of training in which the rate rises. Adam's first steps are as large as any, and the
+            energies of wide networks, sums of many maps, leap with them.
         weight_decay: The weight of half the squared weights; Adam adds its gradient.
         num_steps: The number of steps K of the kernel for each batch.
         step_size: The step size η.
@@ -56,6 +58,7 @@ class EnergySettings:
     batch_size: int = 64
     learning_rate: float = 6e-4
     schedule: str = "cosine"
+    rate_warmup: float = 0.0
     weight_decay: float = 0.0
     num_steps: int = 15
     step_size: float = 0.05
