@@ -76,13 +76,13 @@ def test_a_dry_run_tells_configuration_and_cost_and_makes_nothing(cli: Cli) -> N
 
 
 def test_more_than_this_machine_holds_is_a_warning(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dry_run.os, "sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 256)
+    monkeypatch.setattr(dry_run, "total_memory", lambda device: 1e-5)
     found = cli("train", "cifar10", "--dry-run", *small())
-    assert "GiB, this machine has 0.0: lower --vae.batch_size" in found.output
+    assert "GiB, this machine has 0.0: lower --energy.batch_size or the networks' widths" in found.output
     write_images(Path("images.npz"))
     trained = cli("train", "cifar10", "--data.source", "images.npz", "--output", "run", *small())
     assert trained.code == 0
-    assert "warning: stage vae will hold" in trained.output
+    assert "warning: stage energy will hold" in trained.output
 
 
 @pytest.mark.parametrize(

@@ -79,5 +79,5 @@ def memory_warnings(costs: Estimate, device: torch.device) -> list[str]:
     stage = "vae" if costs.vae_memory >= costs.energy_memory else "energy"
     return [
         f"stage {stage} will hold about {costs.memory / GIB:.1f} GiB, {where} has {there:.1f}: lower "
-        f"--{stage}.batch_size, or share it among processes"
+        f"--{stage}.batch_size or the networks' widths, or share it among processes"
     ]

@@ -69,8 +69,8 @@ def finish(run: Run) -> None:
         run.seconds["evaluation"] = time.monotonic() - origin
         save_checkpoint(run, "trained")
     stages = sum(run.seconds.get(name, 0.0) for name in ("vae", "energy"))
-    parts = [f"{seconds:.1f} s {name}" for name, seconds in run.of_which.items()]
-    run.console.tell(f"both stages took {stages:.0f} s, of which {', '.join(parts) or 'nothing else than training'}")
+    parts = [f"{name} {seconds:.1f} s" for name, seconds in run.of_which.items()]
+    run.console.tell(f"training took {stages:.0f} s, of which {', '.join(parts)}")
     peak = run.folder.read_provenance().get("peak_memory_gib")
     if peak is not None:
         run.console.tell(f"peak memory {peak:.1f} GiB")
