@@ -1,7 +1,7 @@
 """Which score knows which outliers: the scores of a model beside published ones and cheap baselines.
 
     python benchmarks/outlier_scores.py run mnist --model mnist --others fashion.npz cifar10.npz
-    python benchmarks/outlier_scores.py run cifar10 --model RUN --others mnist.npz fashion.npz
+    python benchmarks/outlier_scores.py run cifar10 --model cifar10-small --source cifar10.npz --others mnist.npz
     python benchmarks/outlier_scores.py table docs/evidence.md
 
 Normal are test images of the data that the model names. Outliers: other sets of images, brought to the model's form by
@@ -112,12 +112,14 @@ def all_scores(known: Known, images: Tensor, regret_steps: int) -> dict[str, Ten
     return {name: found[name].cpu() for name in ORDER if name in found}
 
 
-def run(name: str, model: str, others: Sequence[str], count: int, regret_steps: int) -> dict[str, Any]:
+def run(
+    name: str, model: str, others: Sequence[str], count: int, regret_steps: int, source: str | None
+) -> dict[str, Any]:
     """Scores normal images and every set of outliers."""
     began = time.monotonic()
     loaded = read_model(model)
     config: Config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
-    splits = load_splits_of(config, loaded.details)
+    splits = load_splits_of(config, loaded.details, source)
     known = know(loaded, torch.from_numpy(splits.training.images))
     test = torch.from_numpy(splits.test.images[:count])
     channels, height, width = loaded.model.image_shape
@@ -176,6 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     part = commands.add_parser("run")
     part.add_argument("name", help="what the rows are called")
     part.add_argument("--model", required=True, help="a bundled name, a run or a model folder")
+    part.add_argument("--source", help="where the model's images are now")
     part.add_argument("--others", nargs="*", default=[], metavar="PATH", help="other sets of images")
     part.add_argument("--count", type=int, default=1000, help="images of each set")
     part.add_argument("--regret-steps", type=int, default=100)
@@ -187,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.what == "table":
         table(options.results, options.document)
         return
-    found = run(options.name, options.model, options.others, options.count, options.regret_steps)
+    found = run(options.name, options.model, options.others, options.count, options.regret_steps, options.source)
     known = json.loads(options.results.read_text()) if options.results.exists() else {}
     options.results.write_text(json.dumps({**known, options.name: found}, indent=1) + "\n")
 

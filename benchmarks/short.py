@@ -104,7 +104,7 @@ def benchmarks(folder: Path, first: Path) -> None:
 
 
 def pictures(folder: Path, first: Path) -> None:
-    """Runs those of this folder's scripts that need images of their own, and those that fill documents."""
+    """Runs those of this folder's scripts that need images of their own, then those that fill documents."""
     np.savez(folder / "colours.npz", images=load_images("stacked_mnist").images[:400])
     lean = ("--source", folder / "colours.npz", "--runs", folder / "small", "--results", folder / "small.json")
     fewer = ["--vae.num_iterations", 6, "--vae.batch_size", 8, "--energy.batch_size", 4, "--energy.num_steps", 2,
@@ -134,6 +134,11 @@ def pictures(folder: Path, first: Path) -> None:
     run(ROOT / "step.py", "--size", "tiny", "--repeats", 2, "--results", folder / "step.json")
     tried = ("--size", "tiny", "--batch-size", 4, "--repeats", 2, "--no-compile")
     run(ROOT / "step_attempts.py", *tried, "--results", folder / "step_attempts.json")
+    tables(folder, first)
+
+
+def tables(folder: Path, first: Path) -> None:
+    """Runs those that fill documents, and the scripts of docs/evidence.md."""
     for script, document in (("step_attempts", "nvae"), ("step", "nvae"), ("stress", "guard")):
         to = ["table"] if script == "stress" else ["--table"]
         run(ROOT / f"{script}.py", *to, folder / f"{document}.md", "--results", folder / f"{script}.json")

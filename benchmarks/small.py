@@ -2,8 +2,8 @@
 
     python benchmarks/small.py run stacked_mnist-small
     python benchmarks/small.py run cifar10-small --source cifar10.npz
-    python benchmarks/small.py collect RUN
-    python benchmarks/small.py bundle RUN
+    python benchmarks/small.py collect RUN [--first RUN]
+    python benchmarks/small.py bundle RUN [--first RUN]
     python benchmarks/small.py table docs/nvae.md
 
 ``run`` trains the recipe with ``vaebm train`` in ``runs/small/NAME``, or goes on where it was stopped, and collects.
@@ -11,6 +11,7 @@
 level (``--num-test`` of them if given), the log, and a picture of samples, the VAE's left, the VAEBM's right, from the
 same noise. Written to ``benchmarks/results/small.json``, ``NAME.log`` and ``NAME.png``. ``bundle`` makes the model of a
 finished run one of the package's, by the name of its recipe; its images are named, not their place on this machine.
+``--first`` names the run that made the VAE, where ``--initial_vae`` took it from another: its time and log come first.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -83,13 +84,36 @@ def picture(model: VAEBM) -> NDArray[np.uint8]:
     return np.concatenate([grids[0], white, grids[1]], axis=1)
 
 
-def collect(folder: Path, results: Path, num_test: int) -> None:
+class Beginning(NamedTuple):
+    """What a run tells of the VAE that another one takes: the seconds of stage 1, and the log."""
+
+    seconds: dict[str, float]
+    log: str
+
+
+def beginning(first: Path | None) -> Beginning:
+    """Returns what the run tells that made the VAE; nothing if it was the same one."""
+    if first is None:
+        return Beginning({}, "")
+    run = RunFolder(first).open()
+    stored = run.load_checkpoint("last") or {"seconds": {}}
+    return Beginning({"vae": round(stored["seconds"]["vae"], 1)}, run.log.read_text())
+
+
+def places_of(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """Returns what stands for the folders of this machine that a run names."""
+    source, vae = config["data"]["source"], config["initial_vae"]
+    return {str(folder): "RUN", source: Path(source).name, **({vae: "the VAE of stage 1"} if vae else {})}
+
+
+def collect(folder: Path, results: Path, num_test: int, first: Path | None) -> None:
     """Takes over what a finished run has, and measures its VAE."""
     run = RunFolder(folder).open()
     values = yaml.safe_load(run.config.read_text())
     config: Config = from_dict(config_class(values), values)
     provenance, evaluation = run.read_provenance(), json.loads(run.evaluation.read_text())
-    name, places = provenance["command"][2], {str(folder): "RUN", config.data.source: Path(config.data.source).name}
+    name, places, before = provenance["command"][2], places_of(folder, values), beginning(first)
+    provenance["seconds"] = {**before.seconds, **provenance["seconds"]}
     model = vaebm.load(folder)
     test = load_splits(config.data.source, config.data.split_seed, config.data.preprocessing).test
     kept = ("judge", "judge_sha256", "what", "n", "seed", "frechet", "kernel", "kernel_interval", "closed", "shares",
@@ -106,11 +130,12 @@ def collect(folder: Path, results: Path, num_test: int) -> None:
     }
     known = json.loads(results.read_text()) if results.exists() else {}
     results.write_text(json.dumps({**known, name: row}, indent=1) + "\n")
-    results.with_name(f"{name}.log").write_text(_without_place(run.log.read_text(), places))
+    log = before.log.replace(str(first), "RUN") + run.log.read_text()
+    results.with_name(f"{name}.log").write_text(_without_place(log, places))
     results.with_name(f"{name}.png").write_bytes(png_bytes(picture(model)))
 
 
-def bundle(folder: Path, bundled: Path) -> None:
+def bundle(folder: Path, bundled: Path, first: Path | None) -> None:
     """Puts the model of a finished run, with its card and its calibration scores, among those of the package."""
     provenance, loaded = RunFolder(folder).open().read_provenance(), read_model(folder)
     name, config, images = provenance["command"][2], loaded.details["config"], loaded.details["images"]
@@ -118,10 +143,11 @@ def bundle(folder: Path, bundled: Path) -> None:
     # The hashes stay, so that only the same images are taken for them.
     details = {
         **loaded.details,
-        "config": {**config, "data": {**config["data"], "source": source}},
+        "config": {**config, "data": {**config["data"], "source": source}, "initial_vae": ""},
         "images": {**images, "path": ""},
+        "seconds": {**beginning(first).seconds, **loaded.details.get("seconds", {})},
     }
-    card = _without_place(loaded.card, {str(folder): "RUN", config["data"]["source"]: source})
+    card = _without_place(loaded.card, places_of(folder, config))
     save(
         loaded.model, bundled / name, calibration=loaded.calibration, card=card, details=details,
         preprocessing=loaded.preprocessing,
@@ -186,6 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--source", default="", help="the images of a recipe that brings none")
     parser.add_argument("--runs", type=Path, default=Path("runs/small"))
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--first", type=Path, help="the run that made the VAE, if another one did")
     parser.add_argument("--bundled", type=Path, default=BUNDLED, help="the folder of the package's models")
     parser.add_argument("--num-test", type=int, default=0, help="test images for bits per dimension, 0 for all")
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -197,12 +224,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     folder = Path(options.which)
     if options.what == "bundle":
-        bundle(folder, options.bundled)
+        bundle(folder, options.bundled, options.first)
         return
     if options.what == "run":
         folder = options.runs / options.which
         train(options.which, folder, options.source, words[end + 1 :])
-    collect(folder, options.results, options.num_test)
+    collect(folder, options.results, options.num_test, options.first)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from vaebm.checkpoint import RunFolder
+from vaebm.cli.planar import parse
+from vaebm.cli.planar_run import begin
+from vaebm.cli.planar_stages import train_planar
+from vaebm.cli.stop import Interrupted, StopRequest
+
 SHORT = {
     "vae_network.scale_kind": "fixed",
     "vae_network.scale": "0.1",
@@ -43,3 +49,18 @@ def short_planar(*more: dict[str, str], **overrides: str) -> list[str]:
     for others in (*more, {name.replace("__", "."): value for name, value in overrides.items()}):
         values |= others
     return [word for name, value in values.items() for word in (f"--{name}", value)]
+
+
+def stop_after_an_iteration(arguments: list[str]) -> RunFolder | None:
+    """Begins or goes on, and asks to stop; the folder of a run that was interrupted, None of one that is trained."""
+    request = parse(arguments)
+    assert request is not None
+    run = begin(request, stop := StopRequest(), arguments)
+    stop.name = "SIGTERM"
+    try:
+        train_planar(run)
+    except Interrupted:
+        return run.folder
+    finally:
+        run.close()
+    return None

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from commandline import Cli, tiny
+from spoiling import spoil
 
 import vaebm
 from vaebm.checkpoint import RunFolder
 from vaebm.cli.stages import train_stages
 from vaebm.cli.stop import StopRequest
 from vaebm.cli.train import begin, parse
-from vaebm.training import energy_step
 
 SHORT = tiny(
     vae__num_iterations="2", energy__num_iterations="6", report_every="1", evaluation__num_samples="10",
@@ -52,25 +52,6 @@ def test_without_rolling_back_a_run_is_told_of_and_goes_to_its_end(cli: Cli) -> 
     assert "back to iteration" not in found.output
     guard = json.loads(Path("run/evaluation.json").read_text())["guard"]
     assert (guard["condition"], guard["gave_up"], guard["acts"]) == ("diverged", False, [])
-
-
-def spoil(monkeypatch: pytest.MonkeyPatch, module: str, iteration: int) -> None:
-    """Has stage 2 tell of a loss that is no number, at the first time of an iteration."""
-    left = {iteration}
-
-    def spoiling(*arguments: Any, **settings: Any) -> Any:
-        step = energy_step(*arguments, **settings)
-
-        def spoilt(state: Any, images: Any) -> Any:
-            progress = step(state, images)
-            if progress.state.iteration not in left:
-                return progress
-            left.remove(progress.state.iteration)
-            return progress._replace(figures={**progress.figures, "loss": math.nan})
-
-        return spoilt
-
-    monkeypatch.setattr(f"{module}.energy_step", spoiling)
 
 
 def test_a_loss_that_is_no_number_is_undone_but_not_hidden(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 from commandline import Cli
 from short_planar import ALARMED, short_planar
+from spoiling import spoil
 
 from vaebm.cli.planar_gain import flat_text
-from vaebm.training import Act, EnergySettings, energy_step
+from vaebm.training import Act, EnergySettings
 
 # A network that is the same everywhere to begin with, and steps so small that they teach nothing.
 SLOW = {"energy.learning_rate": "1e-7", "energy.num_iterations": "20", "energy_network.input_scale": "0.01"}
@@ -35,21 +35,7 @@ def test_one_that_has_gained_is_not(cli: Cli) -> None:
 
 
 def test_a_flat_energy_is_given_up_where_the_guard_had_to_act(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    left = {12}
-
-    def spoiling(*arguments: Any, **settings: Any) -> Any:
-        step = energy_step(*arguments, **settings)
-
-        def spoilt(state: Any, images: Any) -> Any:
-            progress = step(state, images)
-            if progress.state.iteration not in left:
-                return progress
-            left.remove(progress.state.iteration)
-            return progress._replace(figures={**progress.figures, "loss": math.nan})
-
-        return spoilt
-
-    monkeypatch.setattr("vaebm.cli.planar_stages.energy_step", spoiling)
+    spoil(monkeypatch, "vaebm.cli.planar_stages", 12)
     outcome = cli("train", "ring", "--output", "run", *short_planar(SLOW))
     assert outcome.code == 3
     last = outcome.output.strip().splitlines()[-1]

@@ -8,13 +8,9 @@ from pathlib import Path
 
 from commandline import Cli, environment
 from safetensors.torch import load_file
-from short_planar import short_planar
+from short_planar import short_planar, stop_after_an_iteration
 
 from vaebm.checkpoint import RunFolder
-from vaebm.cli.planar import parse
-from vaebm.cli.planar_run import begin
-from vaebm.cli.planar_stages import train_planar
-from vaebm.cli.stop import Interrupted, StopRequest
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vaebm"]
 
@@ -43,14 +39,7 @@ def test_two_processes_train_what_one_does_and_go_on_with_its_run(cli: Cli) -> N
     one, two = (RunFolder(Path(name)).read_metrics() for name in ("one", "two"))
     assert [(row["stage"], row["iteration"]) for row in two] == [(row["stage"], row["iteration"]) for row in one]
     assert {len(row) for row in two} == {len(row) for row in one}
-    request = parse(arguments := [*words[1:], "--output", "part"])
-    assert request is not None
-    run = begin(request, stop := StopRequest(), arguments)
-    stop.name = "SIGTERM"
-    try:
-        train_planar(run)
-    except Interrupted:
-        run.close()
+    assert stop_after_an_iteration([*words[1:], "--output", "part"])
     result = launch("train", "--resume", "part")
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("the run began with 1 processes, now 2") == 1

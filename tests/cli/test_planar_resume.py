@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 from commandline import Cli, assert_user_error, command, environment
-from short_planar import ALARMED, short_planar
+from short_planar import ALARMED, short_planar, stop_after_an_iteration
 
 from vaebm.checkpoint import RunFolder
 from vaebm.cli.planar import parse
 from vaebm.cli.planar_run import begin
-from vaebm.cli.planar_stages import train_planar
 from vaebm.cli.running import CHECKPOINT
-from vaebm.cli.stop import Interrupted, StopRequest
+from vaebm.cli.stop import StopRequest
 
 COMPARED = ("model/model.safetensors", "metrics.jsonl", "evaluation.json")
 
@@ -26,23 +25,6 @@ COMPARED = ("model/model.safetensors", "metrics.jsonl", "evaluation.json")
 def assert_same(one: Path, other: Path) -> None:
     for name in COMPARED:
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
-
-
-def stop_after_an_iteration(arguments: list[str]) -> bool:
-    """Begins or goes on, and asks to stop; whether the run was interrupted."""
-    request = parse(arguments)
-    assert request is not None
-    run = begin(request, stop := StopRequest(), arguments)
-    stop.name = "SIGTERM"
-    try:
-        train_planar(run)
-    except Interrupted:
-        # What a process writes that is killed before its next checkpoint.
-        run.folder.append_metrics({"stage": "vae", "iteration": 99})
-        return True
-    finally:
-        run.close()
-    return False
 
 
 @pytest.mark.parametrize("more", [{}, ALARMED | {"guard.num_attempts": "2"}], ids=["importance", "alarmed"])
@@ -57,7 +39,9 @@ def test_a_run_stopped_after_every_iteration_ends_as_one_that_is_not(
     num_acts = sum(row["stage"] == "guard" for row in RunFolder(Path("whole")).read_metrics())
     assert bool(num_acts) == bool(more)
     stops, arguments = 0, ["ring", "--output", "parts", *words]
-    while stop_after_an_iteration(arguments):
+    while folder := stop_after_an_iteration(arguments):
+        # What a process writes that is killed before its next checkpoint.
+        folder.append_metrics({"stage": "vae", "iteration": 99})
         arguments = ["--resume", "parts"]
         stops += 1
     assert stops >= 10
@@ -65,18 +49,16 @@ def test_a_run_stopped_after_every_iteration_ends_as_one_that_is_not(
     assert_same(Path("parts"), Path("whole"))
 
 
-def kill_after(words: list[str], log: Path, told: str, seconds: float) -> int | None:
-    """Runs a command and kills it some time after its log tells something new; None if it was killed."""
-    size = log.stat().st_size if log.exists() else 0
+def kill_at(words: list[str], metrics: Path, num_rows: int, seconds: float) -> int | None:
+    """Runs a command and kills it so long after it has recorded so many rows; None if it was killed."""
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment())
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
-        if log.exists() and told in log.read_text()[size:]:
+        if metrics.exists() and metrics.read_bytes().count(b"\n") >= num_rows:
+            time.sleep(seconds)
             break
-        time.sleep(0.005)
-    try:
-        process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
+        time.sleep(0.002)
+    if process.poll() is None:
         process.kill()
         process.communicate()
         return None
@@ -85,21 +67,17 @@ def kill_after(words: list[str], log: Path, told: str, seconds: float) -> int | 
 
 def test_a_run_killed_at_random_moments_ends_as_one_that_is_not(cli: Cli) -> None:
     words = short_planar(ALARMED, energy__learning_rate="3e-3")
-    began = time.monotonic()
     code = cli("train", "ring", "--output", "whole", *words).code
-    longest, num_kills = time.monotonic() - began, 0
-    whole, chance = RunFolder(Path("whole")), random.Random(0)
-    assert sum(row["stage"] == "guard" for row in whole.read_metrics()) >= 2
+    whole, part, chance = RunFolder(Path("whole")), RunFolder(Path("part")), random.Random(0)
+    rows = whole.read_metrics()
+    assert sum(row["stage"] == "guard" for row in rows) >= 2
     arguments = command("train", "ring", "--output", "part", *words)
-    folder, ended = RunFolder(Path("part")), None
-    while ended is None:
-        seconds = 300 if num_kills == 4 else chance.uniform(0, longest / 2)
-        ended = kill_after(arguments, folder.log, "stage ", seconds)
-        num_kills += ended is None
+    # Each comes later than the one before, and the last well before the end, or a kill could come too late.
+    for num_rows in sorted(chance.sample(range(2, len(rows) - 15), 4)):
+        assert kill_at(arguments, part.metrics, num_rows, chance.uniform(0, 0.02)) is None
         arguments = command("train", "--resume", "part")
-    assert num_kills >= 2
-    assert ended == code
-    assert_same(folder.path, whole.path)
+    assert subprocess.run(arguments, check=False, capture_output=True, env=environment()).returncode == code
+    assert_same(part.path, whole.path)
 
 
 def test_a_signal_saves_and_says_how_to_go_on_and_nobody_else_gets_in(cli: Cli) -> None:

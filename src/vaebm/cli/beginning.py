@@ -14,9 +14,9 @@ from vaebm.cli.evaluation import judges_for, left_out
 from vaebm.cli.known_images import ChangedError, fingerprint, go_on_with_others, known_splits, source_of, with_images
 from vaebm.cli.parsing import UsageError
 from vaebm.cli.progress import Console
-from vaebm.cli.provenance import describe_origin, describe_resumption, numerics
+from vaebm.cli.provenance import describe_origin, describe_resumption
 from vaebm.cli.request import ACCEPT
-from vaebm.cli.running import Run, restore
+from vaebm.cli.running import Run, introduce, restore, tell_other_numerics
 from vaebm.cli.stop import StopRequest
 from vaebm.data import DataError, Splits
 from vaebm.distributed import make_engine
@@ -159,9 +159,8 @@ def _splits(request: Request) -> Splits:
 
 
 def _introduce(run: Run, notes: Sequence[str]) -> None:
-    engine, threads = run.engine, torch.get_num_threads()
-    processes = f", {engine.num_processes} processes" if engine.num_processes > 1 else ""
-    run.console.tell(f"run folder {run.folder.path}, {engine.device}, {engine.precision}, {threads} threads{processes}")
+    engine = run.engine
+    introduce(run)
     for note in [*filter(None, [engine.warning]), *notes, *left_out(run.splits)]:
         run.console.tell(note)
     if isinstance(run.config, NVAEConfig):
@@ -179,12 +178,5 @@ def _introduce(run: Run, notes: Sequence[str]) -> None:
         run.console.tell(
             f"{count}: no p-value will be below {smallest:.2g}, so no image can be flagged at a lower rate"
         )
-    if not engine.is_main:
-        return
-    began, now = run.folder.read_provenance(), numerics(engine)
-    for name in now.keys() & began.keys():
-        if began[name] != now[name]:
-            run.console.tell(
-                f"the run began with {began[name]} {name}, now {now[name]}: "
-                "its weights will differ from it in the last bits"
-            )
+    if engine.is_main:
+        tell_other_numerics(run)

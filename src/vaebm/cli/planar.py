@@ -14,7 +14,7 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaebm.checkpoint import CheckpointError, RunFolder, read_json, write_bytes, write_json
+from vaebm.checkpoint import RunFolder, read_json, write_bytes, write_json
 from vaebm.cli.finish import is_finished
 from vaebm.cli.options import option_parser
 from vaebm.cli.parsing import UsageError
@@ -22,8 +22,8 @@ from vaebm.cli.planar_gain import flat_text, is_flat
 from vaebm.cli.planar_run import PlanarRun, Request, begin, resumed_path, stored_config
 from vaebm.cli.planar_stages import train_planar
 from vaebm.cli.request import ACCEPT, OWN_OPTIONS, merged_file, recipe_word, run_path
-from vaebm.cli.running import with_way_on
-from vaebm.cli.stop import GAVE_UP, Interrupted, StopRequest
+from vaebm.cli.running import see_through
+from vaebm.cli.stop import GAVE_UP, STOPPED, StopRequest
 from vaebm.data import PlanarDensity, planar_density
 from vaebm.evaluation import (
     Normalizer,
@@ -90,18 +90,8 @@ def run(arguments: Sequence[str]) -> int:
     stop = StopRequest()
     with stop.listening():
         begun = begin(request, stop, arguments)
-        try:
-            train_planar(begun)
-            if begun.engine.is_main:
-                finish(begun)
-        except KeyboardInterrupt as error:
-            saved = "all is saved" if isinstance(error, Interrupted) else "left at once, the last checkpoint stands"
-            begun.console.tell(f"stopped by {stop.name}; {saved}. Go on with: vaebm train --resume {folder.path}")
-            return 130
-        except (CheckpointError, OSError) as error:
-            raise with_way_on(error, folder) from error
-        finally:
-            begun.close()
+        if not see_through(begun, train_planar, finish):
+            return STOPPED
     why = _given_up(begun)
     if why:
         begun.console.tell(why)
@@ -128,12 +118,14 @@ def _acts(run: PlanarRun) -> tuple[Act, ...]:
 
 
 def finish(run: PlanarRun) -> None:
-    """Ends a run whose stages are trained: saves the model, measures it, writes the report.
+    """Ends a run whose stages are trained, in the main process: saves the model, measures it, writes the report.
 
     Raises:
         Interrupted: If a signal asked to stop; a run that goes on measures anew.
         UsageError: If the model can't be measured.
     """
+    if not run.engine.is_main:
+        return
     began, folder, acts = time.monotonic(), run.folder, _acts(run)
     config, model = run.config, run.model.eval().requires_grad_(False)
     if acts:

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from vaebm.checkpoint import RunFolder
 from vaebm.cli.progress import Console
-from vaebm.cli.provenance import describe_origin, describe_resumption, numerics
+from vaebm.cli.provenance import describe_origin, describe_resumption
 from vaebm.cli.request import config_from, read_yaml
-from vaebm.cli.running import Run, restore
+from vaebm.cli.running import Run, introduce, restore, tell_other_numerics
 from vaebm.cli.stop import StopRequest
 from vaebm.data import PlanarDensity
 from vaebm.distributed import make_engine
@@ -137,20 +137,7 @@ def begin(request: Request, stop: StopRequest, arguments: Sequence[str]) -> Plan
         origin = describe_origin(config.seed, arguments, engine)
         folder.create(yaml.safe_dump(to_dict(config), sort_keys=False), origin, run.lock)
     engine.wait()
-    _introduce(run)
+    introduce(run)
+    if engine.is_main:
+        tell_other_numerics(run)
     return run
-
-
-def _introduce(run: PlanarRun) -> None:
-    engine, threads = run.engine, torch.get_num_threads()
-    processes = f", {engine.num_processes} processes" if engine.num_processes > 1 else ""
-    run.console.tell(f"run folder {run.folder.path}, {engine.device}, {engine.precision}, {threads} threads{processes}")
-    if not engine.is_main:
-        return
-    began, now = run.folder.read_provenance(), numerics(engine)
-    for name in now.keys() & began.keys():
-        if began[name] != now[name]:
-            run.console.tell(
-                f"the run began with {began[name]} {name}, now {now[name]}: "
-                "its weights will differ from it in the last bits"
-            )

@@ -10,14 +10,15 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from filelock import FileLock
 
 from vaebm.checkpoint import CheckpointError, RunFolder
 from vaebm.cli.progress import Console
-from vaebm.cli.stop import StopRequest
+from vaebm.cli.provenance import numerics
+from vaebm.cli.stop import Interrupted, StopRequest
 from vaebm.data import Splits
 from vaebm.distributed import Engine
 from vaebm.evaluation import Judge
@@ -26,6 +27,7 @@ from vaebm.recipes import Config, to_dict
 from vaebm.recipes.config import SamplingConfig
 from vaebm.training import GuardMemory
 
+AnyRun = TypeVar("AnyRun", bound="Run")
 CHECKPOINT, EARLIER = "last", "previous"
 # What of a checkpoint is taken over at once.
 TAKEN = {"model", "seconds", "of_which", "best", "best_vae", "guard", "num_metrics", "identity"}
@@ -140,6 +142,44 @@ class Run:
         if float(self.engine.mean(asked)) > 0 and not self.stop.name:
             self.stop.name = "another process"
         return bool(self.stop.name)
+
+
+def introduce(run: Run) -> None:
+    """Tells where a run goes on, and on how many processes and threads."""
+    engine, threads = run.engine, torch.get_num_threads()
+    processes = f", {engine.num_processes} processes" if engine.num_processes > 1 else ""
+    run.console.tell(f"run folder {run.folder.path}, {engine.device}, {engine.precision}, {threads} threads{processes}")
+
+
+def tell_other_numerics(run: Run) -> None:
+    """Tells with what a run began that makes its last bits, and that is another now; for the main process."""
+    began, now = run.folder.read_provenance(), numerics(run.engine)
+    for name in now.keys() & began.keys():
+        if began[name] != now[name]:
+            run.console.tell(
+                f"the run began with {began[name]} {name}, now {now[name]}: "
+                "its weights will differ from it in the last bits"
+            )
+
+
+def see_through(run: AnyRun, *parts: Callable[[AnyRun], object]) -> bool:
+    """Does the parts of a run's work and closes it; returns whether it came to its end, or was stopped by a signal.
+
+    Raises:
+        CheckpointError: If something can't be read or written; it says how to go on.
+    """
+    try:
+        for part in parts:
+            part(run)
+    except KeyboardInterrupt as error:
+        saved = "all is saved" if isinstance(error, Interrupted) else "left at once, the last checkpoint stands"
+        run.console.tell(f"stopped by {run.stop.name}; {saved}. Go on with: vaebm train --resume {run.folder.path}")
+        return False
+    except (CheckpointError, OSError) as error:
+        raise with_way_on(error, run.folder) from error
+    finally:
+        run.close()
+    return True
 
 
 def save_checkpoint(run: Run, stage: str, details: Mapping[str, Any] | None = None) -> None:

@@ -11,6 +11,8 @@ from types import FrameType
 
 # The exit code of a run whose guard gave up.
 GAVE_UP = 3
+# That of a run which a signal stopped.
+STOPPED = 130
 NOTICE = b"\nstopping: saving first; once more to leave at once\n"
 
 

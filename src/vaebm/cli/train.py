@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vaebm.checkpoint import CheckpointError, RunFolder, find_model_folder
+from vaebm.checkpoint import RunFolder, find_model_folder
 from vaebm.cli.beginning import Request, begin
 from vaebm.cli.dry_run import describe
 from vaebm.cli.finish import finish, has_given_up, is_finished
@@ -21,9 +21,9 @@ from vaebm.cli.parsing import UsageError, nearest
 from vaebm.cli.planar import run as run_planar
 from vaebm.cli.planar_run import goes_on
 from vaebm.cli.request import ACCEPT, OWN_OPTIONS, config_from, merged_file, read_yaml, recipe_word, run_path
-from vaebm.cli.running import Run, with_way_on
+from vaebm.cli.running import Run, see_through
 from vaebm.cli.stages import train_stages
-from vaebm.cli.stop import GAVE_UP, Interrupted, StopRequest
+from vaebm.cli.stop import GAVE_UP, STOPPED, StopRequest
 from vaebm.distributed import keep_freed_memory
 from vaebm.recipes import (
     NOTES,
@@ -204,17 +204,8 @@ def run(arguments: Sequence[str]) -> int:
     stop = StopRequest()
     with stop.listening():
         begun = begin(request, stop, arguments)
-        try:
-            train_stages(begun)
-            finish_in_words(begun)
-        except KeyboardInterrupt as error:
-            saved = "all is saved" if isinstance(error, Interrupted) else "left at once, the last checkpoint stands"
-            begun.console.tell(f"stopped by {stop.name}; {saved}. Go on with: vaebm train --resume {folder.path}")
-            return 130
-        except (CheckpointError, OSError) as error:
-            raise with_way_on(error, folder) from error
-        finally:
-            begun.close()
+        if not see_through(begun, train_stages, finish_in_words):
+            return STOPPED
     begun.console.tell(f"report: {folder.report}")
     if begun.guard is not None and begun.guard.has_given_up:
         begun.console.tell(diagnosis(begun.guard.acts, begun.config.energy))

@@ -24,6 +24,15 @@ from vaebm.recipes.mnist import mnist
 from vaebm.recipes.paper import NOTES as PAPER_NOTES
 from vaebm.recipes.paper import RecipeNotes, cifar10
 
+NETWORK = EnergyNetworkConfig(
+    blocks="residual",
+    widths=(32, 64, 64, 128, 128),
+    stem_kernel_size=3,
+    num_hidden=0,
+    pooling="sum",
+    halvings=(1, 1, 0, 1, 0),
+)
+
 
 def cifar10_small() -> NVAEConfig:
     """Returns the configuration of CIFAR-10 on one CPU."""
@@ -46,14 +55,7 @@ def cifar10_small() -> NVAEConfig:
             dequantization=2 / 255,
             clip_norm=100.0,
         ),
-        energy_network=EnergyNetworkConfig(
-            blocks="residual",
-            widths=(32, 64, 64, 128, 128),
-            stem_kernel_size=3,
-            num_hidden=0,
-            pooling="sum",
-            halvings=(1, 1, 0, 1, 0),
-        ),
+        energy_network=NETWORK,
         energy=replace(
             mnist().energy,
             num_iterations=1300,
@@ -101,12 +103,12 @@ SMALL_RECIPES: dict[str, Callable[[], NVAEConfig]] = {
 NOTES = {
     "cifar10-small": RecipeNotes(
         PAPER_NOTES["cifar10"].images,
-        "none; here about two hours of one core of a CPU (docs/nvae.md)",
+        "none; here two hours or a little more of one core of a CPU (docs/nvae.md)",
         "none; what it reaches here stands in docs/nvae.md",
     ),
     "stacked_mnist-small": RecipeNotes(
         PAPER_NOTES["stacked_mnist"].images,
-        "none; here about two hours of one core of a CPU (docs/nvae.md)",
+        "none; here two hours or a little more of one core of a CPU (docs/nvae.md)",
         "none; what it reaches here stands in docs/nvae.md",
     ),
 }
