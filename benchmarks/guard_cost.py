@@ -37,14 +37,15 @@ RESULTS = Path(__file__).parent / "results" / "guard_cost.json"
 FIRST = 128
 
 
-def measure(name: str, repeats: int) -> dict[str, Any]:
+def measure(name: str, repeats: int, turn: int) -> dict[str, Any]:
     """Times iterations of stage 2 with and without the guard, and the writing of a checkpoint."""
     config = RECIPES[name]()
     splits = load_splits(config.data.source)
     images, settings = torch.from_numpy(splits.training.images), replace(config.energy, num_iterations=10**6)
     watchful = GuardSettings(
-        largest_separation=1e9, least_acceptance=0.0, largest_overshoot=1e9, largest_noise_norm=1e9
-    )
+        largest_separation=1e9, least_acceptance=0.0, largest_overshoot=1e9, largest_noise_norm=1e9,
+        snapshot_every=turn,
+    )  # fmt: skip
     running: dict[str, Iterator[Any]] = {}
     for form in ("without", "with"):
         torch.manual_seed(0)
@@ -56,7 +57,7 @@ def measure(name: str, repeats: int) -> dict[str, Any]:
             running[form] = guarded_fit(model, settings, make_step, state, batches, watchful)
         else:
             running[form] = fit(make_step(settings), state, batches, settings.num_iterations)
-    turn, times = watchful.snapshot_every, defaultdict[str, list[float]](list)
+    times = defaultdict[str, list[float]](list)
     for _ in range(repeats + 1):
         for form, iterations in running.items():
             began = time.perf_counter()
@@ -103,6 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("document", type=Path, nargs="?", help="whose table is filled")
     parser.add_argument("--recipes", nargs="+", choices=("digits", "mnist"), default=["digits", "mnist"])
     parser.add_argument("--repeats", type=int, default=9, help="turns of each")
+    parser.add_argument("--turn", type=int, default=GuardSettings().snapshot_every, help="iterations of a turn")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     if options.what == "table":
@@ -110,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     # As in training.
     keep_freed_memory()
-    found = {name: measure(name, options.repeats) for name in options.recipes}
+    found = {name: measure(name, options.repeats, options.turn) for name in options.recipes}
     hardware = {**hardware_facts(torch.device("cpu")), "threads": torch.get_num_threads()}
     write_json(options.results, {"recipes": found, "hardware": hardware})
 

@@ -133,14 +133,16 @@ def run(rounds: int, repeats: int, num_samples: int) -> dict[str, Any]:
     }
 
 
-def costs() -> list[str]:
-    """Returns the table of what the recipes ask for."""
+def costs(recipes: Sequence[str]) -> list[str]:
+    """Returns the table of what recipes ask for."""
     lines = [
         "| recipe | GiB of stage 1, of stage 2 | PFLOP of stage 1, of stage 2 | hours at the assumed speed |",
         "|---" * 4 + "|",
     ]
     for names, speed in ((PAPERS, SUSTAINED), (SMALL, SUSTAINED_CPU)):
         for name, shape in names.items():
+            if name not in recipes:
+                continue
             config = RECIPES[name]()
             needed = estimate(config, shape)
             first = needed.vae_flops * config.vae.num_iterations
@@ -153,13 +155,13 @@ def costs() -> list[str]:
     return lines
 
 
-def table(results: Path, document: Path) -> None:
+def table(results: Path, document: Path, recipes: Sequence[str]) -> None:
     """Writes the tables into a document."""
     lines = ["| | one process, s | two, s | efficiency |", "|---" * 4 + "|"]
     for name, row in json.loads(results.read_text())["rows"].items():
         lines.append(f"| {name} | {row['one']:.3f} | {row['two']:.3f} | {row['efficiency']:.2f} |")
     put_table(document, "processes", lines)
-    put_table(document, "recipe-costs", costs())
+    put_table(document, "recipe-costs", costs(recipes))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -170,10 +172,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--num-samples", type=int, default=200)
+    every = [*PAPERS, *SMALL]
+    parser.add_argument("--recipes", nargs="+", choices=every, default=every, help="of the table of costs")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     if options.what == "table":
-        table(options.results, options.document)
+        table(options.results, options.document, options.recipes)
     elif options.what == "work":
         measure(options.repeats, options.num_samples)
     else:

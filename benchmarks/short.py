@@ -3,29 +3,37 @@
     python benchmarks/short.py
 
 Each line is a command of the README or of ``benchmarks/`` with its sizes cut down; it must end with exit code 0 and
-leave the files that it promises. Left out: ``train_judges.py``, whose judges are committed, and ``mnist.py run``
-and ``bundle``, which are ``vaebm train`` and ``vaebm evaluate`` with the configurations that are run here.
+leave the files that it promises. As many run at a time as there are cores, of one thread each: what they time says
+nothing. Left out: ``train_judges.py``, whose judges are committed, and ``mnist.py run`` and ``bundle``, which are
+``vaebm train`` and ``vaebm evaluate`` with the configurations that are run here.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from vaebm.data import load_images
 
 ROOT = Path(__file__).parent
+MOST_JOBS = 4
 SMALL = [
     "--vae.num_iterations", "60", "--energy.num_iterations", "12", "--evaluation.num_samples", "300",
     "--evaluation.steps_curve", "[0, 5]", "--sampling.num_steps", "5", "--selection.num_samples", "100",
     "--evaluation.num_posterior_samples", "1",
 ]  # fmt: skip
+BRIEF = ("--budget", "1h", "--", *SMALL, "--selection.num_steps", "[5]", "--evaluation.num_test", 100)
 
 FEW = "{lengths: [2], energy: {num_steps: 2, batch_size: 8}}"
 RIVALS = f"""vaebm: {FEW}
@@ -51,147 +59,208 @@ PROMISED = (
     "scorer.onnx",
     "images.json",
     "false_alarms.json",
+    "kills.json",
+    "guard_cost.json",
+    "scaling.json",
     "step.json",
     "step_attempts.json",
 )
 
+Command: TypeAlias = Sequence[object]
+Chain: TypeAlias = Sequence[Command]
 
-def run(*arguments: object) -> None:
-    """Runs one command line and shows how long it took."""
-    words = [str(argument) for argument in arguments]
-    print("$", *words, flush=True)
+
+def run(command: Command) -> None:
+    """Runs one command line and shows it, and how long it took."""
+    words = [str(word) for word in command]
     began = time.monotonic()
-    program = ["-m", "vaebm"] if words[0] == "vaebm" else [words[0]]
-    subprocess.run([sys.executable, *program, *words[1:]], check=True, stdout=subprocess.DEVNULL)
-    print(f"  {time.monotonic() - began:.1f} s", flush=True)
+    program = ["-m", "vaebm"] if words[0] == "vaebm" else [str(ROOT / words[0])]
+    ended = subprocess.run([sys.executable, *program, *words[1:]], stdout=subprocess.DEVNULL, check=False)
+    print(f"$ {' '.join(words)}\n  {time.monotonic() - began:.1f} s", flush=True)
+    if ended.returncode:
+        raise SystemExit(f"exit code {ended.returncode} of: {' '.join(words)}")
 
 
-def benchmarks(folder: Path, first: Path) -> None:
-    """Runs the scripts of this folder."""
-    few = ("--seconds", 1, "--only", "recipe", "--num-samples", 300)
-    run(ROOT / "vae.py", *few, "--results", folder / "vae.json")
+def at_once(chains: Sequence[Chain]) -> None:
+    """Runs chains of commands side by side, those of a chain one after the other; the first failure ends it."""
+    failed = threading.Event()
+
+    def follow(chain: Chain) -> None:
+        for command in chain:
+            if not failed.is_set():
+                run(command)
+
+    with ThreadPoolExecutor(num_jobs()) as pool:
+        for ended in as_completed([pool.submit(follow, chain) for chain in chains]):
+            if ended.exception() is not None:
+                failed.set()
+                pool.shutdown(wait=True, cancel_futures=True)
+                ended.result()
+
+
+def num_jobs() -> int:
+    """Returns how many commands run at a time."""
+    return min(MOST_JOBS, len(os.sched_getaffinity(0)))
+
+
+def verbs(folder: Path, first: Path) -> list[Chain]:
+    """Returns the commands of the README."""
+    images = folder / "images.npz"
+    configurations = [
+        [("vaebm", "train", "mnist", "--data.source", images, "--config", ROOT / f"{kind}.yaml",
+          "--output", folder / kind, *SMALL)]
+        for kind in ("mean", "converged", "groups", "bundled")
+    ]  # fmt: skip
+    given = [
+        ("vaebm", "sample", "mnist", "-n", 64, "--output", folder / "grid.png"),
+        ("vaebm", "sample", first, "--chain", folder / "chain.gif"),
+        ("vaebm", "likelihood", first, "--num-draws", 200, "--num-chains", 10, "--temperatures", "3"),
+        ("vaebm", "evaluate", first, "-n", 200, "--output", folder / "evaluation.json"),
+        ("vaebm", "evaluate", first, "--fid", "classifiers", "-n", 100, "--bootstrap", 2),
+        ("vaebm", "data", images, "--sheet", folder / "sheet.png"),
+        ("vaebm", "export", first, "--onnx", folder / "scorer.onnx"),
+    ]
+    page = [("vaebm", "score", first, images, "--output", folder / "scores.csv", "--html", folder / "scores.html")]
+    return [*configurations, given, page]
+
+
+def survival(folder: Path) -> list[Chain]:
+    """Returns the scripts about training that survives, the longest ones first."""
+    stressed = ("digits", "--count", 1, "--runs", folder / "stress", "--results", folder / "stress.json")
+    cost = ("--recipes", "digits", "--repeats", 1, "--turn", 2)
+    scaled = ("--rounds", 1, "--repeats", 1, "--num-samples", 8)
+    return [
+        [("kills.py", "--kills", 20, "--kinds", "digits", "NVAE", "--results", folder / "kills.json")],
+        [
+            ("stress.py", "run", *stressed, "--cells", 1, "--", *SMALL),
+            ("stress.py", "longer", *stressed, "--", *SMALL, "--energy.num_iterations", 6, "--energy.num_steps", 2),
+        ],
+        [("guard_cost.py", "run", *cost, "--results", folder / "guard_cost.json")],
+        [("scaling.py", "run", *scaled, "--results", folder / "scaling.json")],
+    ]
+
+
+def own_images(folder: Path) -> list[Chain]:
+    """Returns the scripts about images of one's own."""
+    own, colours = folder / "own", folder / "colours.npz"
+    folders = ("--data", own, "--runs", folder / "own_runs", "--results", folder / "images.json")
+    alarms = ("run", "--data", folder / "images.npz", "--num-fresh", 50, "--runs", folder / "alarms")
+    lean = ("--source", colours, "--runs", folder / "small", "--results", folder / "small.json")
+    fewer = ("--vae.num_iterations", 6, "--vae.batch_size", 8, "--energy.batch_size", 4, "--energy.num_steps", 2,
+             "--selection.num_steps", "[5]")  # fmt: skip
+    return [
+        [("images.py", "run", "--only", "elevations", *folders, *BRIEF)],
+        [("false_alarms.py", *alarms, "--results", folder / "false_alarms.json", *BRIEF)],
+        [
+            ("small.py", "run", "cifar10-small", *lean, "--", *SMALL, *fewer),
+            ("small.py", "bundle", folder / "small" / "cifar10-small", "--bundled", folder / "bundled"),
+        ],
+        [("defects.py", "run", "--short", "--results", folder / "defects.json")],
+    ]
+
+
+def measurements(folder: Path) -> list[Chain]:
+    """Returns the scripts that measure a stage, a step or a density."""
     tiny = {"vae.num_iterations": 1500, "energy.num_iterations": 20, "evaluation.grid_size": 200,
             "evaluation.num_samples": 100, "evaluation.num_draws": 1000, "evaluation.num_annealed": 10}  # fmt: skip
     where = ("--runs", folder / "gaussians", "--results", folder / "gaussians.json")
     cut = [f"--{name}={value}" for name, value in tiny.items()]
-    run(ROOT / "gaussians.py", "--only", "official", "--seeds", 0, *where, "--", *cut)
     little = ("--num-samples", 100, "--num-draws", 500, "--steps", 5, "--temperatures", 3)
-    run(ROOT / "density.py", *little, "--results", folder / "density.json")
-    run(ROOT / "export.py", "--num-images", 20, "--results", folder / "export.json")
-    for what in ("stage1", "stage2", "buffer"):
-        some = ("--sizes", "tiny", "--repeats", 2, "--num-chains", 50)
-        run(ROOT / "training.py", what, *some, "--results", folder / "training.json")
-    kinds = ("--kinds", "digits", "NVAE")
-    run(ROOT / "kills.py", "--kills", 20, "--jobs", 2, *kinds, "--results", folder / "kills.json")
-    stressed = ("--jobs", 2, "--count", 1, "--runs", folder / "stress", "--results", folder / "stress.json")
-    run(ROOT / "stress.py", "run", "digits", "--cells", 1, *stressed, "--", *SMALL)
-    run(ROOT / "stress.py", "longer", "digits", *stressed, "--", *SMALL)
-    cost = ("--recipes", "digits", "--repeats", 1)
-    run(ROOT / "guard_cost.py", "run", *cost, "--results", folder / "guard_cost.json")
-    run(
-        ROOT / "scaling.py",
-        "run",
-        "--rounds",
-        1,
-        "--repeats",
-        1,
-        "--num-samples",
-        8,
-        "--results",
-        folder / "scaling.json",
-    )
-    pictures(folder, first)
-
-
-def pictures(folder: Path, first: Path) -> None:
-    """Runs those of this folder's scripts that need images of their own, then those that fill documents."""
-    np.savez(folder / "colours.npz", images=load_images("stacked_mnist").images[:400])
-    lean = ("--source", folder / "colours.npz", "--runs", folder / "small", "--results", folder / "small.json")
-    fewer = ["--vae.num_iterations", 6, "--vae.batch_size", 8, "--energy.batch_size", 4, "--energy.num_steps", 2,
-             "--selection.num_steps", "[5]"]  # fmt: skip
-    run(ROOT / "small.py", "run", "cifar10-small", *lean, "--", *SMALL, *fewer)
-    run(ROOT / "small.py", "bundle", folder / "small" / "cifar10-small", "--bundled", folder / "bundled")
-    run(ROOT / "defects.py", "run", "--short", "--results", folder / "defects.json")
-    for document in (
-        "README.md",
-        "docs/training.md",
-        "docs/density.md",
-        "docs/scores.md",
-        "docs/images.md",
-        "docs/scaling.md",
-        "docs/nvae.md",
-        "docs/guard.md",
-        "docs/evidence.md",
-    ):
-        shutil.copy(ROOT.parent / document, folder)
-    own = folder / "own"
-    run(ROOT / "images.py", "folders", "--output", own)
-    folders = ("--data", own, "--runs", folder / "own_runs", "--results", folder / "images.json")
-    brief = ("--budget", "1h", "--", *SMALL, "--selection.num_steps", "[5]", "--evaluation.num_test", 100)
-    run(ROOT / "images.py", "run", "--only", "elevations", *folders, *brief)
-    alarms = ("run", "--data", folder / "images.npz", "--num-fresh", 50, "--runs", folder / "alarms")
-    run(ROOT / "false_alarms.py", *alarms, "--results", folder / "false_alarms.json", *brief)
-    run(ROOT / "step.py", "--size", "tiny", "--repeats", 2, "--results", folder / "step.json")
+    some = ("--sizes", "tiny", "--repeats", 2, "--num-chains", 50, "--results", folder / "training.json")
     tried = ("--size", "tiny", "--batch-size", 4, "--repeats", 2, "--no-compile")
-    run(ROOT / "step_attempts.py", *tried, "--results", folder / "step_attempts.json")
-    tables(folder, first)
+    few = ("--seconds", 1, "--only", "recipe", "--num-samples", 300)
+    return [
+        [("density.py", *little, "--results", folder / "density.json")],
+        [("gaussians.py", "--only", "official", "--seeds", 0, *where, "--", *cut)],
+        [("training.py", what, *some) for what in ("stage1", "stage2", "buffer")],
+        [
+            ("step.py", "--size", "tiny", "--repeats", 2, "--results", folder / "step.json"),
+            ("step_attempts.py", *tried, "--results", folder / "step_attempts.json"),
+        ],
+        [("vae.py", *few, "--results", folder / "vae.json"),
+         ("export.py", "--num-images", 20, "--results", folder / "export.json")],
+    ]  # fmt: skip
 
 
-def tables(folder: Path, first: Path) -> None:
-    """Runs those that fill documents, and the scripts of docs/evidence.md."""
-    for script, document in (("step_attempts", "nvae"), ("step", "nvae"), ("stress", "guard")):
-        to = ["table"] if script == "stress" else ["--table"]
-        run(ROOT / f"{script}.py", *to, folder / f"{document}.md", "--results", folder / f"{script}.json")
-    run(ROOT / "guard_cost.py", "table", folder / "guard.md", "--results", folder / "guard_cost.json")
-    run(ROOT / "images.py", "table", "--results", folder / "images.json", "--document", folder / "images.md")
-    run(ROOT / "reproduce.py", "survival", "--dry-run")
-    evidence(folder, first)
-    run(ROOT / "mnist.py", "table", "--readme", folder / "README.md")
-    run(ROOT / "vae.py", "--table", folder / "training.md")
-    run(ROOT / "defects.py", "table", "--document", folder / "scores.md")
-    where = ("--document", folder / "scores.md", "--results", folder / "false_alarms.json")
-    run(ROOT / "false_alarms.py", "table", *where)
-    run(ROOT / "scaling.py", "table", folder / "scaling.md", "--results", folder / "scaling.json")
-    for script in ("gaussians.py", "density.py"):
-        run(ROOT / script, "--table", folder / "density.md")
-
-
-def evidence(folder: Path, first: Path) -> None:
-    """Runs the scripts whose figures stand in docs/evidence.md."""
+def evidence(folder: Path, first: Path) -> list[Chain]:
+    """Returns the scripts whose figures stand in docs/evidence.md."""
     ranked = ("--model", first, "--others", folder / "images.npz", "--count", 20, "--regret-steps", 2)
-    run(ROOT / "outlier_scores.py", "run", "mnist", *ranked, "--results", folder / "outliers.json")
-    run(ROOT / "outlier_scores.py", "table", folder / "evidence.md", "--results", folder / "outliers.json")
-    run(ROOT / "modes.py", "run", first, "--count", 60, "--results", folder / "modes.json")
-    run(ROOT / "modes.py", "table", folder / "evidence.md", "--results", folder / "modes.json")
     short = ("--budget", "1s", "-n", 60, "--runs", folder / "rivals", "--results", folder / "rivals.json")
-    (folder / "rivals.yaml").write_text(RIVALS)
     some = ("--rows", "vae,vaebm,pixels-persistent,wgan-gp", "--config", folder / "rivals.yaml")
-    run(ROOT / "rivals.py", "run", "mnist", "--model", first, *short, *some)
-    run(ROOT / "rivals.py", "table", folder / "evidence.md", "--results", folder / "rivals.json")
-    run(ROOT / "evidence.py", folder / "evidence.md")
+    return [
+        [("rivals.py", "run", "mnist", "--model", first, *short, *some)],
+        [("outlier_scores.py", "run", "mnist", *ranked, "--results", folder / "outliers.json")],
+        [("modes.py", "run", first, "--count", 60, "--results", folder / "modes.json")],
+        [("reproduce.py", "survival", "--dry-run")],
+    ]
+
+
+def tables(folder: Path) -> list[Chain]:
+    """Returns the scripts that fill documents, those of a document in one chain."""
+
+    def results(name: str) -> tuple[object, ...]:
+        return ("--results", folder / f"{name}.json")
+
+    evidence_page, scores_page, guard_page = (folder / f"{name}.md" for name in ("evidence", "scores", "guard"))
+    nvae_page, density_page = folder / "nvae.md", folder / "density.md"
+    return [
+        [
+            *((f"{name}.py", "table", evidence_page, *results(name_of))
+              for name, name_of in (("outlier_scores", "outliers"), ("modes", "modes"), ("rivals", "rivals"))),
+            ("evidence.py", evidence_page),
+        ],
+        [("scaling.py", "table", folder / "scaling.md", "--recipes", "cifar10", "cifar10-small", *results("scaling"))],
+        [
+            ("small.py", "table", nvae_page, *results("small")),
+            *((f"{name}.py", "--table", nvae_page, *results(name)) for name in ("step_attempts", "step")),
+        ],
+        [(f"{name}.py", "table", guard_page, *results(name)) for name in ("stress", "guard_cost")],
+        [("kills.py", "--table", folder / "kills.md", *results("kills"))],
+        [
+            ("defects.py", "table", "--document", scores_page),
+            ("false_alarms.py", "table", "--document", scores_page, *results("false_alarms")),
+        ],
+        [(f"{name}.py", "--table", density_page) for name in ("gaussians", "density")],
+        [("images.py", "table", "--document", folder / "images.md", *results("images"))],
+        [("mnist.py", "table", "--readme", folder / "README.md")],
+        [("vae.py", "--table", folder / "training.md")],
+    ]  # fmt: skip
+
+
+def prepare(folder: Path) -> None:
+    """Writes images, settings and copies of documents into a folder."""
+    np.savez(folder / "images.npz", images=load_images("mnist").images[:300])
+    np.savez(folder / "colours.npz", images=load_images("stacked_mnist").images[:400])
+    (folder / "rivals.yaml").write_text(RIVALS)
+    for name in ("training", "density", "scores", "images", "scaling", "nvae", "guard", "evidence"):
+        shutil.copy(ROOT.parent / "docs" / f"{name}.md", folder)
+    shutil.copy(ROOT.parent / "README.md", folder)
+    shutil.copy(folder / "guard.md", folder / "kills.md")
+    run(("images.py", "folders", "--output", folder / "own"))
+    for number, path in enumerate(sorted((folder / "own" / "elevations").iterdir())):
+        if number % 8:
+            path.unlink()
 
 
 def main() -> None:
     """Runs them all in a temporary folder."""
+    if num_jobs() > 1:
+        os.environ["OMP_NUM_THREADS"] = "1"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        first, images = folder / "run", folder / "images.npz"
-        run("vaebm", "train", "mnist", "--output", first, "--seed", 1, "--energy.num_steps", 6, *SMALL)
+        prepare(folder)
+        first = folder / "run"
+        run(("vaebm", "train", "mnist", "--output", first, "--seed", 1, "--energy.num_steps", 6, *SMALL))
         (first / "report.html").unlink()
-        run("vaebm", "train", "--resume", first)
-        run("vaebm", "sample", "mnist", "-n", 64, "--output", folder / "grid.png")
-        run("vaebm", "sample", first, "--chain", folder / "chain.gif")
-        run("vaebm", "likelihood", first, "--num-draws", 200, "--num-chains", 10, "--temperatures", "3")
-        run("vaebm", "evaluate", first, "-n", 200, "--output", folder / "evaluation.json")
-        run("vaebm", "evaluate", first, "--fid", "classifiers", "-n", 100, "--bootstrap", 2)
-        np.savez(images, images=load_images("mnist").images[:300])
-        run("vaebm", "data", images, "--sheet", folder / "sheet.png")
-        run("vaebm", "score", first, images, "--output", folder / "scores.csv", "--html", folder / "scores.html")
-        run("vaebm", "export", first, "--onnx", folder / "scorer.onnx")
-        for kind in ("mean", "converged", "groups", "bundled"):
-            chosen = ("--data.source", images, "--config", ROOT / f"{kind}.yaml", "--output", folder / kind)
-            run("vaebm", "train", "mnist", *chosen, *SMALL)
-        benchmarks(folder, first)
+        run(("vaebm", "train", "--resume", first))
+        at_once([
+            *survival(folder),
+            *own_images(folder),
+            *evidence(folder, first),
+            *verbs(folder, first),
+            *measurements(folder),
+        ])  # fmt: skip
+        at_once(tables(folder))
         missing = [path for path in PROMISED if not (folder / path).stat().st_size]
         assert not missing, missing
 

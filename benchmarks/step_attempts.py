@@ -4,7 +4,7 @@
     python benchmarks/step_attempts.py --table docs/nvae.md
 
 On the sketch's size of ``step.py``, in both precisions, in turns: the batch in pieces of which more fits the caches;
-the decoder by ``torch.compile``, if there is g++. And, as one cell of the decoder needs them, maps of 192 channels:
+the decoder by ``torch.compile``, if there is g++. And, of a cell that widens 32 channels to 192, at 32×32 pixels:
 each convolution, the swish behind it, and both as one call of oneDNN with the weights packed beforehand; the 1x1
 convolutions as products of matrices. Medians, written to ``benchmarks/results/step_attempts.json``.
 """
@@ -132,7 +132,7 @@ def measure(size: str, batch_size: int, repeats: int, compiles: bool) -> dict[st
 def table(results: Path, document: Path) -> None:
     """Writes the tables into a document."""
     found = json.loads(results.read_text())
-    for kind, title in (("steps", "a step"), ("parts", "of one cell")):
+    for kind, title in (("steps", "a step"), ("parts", "of a cell")):
         columns = found[kind]
         lines = [f"| {title}, ms | {' | '.join(columns)} |", "|---" * (1 + len(columns)) + "|"]
         lines += [

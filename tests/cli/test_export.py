@@ -22,7 +22,7 @@ from vaebm.applications.onnx_graph import METADATA_KEY, OUTPUTS
 from vaebm.cli.main import run
 from vaebm.data import Preprocessing, load_splits, to_float
 from vaebm.metrics import conformal_p_values
-from vaebm.models import VAEBM, ConvVAE, EnergyNetwork, ImageFields
+from vaebm.models import NVAE, VAE, VAEBM, ConvVAE, EnergyNetwork, ImageFields
 from vaebm.recipes import read_model
 
 SERVE = """
@@ -103,7 +103,7 @@ def test_score_says_the_same_in_each_process_batch_and_order(served: Path, tmp_p
     assert [f"{float(value[0]):.4f}" for value in alone[:3]] == told
 
 
-NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[int, ...], str]] = {
+NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[int, int, int], str]] = {
     "dense": ({"scale_kind": "pixel", "normalization": "layer"}, {}, (1, 8, 8), "sampled"),
     "colour, odd size": (
         {"body": "convolutional", "scale_kind": "pixel", "normalization": "layer"},
@@ -113,6 +113,7 @@ NETWORKS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[int, ...], str]]
     ),
     "spectral": ({"scale_kind": "shared"}, {"normalization": "spectral", "pooling": "sum"}, (1, 10, 8), "sampled"),
     "mean": ({"body": "convolutional"}, {"blocks": "residual", "normalization": "spectral"}, (1, 8, 8), "mean"),
+    "NVAE": ({"groups": (1, 2), "latents": 2, "num_flows": 1}, {"blocks": "residual"}, (3, 16, 8), "sampled"),
 }
 
 
@@ -122,7 +123,11 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     vae, energy, shape, loss = NETWORKS[request.param]
     torch.manual_seed(0)
     network = EnergyNetwork(shape, widths=(4, 6), num_hidden=5, **energy)
-    model = VAEBM(ConvVAE(shape, (4, 3), widths=(8, 6), num_hidden=7, **vae), network, ImageFields(loss_image=loss))
+    if "groups" in vae:
+        made: VAE = NVAE(shape, encoder_width=6, decoder_width=5, **vae)
+    else:
+        made = ConvVAE(shape, (4, 3), widths=(8, 6), num_hidden=7, **vae)
+    model = VAEBM(made, network, ImageFields(loss_image=loss)).eval()
     seeded = torch.Generator().manual_seed(9)
     scores = outlier_scores(model.double(), to_float(pixels(shape)), num_posterior_samples=3, generator=seeded)
     values = round_scores(scores.outlier_score).sort().values.tolist()

@@ -13,7 +13,7 @@ from commandline import Cli
 import vaebm
 from vaebm.cli import dry_run
 from vaebm.models import NVAE
-from vaebm.recipes import NVAEConfig, config_class, from_dict
+from vaebm.recipes import NOTES, NVAEConfig, config_class, from_dict
 
 SMALL = {
     "vae_network.groups": "[1,1]", "vae_network.encoder_width": "4", "vae_network.decoder_width": "4",
@@ -52,6 +52,12 @@ def test_a_recipe_of_the_paper_trains_resumes_and_serves_every_verb(cli: Cli) ->
     assert cli("evaluate", "run", "-n", "10").code == 0
     assert cli("score", "run", "images.npz", "--output", "scores.csv").code == 0
     assert len(Path("scores.csv").read_text().splitlines()) == 61
+    assert cli("export", "run", "--onnx", "scorer.onnx").code == 0
+    assert cli("likelihood", "run", "--num-draws", 20, "--num-chains", 4, "--temperatures", 3).code == 0
+    Path("few.yaml").write_text("vaebm: {lengths: [2], energy: {num_steps: 2, batch_size: 4}}")
+    rows = ("--rows", "vae,vaebm", "--config", "few.yaml", "--budget", "1s", "-n", 50)
+    assert cli("benchmark", "run", *rows, "--output", "rivals").code == 0
+    assert set(json.loads(Path("rivals/benchmark.json").read_text())["rows"]) == {"vae-0", "vaebm-0"}
     evaluation = json.loads(Path("run/evaluation.json").read_text())
     assert evaluation["trained_steps"] == 2
 
@@ -82,7 +88,16 @@ def test_more_than_this_machine_holds_is_a_warning(cli: Cli, monkeypatch: pytest
     write_images(Path("images.npz"))
     trained = cli("train", "cifar10", "--data.source", "images.npz", "--output", "run", *small())
     assert trained.code == 0
-    assert "warning: stage energy will hold" in trained.output
+    told = trained.output
+    assert 0 < told.index("warning: stage energy will hold") < told.index("stage vae: 6 iterations")
+
+
+@pytest.mark.parametrize("name", ["celeba64", "lsun_church64", "celebahq256", "cifar10-small"])
+def test_a_recipe_without_images_says_how_to_get_them(name: str, cli: Cli) -> None:
+    found = cli("train", name)
+    assert found.code == 2
+    assert found.errors.count("\n") == 1
+    assert f"{name} brings no images: {NOTES[name].images}" in found.errors
 
 
 @pytest.mark.parametrize(

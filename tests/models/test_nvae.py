@@ -18,6 +18,7 @@ LAYOUTS = [
     {"groups": (1, 1), "outer_blocks": 2, "outer_cells": 1, "encoder_cells": 1, "decoder_cells": 3},
     {"groups": (2,), "has_excitation": False, "is_residual": False, "num_flows": 2},
     {"groups": (1, 1), "scale_kind": "fixed", "least_scale": 0.2},
+    {"groups": (1, 1), "encoder_width": 7, "decoder_width": 9},
 ]
 
 
@@ -28,7 +29,7 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 @pytest.fixture(params=LAYOUTS, ids=str)
 def vae(request: pytest.FixtureRequest) -> NVAE:
     torch.manual_seed(0)
-    vae = NVAE((3, 16, 24), latents=2, encoder_width=8, decoder_width=4, **request.param).double()
+    vae = NVAE((3, 16, 24), latents=2, **{"encoder_width": 8, "decoder_width": 4, **request.param}).double()
     # As after some training: statistics of its own in every batch norm.
     for module in vae.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -165,6 +166,11 @@ def test_groups_per_scale() -> None:
         ({"least_scale": 0.0}, "least_scale is 0.0"),
     ],
 )
-def test_a_layout_that_can_not_be_built_is_refused(arguments: dict[str, object], words: str) -> None:
+def test_a_layout_that_can_not_be_built_is_refused(
+    arguments: dict[str, object], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allocated: list[object] = []
+    monkeypatch.setattr(nn.Parameter, "__new__", lambda cls, *data, **told: allocated.append(data))
     with pytest.raises(ValueError, match=words):
         NVAE(**{"image_shape": (3, 32, 32), **arguments})  # type: ignore[arg-type]
+    assert not allocated

@@ -118,3 +118,59 @@ def test_memory_grows_with_batch_and_buffer() -> None:
     wide = estimate(replace(config, vae=replace(config.vae, batch_size=2 * config.vae.batch_size)), (1, 8, 8))
     assert wide.vae_flops == pytest.approx(2 * small.vae_flops)
     assert wide.vae_memory > small.vae_memory
+
+
+# Learning rate, penalty, its start (0: none), epochs of the linear rise and of all, flows, groups, width.
+STAGE_1 = {
+    "cifar10": (1e-2, 0.1, 0.0, 5, 400, 1, (30,), 128),
+    "celeba64": (1e-2, 0.1, 0.0, 1, 50, 1, (5, 5, 5), 48),
+    "lsun_church64": (1e-2, 0.1, 0.0, 1, 60, 1, (5, 5, 5), 48),
+    "celebahq256": (6e-3, 0.01, 10.0, 5, 200, 2, (4, 4, 4, 4, 4), 32),
+}
+# Iterations, batch, spectral penalty, replay probability, entries of the buffer, iterations of the rise, sample steps.
+STAGE_2 = {
+    "cifar10": (30_000, 32, 0.2, 0.0, 0, 0, 16),
+    "celeba64": (30_000, 32, 0.2, 0.0, 0, 0, 20),
+    "lsun_church64": (30_000, 32, 0.2, 0.6, 10_000, 5000, 20),
+    "celebahq256": (9000, 16, 0.3, 0.6, 2000, 3000, 24),
+}
+
+
+@pytest.mark.parametrize("name", STAGE_1)
+def test_stage_1_is_that_of_the_published_commands(name: str) -> None:
+    config = PAPER_RECIPES[name]()
+    rate, penalty, start, warm_epochs, epochs, num_flows, groups, width = STAGE_1[name]
+    vae, network = config.vae, config.vae_network
+    assert (vae.learning_rate, vae.penalty, vae.initial_penalty) == (rate, penalty, start)
+    assert vae.rate_warmup == pytest.approx(warm_epochs / epochs)
+    assert (vae.objective, vae.optimizer, vae.schedule, vae.weight_decay) == (
+        "balanced", "adamax", "warm_cosine", 3e-4,
+    )  # fmt: skip
+    assert (vae.kl_warmup, vae.dequantization) == (0.3, 0.0)
+    assert (network.num_flows, network.groups, network.latents) == (num_flows, groups, 20)
+    assert (network.encoder_width, network.decoder_width) == (width, width)
+    assert (network.encoder_cells, network.decoder_cells, network.outer_cells, network.outer_blocks) == (2, 2, 2, 1)
+
+
+@pytest.mark.parametrize("name", STAGE_2)
+def test_stage_2_is_that_of_the_published_commands(name: str) -> None:
+    config = PAPER_RECIPES[name]()
+    energy, expected = config.energy, STAGE_2[name]
+    num_iterations, batch_size, spectral, probability, entries, rise, num_steps = expected
+    assert (energy.num_iterations, energy.batch_size, energy.spectral) == (num_iterations, batch_size, spectral)
+    assert (energy.replay_probability, energy.buffer_size, config.sampling.num_steps) == (
+        probability, entries, num_steps,
+    )  # fmt: skip
+    if rise:
+        assert energy.replay_rise * num_iterations == pytest.approx(rise)
+        assert energy.buffer_keeps == "latent"
+    assert (energy.betas, energy.weight_decay, energy.schedule) == ((0.99, 0.999), 3e-5, "constant")
+    assert (energy.ema_decay, energy.centring, energy.matched_noise, energy.clip_deviations) == (0.0, 0.0, False, 3.0)
+
+
+@pytest.mark.parametrize("name", PAPER_RECIPES)
+def test_notes_name_images_hours_and_scores_with_their_source(name: str) -> None:
+    notes = NOTES[name]
+    assert "source" in notes.images or "bundled" in notes.images
+    assert "V100" in notes.hours or "not published" in notes.hours
+    assert any(source in notes.scores for source in ("from memory", "PapersWithCode", "table"))

@@ -71,6 +71,8 @@ class Scorer(nn.Module):
         least = torch.tensor(threshold(rounded, false_positive_rate), dtype=torch.float64)
         self.register_buffer("threshold", least)
         self.register_buffer("calibration_scores", rounded.sort().values)
+        # The exporter puts a module back into the mode that the whole of it says it is in.
+        self.eval()
 
     @torch.no_grad()
     def forward(self, images: Tensor, posterior_noise: Tensor, pixel_noise: Tensor) -> Decisions:

@@ -169,15 +169,16 @@ class NVAE(nn.Module):
             for place in range(count):
                 yield self.rises[scale - 1] if scale and not place else None, next(groups)
 
-    def _start(self, batch_size: int) -> Tensor:
-        return self.start.expand(batch_size, -1, -1, -1)
+    def _start(self, like: Tensor) -> Tensor:
+        # Of a shape, not of len(), so that a traced graph takes any number of images.
+        return self.start.expand(like.shape[0], -1, -1, -1)
 
     def _likelihood(self, hidden: Tensor) -> Normal:
         return pixel_likelihood(self.pixels(functional.elu(self.outward(hidden))), self.image_shape, self.least_scale)
 
     def decode(self, latent_noise: Tensor) -> Decoded:
         """Transports latent noise (B, latent_size) to latents and on to the pixel likelihood."""
-        hidden = self._start(len(latent_noise))
+        hidden = self._start(latent_noise)
         latents: list[Tensor] = []
         prior_scales: list[Tensor] = []
         for (rise, group), noise in zip(self._steps(), self.noise_layout.split(latent_noise), strict=True):
@@ -192,7 +193,7 @@ class NVAE(nn.Module):
     def elbo_terms(self, images: Tensor, posterior_noise: Tensor) -> ElboTerms:
         """Evaluates the ELBO of images (B, C, H, W) with given posterior noise (B, latent_size)."""
         features = self._features(images)
-        hidden = self._start(len(images))
+        hidden = self._start(images)
         divergences, prior_noise = [], []
         parts = self.noise_layout.split(posterior_noise)
         for (rise, group), feature, noise in zip(self._steps(), features, parts, strict=True):

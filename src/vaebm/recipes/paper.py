@@ -157,7 +157,7 @@ def celebahq256() -> NVAEConfig:
 
 
 def stacked_mnist() -> NVAEConfig:
-    """Returns the configuration of StackedMNIST: the paper's energy network; of the rest nothing was published.
+    """Returns the configuration of StackedMNIST: the paper's energy network; no other settings were published.
 
     The pixel scale is fixed, see ``recipes/small.py``.
     """
@@ -215,7 +215,8 @@ NOTES = {
     "celebahq256": RecipeNotes(
         "CelebA-HQ at 256×256: --data.source FOLDER with the sub-folders train, of its 27,000 training images, and "
         "test, of the other 3,000; a quarter of train is set aside for choices and p-values",
-        "stage 1 about 94 h on 24 V100 of 32 GB (NVAE's README, of its network of 36 groups, here 20); stage 2 on 4",
+        "stage 1 about 94 h on 24 V100 (NVAE's README, of its network of 36 groups; here 20, whose command has 8 V100 "
+        "of 32 GB); stage 2 on 4",
         "FID 20.38 (PapersWithCode); its NVAE 40.26 or 45.11 (sources disagree)",
     ),
     "stacked_mnist": RecipeNotes(
