@@ -35,7 +35,7 @@ def small() -> list[str]:
 
 
 def test_a_recipe_of_the_paper_trains_resumes_and_serves_every_verb(cli: Cli) -> None:
-    write_images(Path("images.npz"))
+    write_images(Path("images.npz"), 144)
     arguments = ("cifar10", "--data.source", "images.npz", "--output", "run", *small())
     assert cli("train", *arguments).code == 0
     values = yaml.safe_load(Path("run/config.yaml").read_text())
@@ -51,9 +51,9 @@ def test_a_recipe_of_the_paper_trains_resumes_and_serves_every_verb(cli: Cli) ->
     assert cli("sample", "run", "-n", "4", "--output", "grid.png").code == 0
     assert cli("evaluate", "run", "-n", "10").code == 0
     assert cli("score", "run", "images.npz", "--output", "scores.csv").code == 0
-    assert len(Path("scores.csv").read_text().splitlines()) == 61
+    assert len(Path("scores.csv").read_text().splitlines()) == 145
     assert cli("export", "run", "--onnx", "scorer.onnx").code == 0
-    assert cli("likelihood", "run", "--num-draws", 20, "--num-chains", 4, "--temperatures", 3).code == 0
+    assert cli("likelihood", "run", "--num-draws", 100, "--num-chains", 10, "--temperatures", 3).code == 0
     Path("few.yaml").write_text("vaebm: {lengths: [2], energy: {num_steps: 2, batch_size: 4}}")
     rows = ("--rows", "vae,vaebm", "--config", "few.yaml", "--budget", "1s", "-n", 50)
     assert cli("benchmark", "run", *rows, "--output", "rivals").code == 0
