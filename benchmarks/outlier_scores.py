@@ -41,7 +41,6 @@ from vaebm.recipes import Config, ExtraError, LoadedModel, config_class, from_di
 RESULTS = Path(__file__).parent / "results" / "outliers.json"
 DOCS = Path(__file__).parents[1] / "docs" / "evidence.md"
 NATS_PER_BIT = math.log(2)
-MOST_REFERENCE = 5000
 OURS = ("joint", "energy", "elbo")
 ORDER = (*OURS, "typicality", "gradient_norm", "likelihood_regret", "complexity_corrected", "complexity",
          "pixel_statistics", "knn_pixels", "knn_features", "mahalanobis_features")  # fmt: skip
@@ -64,15 +63,15 @@ def pixel_moments(images: Tensor) -> Tensor:
     return torch.cat([flat.mean(2), flat.std(2)], 1)
 
 
-def know(loaded: LoadedModel, training: Tensor) -> Known:
-    """Looks at normal images, uint8 (n, C, H, W)."""
+def know(loaded: LoadedModel, training: Tensor, num_reference: int) -> Known:
+    """Looks at so many of the normal images, uint8 (n, C, H, W)."""
     assert loaded.calibration is not None
     try:
         extractor = load_extractor()
     except ExtraError:
         extractor = None
     typical = -float(torch.tensor(loaded.calibration["outlier_scores"], dtype=torch.float64).median())
-    reference = training[torch.linspace(0, len(training) - 1, min(len(training), MOST_REFERENCE)).long()]
+    reference = training[torch.linspace(0, len(training) - 1, min(len(training), num_reference)).long()]
     return Known(loaded, typical, fit_baselines(reference, extractor), fit_gaussian(pixel_moments(reference)))
 
 
@@ -113,14 +112,14 @@ def all_scores(known: Known, images: Tensor, regret_steps: int) -> dict[str, Ten
 
 
 def run(
-    name: str, model: str, others: Sequence[str], count: int, regret_steps: int, source: str | None
+    name: str, model: str, others: Sequence[str], count: int, regret_steps: int, num_reference: int, source: str | None
 ) -> dict[str, Any]:
     """Scores normal images and every set of outliers."""
     began = time.monotonic()
     loaded = read_model(model)
     config: Config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
     splits = load_splits_of(config, loaded.details, source)
-    known = know(loaded, torch.from_numpy(splits.training.images))
+    known = know(loaded, torch.from_numpy(splits.training.images), num_reference)
     test = torch.from_numpy(splits.test.images[:count])
     channels, height, width = loaded.model.image_shape
     form = replace(loaded.preprocessing or Preprocessing(), image_size=(height, width), channels=channels)
@@ -182,6 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     part.add_argument("--others", nargs="*", default=[], metavar="PATH", help="other sets of images")
     part.add_argument("--count", type=int, default=1000, help="images of each set")
     part.add_argument("--regret-steps", type=int, default=100)
+    part.add_argument("--num-reference", type=int, default=5000, help="training images that cheap scores look at")
     part.add_argument("--results", type=Path, default=RESULTS)
     part = commands.add_parser("table")
     part.add_argument("document", type=Path, nargs="?", default=DOCS)
@@ -190,7 +190,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.what == "table":
         table(options.results, options.document)
         return
-    found = run(options.name, options.model, options.others, options.count, options.regret_steps, options.source)
+    found = run(
+        options.name,
+        options.model,
+        options.others,
+        options.count,
+        options.regret_steps,
+        options.num_reference,
+        options.source,
+    )
     known = json.loads(options.results.read_text()) if options.results.exists() else {}
     options.results.write_text(json.dumps({**known, options.name: found}, indent=1) + "\n")
 

@@ -33,7 +33,7 @@ SMALL = [
     "--evaluation.steps_curve", "[0, 5]", "--sampling.num_steps", "5", "--selection.num_samples", "100",
     "--evaluation.num_posterior_samples", "1",
 ]  # fmt: skip
-BRIEF = ("--budget", "1h", "--", *SMALL, "--selection.num_steps", "[5]", "--evaluation.num_test", 100)
+BRIEF = ("--budget", "10m", "--", *SMALL, "--selection.num_steps", "[5]", "--evaluation.num_test", 100)
 
 FEW = "{lengths: [2], energy: {num_steps: 2, batch_size: 8}}"
 RIVALS = f"""vaebm: {FEW}
@@ -48,7 +48,7 @@ PROMISED = (
     "evaluation.json",
     "scores.csv",
     "scores.html",
-    "bundled/cifar10-small/model.safetensors",
+    "models/cifar10-small/model.safetensors",
     "defects.json",
     "sheet.png",
     "mean/report.html",
@@ -153,7 +153,7 @@ def own_images(folder: Path) -> list[Chain]:
         [("false_alarms.py", *alarms, "--results", folder / "false_alarms.json", *BRIEF)],
         [
             ("small.py", "run", "cifar10-small", *lean, "--", *SMALL, *fewer),
-            ("small.py", "bundle", folder / "small" / "cifar10-small", "--bundled", folder / "bundled"),
+            ("small.py", "bundle", folder / "small" / "cifar10-small", "--bundled", folder / "models"),
         ],
         [("defects.py", "run", "--short", "--results", folder / "defects.json")],
     ]
@@ -184,7 +184,8 @@ def measurements(folder: Path) -> list[Chain]:
 
 def evidence(folder: Path, first: Path) -> list[Chain]:
     """Returns the scripts whose figures stand in docs/evidence.md."""
-    ranked = ("--model", first, "--others", folder / "images.npz", "--count", 20, "--regret-steps", 2)
+    ranked = ("--model", first, "--others", folder / "images.npz", "--count", 20, "--regret-steps", 2,
+              "--num-reference", 200)  # fmt: skip
     short = ("--budget", "1s", "-n", 60, "--runs", folder / "rivals", "--results", folder / "rivals.json")
     some = ("--rows", "vae,vaebm,pixels-persistent,wgan-gp", "--config", folder / "rivals.yaml")
     return [
