@@ -35,6 +35,8 @@ from vaebm.training import GuardSettings, energy_step, fit, guarded_fit, start_e
 
 RESULTS = Path(__file__).parent / "results" / "guard_cost.json"
 FIRST = 128
+# It sees everything and finds nothing.
+WATCHFUL = GuardSettings(largest_separation=1e9, least_acceptance=0.0, largest_overshoot=1e9, largest_noise_norm=1e9)
 
 
 def measure(name: str, repeats: int, turn: int) -> dict[str, Any]:
@@ -42,10 +44,7 @@ def measure(name: str, repeats: int, turn: int) -> dict[str, Any]:
     config = RECIPES[name]()
     splits = load_splits(config.data.source)
     images, settings = torch.from_numpy(splits.training.images), replace(config.energy, num_iterations=10**6)
-    watchful = GuardSettings(
-        largest_separation=1e9, least_acceptance=0.0, largest_overshoot=1e9, largest_noise_norm=1e9,
-        snapshot_every=turn,
-    )  # fmt: skip
+    watchful = replace(WATCHFUL, snapshot_every=turn)
     running: dict[str, Iterator[Any]] = {}
     for form in ("without", "with"):
         torch.manual_seed(0)
@@ -104,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("document", type=Path, nargs="?", help="whose table is filled")
     parser.add_argument("--recipes", nargs="+", choices=("digits", "mnist"), default=["digits", "mnist"])
     parser.add_argument("--repeats", type=int, default=9, help="turns of each")
-    parser.add_argument("--turn", type=int, default=GuardSettings().snapshot_every, help="iterations of a turn")
+    parser.add_argument("--turn", type=int, default=WATCHFUL.snapshot_every, help="iterations of a turn")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     if options.what == "table":

@@ -147,6 +147,7 @@ def run(
         "num_normal": len(test),
         "num_outliers": {kind: len(images) for kind, images in sets.items()},
         "regret_steps": regret_steps,
+        "num_reference": num_reference,
         "rows": rows,
         "seconds": time.monotonic() - began,
         "threads": torch.get_num_threads(),
