@@ -29,11 +29,13 @@ from vaebm.data import load_images
 ROOT = Path(__file__).parent
 MOST_JOBS = 4
 SMALL = [
-    "--vae.num_iterations", "60", "--energy.num_iterations", "12", "--evaluation.num_samples", "300",
+    "--vae.num_iterations", "40", "--vae.batch_size", "16", "--energy.num_iterations", "12",
+    "--energy.batch_size", "8", "--evaluation.num_samples", "300",
     "--evaluation.steps_curve", "[0, 5]", "--sampling.num_steps", "5", "--selection.num_samples", "100",
-    "--evaluation.num_posterior_samples", "1",
+    "--evaluation.num_posterior_samples", "1", "--evaluation.num_test", "200",
 ]  # fmt: skip
-BRIEF = ("--budget", "10m", "--", *SMALL, "--selection.num_steps", "[5]", "--evaluation.num_test", 100)
+BRIEF = ("--budget", "5h", "--", *SMALL, "--selection.num_steps", "[5]", "--evaluation.num_samples", 60,
+         "--selection.num_samples", 50)  # fmt: skip
 
 FEW = "{lengths: [2], energy: {num_steps: 2, batch_size: 8}}"
 RIVALS = f"""vaebm: {FEW}
@@ -115,12 +117,13 @@ def verbs(folder: Path, first: Path) -> list[Chain]:
         ("vaebm", "sample", "mnist", "-n", 64, "--output", folder / "grid.png"),
         ("vaebm", "sample", first, "--chain", folder / "chain.gif"),
         ("vaebm", "likelihood", first, "--num-draws", 200, "--num-chains", 10, "--temperatures", "3"),
-        ("vaebm", "evaluate", first, "-n", 200, "--output", folder / "evaluation.json"),
+        ("vaebm", "evaluate", first, "-n", 200, "--steps", "0,5", "--output", folder / "evaluation.json"),
         ("vaebm", "evaluate", first, "--fid", "classifiers", "-n", 100, "--bootstrap", 2),
         ("vaebm", "data", images, "--sheet", folder / "sheet.png"),
         ("vaebm", "export", first, "--onnx", folder / "scorer.onnx"),
     ]
-    page = [("vaebm", "score", first, images, "--output", folder / "scores.csv", "--html", folder / "scores.html")]
+    page = [("vaebm", "score", first, folder / "few.npz", "--reference", images, "--output", folder / "scores.csv",
+             "--html", folder / "scores.html")]  # fmt: skip
     return [*configurations, given, page]
 
 
@@ -130,7 +133,7 @@ def survival(folder: Path) -> list[Chain]:
     cost = ("--recipes", "digits", "--repeats", 1, "--turn", 2)
     scaled = ("--rounds", 1, "--repeats", 1, "--num-samples", 8)
     return [
-        [("kills.py", "--kills", 20, "--kinds", "digits", "NVAE", "--results", folder / "kills.json")],
+        [("kills.py", "--kills", 20, "--kinds", "digits", "NVAE", "--jobs", 2, "--results", folder / "kills.json")],
         [
             ("stress.py", "run", *stressed, "--cells", 1, "--", *SMALL),
             ("stress.py", "longer", *stressed, "--", *SMALL, "--energy.num_iterations", 6, "--energy.num_steps", 2),
@@ -230,7 +233,9 @@ def tables(folder: Path) -> list[Chain]:
 
 def prepare(folder: Path) -> None:
     """Writes images, settings and copies of documents into a folder."""
-    np.savez(folder / "images.npz", images=load_images("mnist").images[:300])
+    images = load_images("mnist").images[:300]
+    np.savez(folder / "images.npz", images=images)
+    np.savez(folder / "few.npz", images=images[:50])
     np.savez(folder / "colours.npz", images=load_images("stacked_mnist").images[:400])
     (folder / "rivals.yaml").write_text(RIVALS)
     for name in ("training", "density", "scores", "images", "scaling", "nvae", "guard", "evidence"):

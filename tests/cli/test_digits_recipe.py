@@ -1,4 +1,4 @@
-"""``vaebm train digits`` as it is: the VAEBM beats its VAE, and the same seed gives the same weights."""
+"""``vaebm train digits`` as it is beats its VAE; two processes of one seed give the same weights."""
 
 from __future__ import annotations
 
@@ -14,16 +14,22 @@ def train(folder: Path, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment())
 
 
-def test_digits_recipe(tmp_path: Path) -> None:
-    # What is measured at the end doesn't change the weights, so the second training measures little.
-    brief = ("--evaluation.num_samples", "10", "--evaluation.steps_curve", "[0]")
-    processes = [train(tmp_path / "first"), train(tmp_path / "second", *brief)]
-    outputs = [process.communicate(timeout=540)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    quality = {row["what"]: row for row in json.loads((tmp_path / "first" / "evaluation.json").read_text())["quality"]}
+def test_the_recipe_closes_most_of_the_distance(tmp_path: Path) -> None:
+    process = train(tmp_path / "run")
+    output = process.communicate(timeout=540)[0]
+    assert process.returncode == 0, output
+    quality = {row["what"]: row for row in json.loads((tmp_path / "run" / "evaluation.json").read_text())["quality"]}
     assert quality["VAEBM"]["frechet"] < quality["VAE"]["frechet"]
     assert quality["VAEBM"]["closed"] > 0.75
     assert quality["VAEBM"]["n"] == 700
-    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("first", "second")]
-    assert weights[0] == weights[1]
-    assert (tmp_path / "first" / "metrics.jsonl").read_bytes() == (tmp_path / "second" / "metrics.jsonl").read_bytes()
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
+    brief = ("--vae.num_iterations", "200", "--energy.num_iterations", "60", "--evaluation.num_samples", "10",
+             "--evaluation.steps_curve", "[0]")  # fmt: skip
+    processes = [train(tmp_path / name, *brief) for name in ("first", "second")]
+    outputs = [process.communicate(timeout=540)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    for name in ("model/model.safetensors", "metrics.jsonl"):
+        one, two = ((tmp_path / run / name).read_bytes() for run in ("first", "second"))
+        assert one == two, name

@@ -18,7 +18,8 @@ from vaebm.data import Preprocessing, load_images
 from vaebm.recipes import read_model
 
 SHORT = [
-    "--vae.num_iterations", "60", "--energy.num_iterations", "12", "--evaluation.num_samples", "45",
+    "--vae.num_iterations", "60", "--vae.batch_size", "8", "--energy.num_iterations", "12", "--energy.batch_size", "4",
+    "--energy.num_steps", "5", "--evaluation.num_samples", "45",
     "--evaluation.steps_curve", "[0,5]", "--sampling.num_steps", "5", "--selection.num_samples", "20",
     "--evaluation.num_posterior_samples", "1", "--selection.vae_every", "20",
 ]  # fmt: skip

@@ -105,6 +105,15 @@ def test_rank_deficient_covariances_keep_the_closed_form() -> None:
     assert frechet_distance(a, b) == pytest.approx(1 + 9 + 25, rel=1e-12)
 
 
+@pytest.mark.parametrize("num_images", [12, 40, 41])
+def test_few_images_have_the_distance_of_their_covariances(num_images: int) -> None:
+    generator = torch.Generator().manual_seed(9)
+    few = feature_statistics(torch.randn(num_images, 40, generator=generator))
+    many = feature_statistics(1 + 2 * torch.randn(90, 40, generator=generator))
+    bare = [FeatureStatistics(found.mean, found.covariance, found.num_images) for found in (few, many)]
+    assert frechet_distance(few, many) == pytest.approx(frechet_distance(*bare), rel=1e-10)
+
+
 def test_constant_features_leave_only_the_shift() -> None:
     ones, threes = feature_statistics(torch.ones(5, 4)), feature_statistics(torch.full((5, 4), 3.0))
     assert frechet_distance(ones, threes) == pytest.approx(16.0)

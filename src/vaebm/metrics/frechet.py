@@ -5,9 +5,9 @@ For the Gaussians N(m, A) and N(n, B) the squared 2-Wasserstein (Fréchet) dista
     d² = |m − n|² + tr A + tr B − 2 tr (A^½ B A^½)^½.
 
 With factors A = L Lᵀ and B = M Mᵀ the last trace is the nuclear norm of Mᵀ L, because (A^½ B A^½)^½ and Mᵀ L have the
-same singular values. The factors come from the symmetric eigen-decomposition and drop the null space, so that a
-rank-deficient covariance (fewer images than features, a dead feature) needs no offset on the diagonal, and no square
-root is taken of round-off.
+same singular values. Of fewer images than features the centred features are such a factor. Other factors come from the
+symmetric eigen-decomposition and drop the null space, so that a rank-deficient covariance (a dead feature) needs no
+offset on the diagonal, and no square root is taken of round-off.
 
 The figure depends on the number of images: it is biased upwards by a term of order 1/N. Compare only figures of equal
 N, and beside the floor that N real images reach.
@@ -17,6 +17,7 @@ Reference:
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -34,11 +35,18 @@ class FeatureStatistics:
         mean: Mean of the features, (F,), float64.
         covariance: Covariance of the features with divisor N − 1, (F, F), float64.
         num_images: The number N of images behind the two.
+        centred: The features without their mean over √(N − 1), (N, F), float64, if they are fewer than features.
     """
 
     mean: Tensor
     covariance: Tensor
     num_images: int
+    centred: Tensor | None = None
+
+    @cached_property
+    def factor(self) -> Tensor:
+        """L (F, R) with L Lᵀ = covariance; R is N or the numerical rank."""
+        return _factor(self.covariance) if self.centred is None else self.centred.T
 
 
 def feature_statistics(features: Tensor) -> FeatureStatistics:
@@ -59,9 +67,10 @@ def feature_statistics(features: Tensor) -> FeatureStatistics:
     """
     matrix = as_features(features, "features")
     mean = matrix.mean(dim=0)
-    centred = matrix - mean
-    covariance = centred.T @ centred / (len(matrix) - 1)
-    return FeatureStatistics(mean, covariance, len(matrix))
+    num_images, num_features = matrix.shape
+    centred = (matrix - mean) / (num_images - 1) ** 0.5
+    few = centred if num_images < num_features else None
+    return FeatureStatistics(mean, centred.T @ centred, num_images, few)
 
 
 def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
@@ -95,7 +104,7 @@ def frechet_distance(a: FeatureStatistics, b: FeatureStatistics) -> float:
             "take both from the same feature network"
         )
     shift = (a.mean - b.mean).square().sum()
-    overlap = torch.linalg.svdvals(_factor(b.covariance).T @ _factor(a.covariance)).sum()
+    overlap = torch.linalg.svdvals(b.factor.T @ a.factor).sum()
     distance = shift + a.covariance.trace() + b.covariance.trace() - 2 * overlap
     return max(0.0, float(distance))
 
