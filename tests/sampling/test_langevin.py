@@ -104,3 +104,79 @@ def test_on_a_standard_normal_that_acceptance_is_the_formula(step_size: float, d
     spread = (dimensions * step_size**3 / 16) ** 0.5
     expected = 2 * torch.distributions.Normal(0.0, 1.0).cdf(torch.tensor(-spread / 2))
     assert float(steps[1].info.earlier_acceptance.mean()) == pytest.approx(float(expected), abs=0.03)
+
+
+def momentum_chain(
+    persistence: float, num_steps: int, step_size: float = 0.5, num_chains: int = 2000
+) -> list[ChainState]:
+    generator = torch.Generator().manual_seed(3)
+    start = torch.randn(num_chains, 4, generator=generator, dtype=DOUBLE)
+    chain = run_chain(Langevin(step_size, persistence), start, standard_normal, num_steps, generator)
+    return [step.state for step in chain]
+
+
+def test_kept_momentum_is_a_leapfrog_step_with_a_part_of_it_renewed() -> None:
+    noise = torch.randn(5, 3, dtype=DOUBLE)
+    kernel, generator = Langevin(0.3, 0.6), torch.Generator().manual_seed(0)
+    (first, _), same = kernel(ChainState(noise), standard_normal, generator), torch.Generator().manual_seed(0)
+    second, _ = kernel(first, standard_normal, generator)
+    length, momentum, place = 0.3**0.5, torch.randn(5, 3, generator=same, dtype=DOUBLE), noise
+    for found in (first, second):
+        kicked = momentum - 0.5 * length * place
+        place = place + length * kicked
+        assert torch.allclose(found.noise, place, rtol=1e-13)
+        momentum = kicked - 0.5 * length * place
+        momentum = 0.6 * momentum + 0.8 * torch.randn(5, 3, generator=same, dtype=DOUBLE)
+
+
+@pytest.mark.parametrize("persistence", [0.0, 0.5, 0.9])
+def test_momentum_leaves_the_stationary_variance_alone(persistence: float) -> None:
+    states = momentum_chain(persistence, 200)
+    variance = torch.stack([state.noise.square().mean() for state in states[50:]]).mean()
+    assert float(variance) == pytest.approx(1 / (1 - 0.5 / 4), rel=0.01)
+
+
+def test_momentum_carries_chains_further() -> None:
+    def correlation(persistence: float) -> float:
+        start, end = (momentum_chain(persistence, 12, step_size=0.02)[place].noise for place in (0, -1))
+        return float((start * end).mean() / start.square().mean())
+
+    assert correlation(0.8) < correlation(0.0) - 0.2
+
+
+def test_the_acceptance_of_a_step_with_momentum_is_that_of_its_energy() -> None:
+    kernel, generator = Langevin(0.4, 0.7), torch.Generator().manual_seed(1)
+    state = ChainState(torch.randn(50, 6, generator=generator, dtype=DOUBLE))
+    first, info = kernel(state, standard_normal, generator)
+    assert info.earlier_acceptance is None
+    _, info = kernel(first, standard_normal, generator)
+    assert info.earlier_acceptance is not None
+    assert first.before is not None
+    assert first.before.momentum is not None
+    assert first.momentum is not None
+    ended = first.momentum - 0.5 * 0.4**0.5 * first.noise
+    rise = standard_normal(first.noise) - standard_normal(first.before.noise)
+    rise += 0.5 * (first.before.momentum.square().sum(1) - ended.square().sum(1))
+    assert torch.allclose(info.earlier_acceptance, rise.clamp(max=0).exp(), rtol=1e-12)
+    assert 0.5 < float(info.earlier_acceptance.mean()) < 1
+
+
+def test_fresh_momentum_is_langevin_and_its_acceptance_too() -> None:
+    states = [ChainState(torch.randn(20, 6, generator=torch.Generator().manual_seed(2), dtype=DOUBLE))] * 2
+    generators = [torch.Generator().manual_seed(4) for _ in range(2)]
+    kernels = (Langevin(0.4), Langevin(0.4, 1e-12))
+    for _ in range(3):
+        moved = [kernel(state, standard_normal, generator)
+                 for kernel, state, generator in zip(kernels, states, generators, strict=True)]  # fmt: skip
+        states = [state for state, _ in moved]
+        assert torch.allclose(states[0].noise, states[1].noise, rtol=1e-9)
+    earlier = [info.earlier_acceptance for _, info in moved]
+    assert earlier[0] is not None
+    assert earlier[1] is not None
+    assert torch.allclose(earlier[0], earlier[1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("persistence", [-0.1, 1.0, float("nan")])
+def test_a_persistence_must_be_a_share(persistence: float) -> None:
+    with pytest.raises(ValueError, match="persistence is"):
+        Langevin(0.1, persistence)
