@@ -94,6 +94,16 @@ def test_the_defaults_of_the_model_are_used_unless_overridden() -> None:
     assert not torch.equal(default, other)
 
 
+def test_the_momentum_that_chains_keep_is_the_models_unless_overridden() -> None:
+    model = build(num_steps=3, step_size=0.3)
+    explicit, plain = (generate(model, 3, generator=seeded(), persistence=kept) for kept in (0.6, None))
+    model.sampling["persistence"] = 0.6
+    default, none = (generate(model, 3, generator=seeded(), persistence=kept) for kept in (None, 0.0))
+    assert torch.equal(default, explicit)
+    assert torch.equal(none, plain)
+    assert not torch.equal(default, plain)
+
+
 def test_without_defaults_steps_must_be_given(generator: torch.Generator) -> None:
     for given in ({}, {"num_steps": 2}, {"step_size": 0.1}):
         with pytest.raises(ValueError, match="give num_steps and step_size"):

@@ -77,6 +77,14 @@ def test_other_numbers_of_steps(finished: FinishedRun, cli: Cli) -> None:
     assert [row["num_steps"] for row in curve] == [0, 3, 10, 12]
 
 
+def test_chains_may_run_in_another_way(finished: FinishedRun, cli: Cli) -> None:
+    words = ("-n", 50, "--num-steps", 6, "--step-size", 0.05, "--persistence", 0.5, "--output", "other.json")
+    assert cli("evaluate", finished.folder, *words).code == 0
+    found = read("other.json")
+    assert found["num_steps"] == 6
+    assert found["sampling"] == {"num_steps": 6, "step_size": 0.05, "persistence": 0.5}
+
+
 def test_judges_can_be_exchanged(finished: FinishedRun, cli: Cli) -> None:
     shutil.copytree(next(path for path in model_folders() if path.name == "digits8_plain"), "judges/mine")
     assert cli("evaluate", finished.folder, "-n", 50, "--judges", "judges", "--output", "mine.json").code == 0

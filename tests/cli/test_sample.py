@@ -41,6 +41,19 @@ def test_an_array_holds_what_generate_returns(finished: FinishedRun, cli: Cli) -
     assert np.array_equal(images, to_uint8(expected))
 
 
+def test_chains_may_keep_their_momentum(finished: FinishedRun, cli: Cli) -> None:
+    words = ("-n", 3, "--num-steps", 4, "--persistence", 0.7, "--output", "samples.npz")
+    told = cli("sample", finished.folder, *words).output
+    assert told == "samples.npz: 3 images, 4 Langevin steps of size 0.1 that keep 0.7 of the momentum, seed 0\n"
+    with np.load("samples.npz") as file:
+        images = file["images"]
+    generator, model = torch.Generator().manual_seed(0), vaebm.load(finished.folder)
+    expected = vaebm.generate(model, 3, num_steps=4, persistence=0.7, generator=generator)
+    assert np.array_equal(images, to_uint8(expected))
+    assert cli("sample", finished.folder, "--chain", "chain.gif", *words[:-2]).code == 0
+    assert_user_error(cli("sample", finished.folder, "--persistence", 1), "--persistence", "below 1")
+
+
 def test_no_steps_are_the_vae_and_seeds_matter(finished: FinishedRun, cli: Cli) -> None:
     def sample(*words: object) -> np.ndarray:
         assert cli("sample", finished.folder, "-n", 4, "--output", "s.npz", *words).code == 0

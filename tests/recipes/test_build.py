@@ -57,7 +57,7 @@ def test_what_is_saved_is_loaded(config: Config, tmp_path: Path) -> None:
     assert torch.equal(loaded.log_density(noise), model.log_density(noise))
     assert torch.equal(loaded.transport(noise).image, model.transport(noise).image)
     assert loaded.image_fields == model.image_fields
-    assert loaded.sampling == model.sampling == {"num_steps": 45, "step_size": 0.05}
+    assert loaded.sampling == model.sampling == {"num_steps": 45, "step_size": 0.05, "persistence": 0.0}
     assert loaded.image_shape == (3, 9, 12)
 
 

@@ -69,6 +69,7 @@ def generate(
     generator: torch.Generator,
     num_steps: int | None = None,
     step_size: float | None = None,
+    persistence: float | None = None,
     kernel: Kernel | None = None,
     noise: Tensor | None = None,
     batch_size: int | None = None,
@@ -82,6 +83,7 @@ def generate(
         generator: The source of randomness; start noise is drawn from it too.
         num_steps: The number of kernel steps, by default the model's; 0 gives the VAE's samples.
         step_size: The step size η of Langevin, by default the model's; not used with a kernel of your own.
+        persistence: How much of their momentum chains keep, by default the model's (0 if it stores none); nor this.
         kernel: The Markov kernel, by default Langevin.
         noise: Start points (N, D), by default standard-normal.
         batch_size: The number of chains that run at once, by default the model's ``largest_batch``; another one deals
@@ -97,7 +99,7 @@ def generate(
     count = model.sampling.get("num_steps") if num_steps is None else num_steps
     size = model.sampling.get("step_size") if step_size is None else step_size
     if kernel is None and size is not None:
-        kernel = Langevin(size)
+        kernel = Langevin(size, model.sampling.get("persistence", 0.0) if persistence is None else persistence)
     if count is None or kernel is None:
         raise ValueError("the model stores no sampling defaults: give num_steps and step_size")
     start = start_noise(model, num_images, generator) if noise is None else noise

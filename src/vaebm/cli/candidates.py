@@ -18,7 +18,6 @@ from vaebm.data import to_uint8
 from vaebm.evaluation import JudgeError
 from vaebm.models import VAEBM
 from vaebm.plots import image_grid, png_bytes
-from vaebm.sampling import Langevin
 
 NUM_GRID, GRID_COLUMNS, GRID_PIXELS = 64, 8, 56
 
@@ -90,7 +89,7 @@ def draw_grid(run: Run, model: VAEBM, noise: Tensor, num_steps: int, name: str) 
     """Draws samples after so many steps from the noise into a file of the run, if all of them are finite."""
     if not run.engine.is_main:
         return
-    kernel, generator = Langevin(run.longest_step), run.generator("grid chains")
+    kernel, generator = run.kernel, run.generator("grid chains")
     with run.engine.autocast():
         (seen,) = snapshots(model, noise, (num_steps,), kernel=kernel, generator=generator)
     lost = int((~seen.images.isfinite()).flatten(1).any(1).sum())
@@ -124,8 +123,7 @@ def _selection_judge(run: Run) -> _SelectionJudge | None:
         generator = run.generator("selection samples")
         noise = start_noise(model, run.config.selection.num_samples, generator)
         with run.engine.autocast():
-            seen = snapshots(model, noise, steps, kernel=Langevin(run.longest_step), generator=generator,
-                             engine=run.engine)  # fmt: skip
+            seen = snapshots(model, noise, steps, kernel=run.kernel, generator=generator, engine=run.engine)
         found = [_distance(measure, look.images.cpu()) if run.engine.is_main else math.nan for look in seen]
         return dict(zip((look.step for look in seen), run.engine.from_main(found), strict=True))
 

@@ -49,6 +49,7 @@ def write_card(
             provenance=provenance,
             evaluation=evaluation,
             datasets=[source] if source in CREDITS else [],
+            persistence=config.sampling.persistence,
         )
     )
 

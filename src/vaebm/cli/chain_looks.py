@@ -15,7 +15,7 @@ from vaebm.applications import Generation, sample_chains, snapshots, start_noise
 from vaebm.data import to_uint8
 from vaebm.distributed import Engine
 from vaebm.models import VAEBM
-from vaebm.sampling import Kernel, Langevin, pass_over
+from vaebm.sampling import Kernel, pass_over
 
 MOST_HELD = 2**28
 
@@ -30,13 +30,13 @@ class ChainRecord:
 
 
 def record_chain(
-    model: VAEBM, num_images: int, num_steps: int, step_size: float, generator: torch.Generator, every: int = 1
+    model: VAEBM, num_images: int, num_steps: int, kernel: Kernel, generator: torch.Generator, every: int = 1
 ) -> ChainRecord:
     """Runs chains and keeps what they look like at every so many steps, the first and the last included."""
     noise = start_noise(model, num_images, generator)
     seen: list[Generation] = [
         look
-        for look in sample_chains(model, noise, num_steps, Langevin(step_size), generator)
+        for look in sample_chains(model, noise, num_steps, kernel, generator)
         if look.step % every == 0 or look.step == num_steps
     ]
     images = np.stack([to_uint8(look.images) for look in seen])

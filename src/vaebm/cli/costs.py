@@ -17,7 +17,6 @@ from vaebm.evaluation import Judge, extract
 from vaebm.models import VAEBM
 from vaebm.recipes import Config, build_model
 from vaebm.recipes.images import Costs
-from vaebm.sampling import Langevin
 from vaebm.training import energy_step, start_energy, start_vae, vae_step
 
 SECONDS, MOST_REPEATS = 5.0, 20
@@ -39,7 +38,7 @@ def measure_costs(config: Config, images: Tensor, judge: Judge | None, engine: E
     energy_iteration = _iteration(_energy(model, config, engine, images), images, config.energy.batch_size)
     model.eval().requires_grad_(False)
     noise = start_noise(model, NUM_IMAGES, _generator())
-    kernel = Langevin(config.sampling.step_size)
+    kernel = config.sampling.kernel
 
     def chains() -> None:
         with engine.autocast():

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from vaebm.cli.parsing import (
     Parser,
     UsageError,
+    add_chains,
     add_source,
     check_folder_of,
     check_suffix_of,
+    given_chains,
     natural,
     positive,
     seed,
@@ -66,6 +68,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--judges", type=Path, metavar="FOLDER", help="classifiers that judge instead of the bundled ones"
     )
+    add_chains(parser)
     _add_single_measures(parser)
     parser.add_argument("--output", type=Path, metavar="FILE", help="a .json file to write the figures to")
     parser.add_argument(
@@ -117,6 +120,7 @@ def run(arguments: Sequence[str]) -> int:
         raise CheckpointError(f"{loaded.folder} doesn't say what it was trained on: evaluate a model of `vaebm train`")
     if "density" in loaded.details["config"]:
         return _planar(loaded, options)
+    loaded.model.sampling.update(given_chains(options))
     config: Config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
     settings, extra = _settings(config, options), _outliers(options.outliers, loaded)
     splits = load_splits_of(config, loaded.details, options.source)
@@ -257,8 +261,9 @@ def _planar(loaded: LoadedModel, options: Namespace) -> int:
     from vaebm.recipes import PlanarConfig, from_dict
     from vaebm.reports.planar import planar_text
 
-    if options.outliers or options.judges or options.steps or options.precision or options.modes or options.fid:
-        for_images = "--outliers, --judges, --steps, --precision, --modes and --fid are for images"
+    others = (options.outliers, options.judges, options.steps, options.precision, options.modes, options.fid)
+    if any(others) or given_chains(options):
+        for_images = "options of chains, --outliers, --judges, --steps, --precision, --modes and --fid are for images"
         raise UsageError(f"{loaded.folder} is a model of points: {for_images}")
     config: PlanarConfig = from_dict(PlanarConfig, loaded.details["config"])
     told = {"num_samples": options.num_samples, "seed": options.seed}

@@ -40,7 +40,6 @@ from vaebm.models import VAEBM
 from vaebm.recipes import ExtraError, load_extractor, load_judges, load_stacked_judges
 from vaebm.recipes.config import EvaluationConfig, SamplingConfig
 from vaebm.reports.content import Evaluation, IntervalFigure, OutlierRow, PValueRow, QualityRow, StepsRow
-from vaebm.sampling import Langevin
 
 LEVELS = (0.01, 0.05, 0.10)
 FEWEST_JUDGED = 10
@@ -166,7 +165,7 @@ def evaluate_model(
     count = min(settings.num_samples, len(against.splits.training))
     if count < settings.num_samples:
         tell(f"{count} samples instead of {settings.num_samples}: there are no more training images for the floor")
-    result = Evaluation(n=count, seed=settings.seed, num_steps=sampling.num_steps)
+    result = Evaluation(n=count, seed=settings.seed, num_steps=sampling.num_steps, sampling=asdict(sampling))
     is_judged = bool(against.judges) and min(count, len(against.splits.test)) >= FEWEST_JUDGED
     if against.judges and not is_judged:
         tell(f"fewer than {FEWEST_JUDGED} test images: the quality of samples is not measured")
@@ -190,7 +189,7 @@ def evaluate_model(
         tell("diagnosing chains")
         drawn = torch.Generator().manual_seed(settings.seed)
         with engine.autocast():
-            diagnosed = diagnose_chains(model, Langevin(sampling.step_size), sampling.num_steps, drawn)
+            diagnosed = diagnose_chains(model, sampling.kernel, sampling.num_steps, drawn)
         result["chains"] = asdict(diagnosed)
     result["outliers"] = _rank(normal, outliers, generator)
     result["p_values"] = _p_value_rows(p_values_of(normal, calibration), calibration)
@@ -210,7 +209,7 @@ def _draw(
     tell(f"drawing {count} samples, up to {steps[-1]} Langevin steps")
     generator = torch.Generator().manual_seed(settings.seed)
     with engine.autocast():
-        return watch_chains(model, count, steps, Langevin(sampling.step_size), generator, engine)
+        return watch_chains(model, count, steps, sampling.kernel, generator, engine)
 
 
 def _fewer(splits: Splits, num_test: int) -> Splits:

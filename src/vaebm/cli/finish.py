@@ -20,7 +20,6 @@ from vaebm.data import to_float, to_uint8
 from vaebm.distributed import peak_memory
 from vaebm.recipes import save, to_dict
 from vaebm.reports import Evaluation, NearestImages, ReportContent, evaluation_text, render_report
-from vaebm.sampling import Langevin
 
 NUM_SHOWN, NUM_CHAINS, NUM_NEAREST, NUM_NEIGHBOURS = 64, 12, 8, 4
 CHUNK = 10_000
@@ -136,12 +135,12 @@ def _save(run: Run, calibration: dict[str, Any], evaluation: Evaluation) -> None
 def _content(run: Run, evaluation: Evaluation) -> ReportContent:
     config, model = run.config, run.model
     generator = torch.Generator().manual_seed(config.evaluation.seed + 1)
-    steps, kernel = run.sampling.num_steps, Langevin(run.sampling.step_size)
+    steps, kernel = run.sampling.num_steps, run.sampling.kernel
     with run.engine.autocast():
         start = start_noise(model, NUM_SHOWN, generator)
         vae, vaebm = snapshots(model, start, (0, steps), kernel=kernel, generator=generator)
         every = max(1, steps // 30)
-        record = record_chain(model, NUM_CHAINS, steps, run.sampling.step_size, generator, every)
+        record = record_chain(model, NUM_CHAINS, steps, kernel, generator, every)
     return ReportContent(
         title=f"VAEBM on {config.data.source}",
         summary=training_summary(config, run.folder.read_provenance(), len(run.splits.training)),

@@ -17,7 +17,6 @@ from vaebm.metrics import class_shares, mode_coverage, uniform_kl
 from vaebm.models import VAEBM
 from vaebm.recipes.config import SamplingConfig
 from vaebm.reports.content import ModeRow
-from vaebm.sampling import Langevin
 
 CHUNK, MOST_SHOWN = 2000, 50
 
@@ -100,7 +99,7 @@ def count_modes(
     generator = torch.Generator().manual_seed(seed)
     steps = sorted({0, sampling.num_steps})
     with engine.autocast():
-        looks = watch_chains(model, num_samples, steps, Langevin(sampling.step_size), generator, engine)
+        looks = watch_chains(model, num_samples, steps, sampling.kernel, generator, engine)
     if not engine.is_main:
         return []
     test = torch.from_numpy(splits.test.images[:num_samples])

@@ -7,7 +7,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 LARGEST_SEED, LARGEST = 2**32 - 1, 10**15
 
@@ -121,6 +121,17 @@ def positive_number(text: str) -> float:
     return value
 
 
+def persistence(text: str) -> float:
+    """Parses how much of its momentum a chain keeps: a number from 0 to below 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
+    return value
+
+
 def share(text: str) -> float:
     """Parses a number between 0 and 1, both excluded."""
     try:
@@ -176,6 +187,32 @@ def value_range(text: str) -> tuple[float, float]:
     if not (low < high and abs(low) < float("inf") and abs(high) < float("inf")):
         raise argparse.ArgumentTypeError(f"{text!r} is no range LOW,HIGH such as 0,4095 (write --value-range=-1,1)")
     return low, high
+
+
+def add_chains(parser: Parser) -> None:
+    """Adds what says how chains run."""
+    parser.add_argument(
+        "--num-steps",
+        type=natural,
+        metavar="K",
+        help="Langevin steps (default: stored with the model; 0 = the VAE)",
+    )
+    parser.add_argument(
+        "--step-size", type=positive_number, metavar="η", help="step size η (default: stored with the model)"
+    )
+    parser.add_argument(
+        "--persistence",
+        type=persistence,
+        metavar="C",
+        help="how much of their momentum chains keep from step to step, 0 to below 1 (default: stored with the model, "
+        "else 0): with 0.7, short chains come further",
+    )
+
+
+def given_chains(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns what was said of the chains, by the names of a model's defaults."""
+    names = ("num_steps", "step_size", "persistence")
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
 
 
 def add_source(parser: Parser) -> None:

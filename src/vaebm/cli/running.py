@@ -25,6 +25,7 @@ from vaebm.evaluation import Judge
 from vaebm.models import VAEBM
 from vaebm.recipes import Config, to_dict
 from vaebm.recipes.config import SamplingConfig
+from vaebm.sampling import Langevin
 from vaebm.training import GuardMemory
 
 AnyRun = TypeVar("AnyRun", bound="Run")
@@ -121,6 +122,11 @@ class Run:
         if guard is None or guard.step == 1:
             return configured
         return min(configured, guard.adapt(self.config.energy).step_size)
+
+    @property
+    def kernel(self) -> Langevin:
+        """What moves chains that generate while training goes on."""
+        return replace(self.config.sampling, step_size=self.longest_step).kernel
 
     def generator(self, purpose: str) -> torch.Generator:
         """Returns a generator for one of ``PURPOSES``, seeded by the run's seed."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaebm.cli.parsing import Parser, UsageError, check_folder_of, natural, positive, positive_number, seed
+from vaebm.cli.parsing import Parser, UsageError, add_chains, check_folder_of, given_chains, positive, seed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,15 +42,7 @@ def _parser() -> Parser:
         metavar="FILE",
         help="instead, an animated .gif of chains: images and energy, step by step",
     )
-    parser.add_argument(
-        "--num-steps",
-        type=natural,
-        metavar="K",
-        help="Langevin steps (default: stored with the model; 0 = the VAE)",
-    )
-    parser.add_argument(
-        "--step-size", type=positive_number, metavar="η", help="step size η (default: stored with the model)"
-    )
+    add_chains(parser)
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of all randomness (default 0)")
     return parser
 
@@ -69,24 +61,25 @@ def run(arguments: Sequence[str]) -> int:
     loaded = read_model(options.model)
     if loaded.model.image_shape[0] not in (1, 3):
         raise UsageError(f"{loaded.folder} is a model of points: its report shows them; measure it by vaebm evaluate")
-    defaults = loaded.model.sampling
-    num_steps = defaults.get("num_steps") if options.num_steps is None else options.num_steps
-    step_size = options.step_size or defaults.get("step_size")
+    loaded.model.sampling.update(given_chains(options))
+    num_steps, step_size = (loaded.model.sampling.get(name) for name in ("num_steps", "step_size"))
     if num_steps is None or step_size is None:
         raise CheckpointError(f"{loaded.folder} stores no sampling defaults: give --num-steps and --step-size")
     count = options.num_images or (NUM_CHAINS if options.chain else NUM_IMAGES)
     generator, engine = torch.Generator().manual_seed(options.seed), launched_engine()
     try:
         if options.chain:
-            data = _chain(loaded.model, count, num_steps, step_size, generator)
+            data = _chain(loaded.model, count, generator)
         else:
-            data = _images(loaded.model, count, num_steps, step_size, generator, output.suffix.lower(), engine)
+            data = _images(loaded.model, count, generator, output.suffix.lower(), engine)
     except DataError as error:
         raise UsageError(f"the chains diverged at step size {step_size}: choose a smaller --step-size") from error
     if engine is not None and not engine.is_main:
         return 0
     write_bytes(output, data)
-    print(f"{output}: {count} images, {num_steps} Langevin steps of size {step_size}, seed {options.seed}")
+    kept = loaded.model.sampling.get("persistence", 0)
+    chains = f"{num_steps} Langevin steps of size {step_size}" + (f" that keep {kept} of the momentum" if kept else "")
+    print(f"{output}: {count} images, {chains}, seed {options.seed}")
     return 0
 
 
@@ -101,14 +94,12 @@ def _output(options: Namespace) -> Path:
     return path
 
 
-def _images(
-    model: Any, count: int, num_steps: int, step_size: float, generator: Any, suffix: str, engine: Engine | None
-) -> bytes:
+def _images(model: Any, count: int, generator: Any, suffix: str, engine: Engine | None) -> bytes:
     from vaebm.applications import generate
     from vaebm.data import to_uint8
     from vaebm.plots import image_grid, png_bytes
 
-    images = generate(model, count, num_steps=num_steps, step_size=step_size, generator=generator, engine=engine)
+    images = generate(model, count, generator=generator, engine=engine)
     pixels = to_uint8(images)
     if suffix == ".npz":
         return _npz(pixels)
@@ -124,11 +115,14 @@ def _npz(pixels: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _chain(model: Any, count: int, num_steps: int, step_size: float, generator: Any) -> bytes:
+def _chain(model: Any, count: int, generator: Any) -> bytes:
     from vaebm.cli.chain_looks import record_chain
     from vaebm.plots import chain_frames, gif_bytes
+    from vaebm.recipes.config import SamplingConfig
 
+    sampling = SamplingConfig(**model.sampling)
+    num_steps = sampling.num_steps
     every = max(1, math.ceil(num_steps / MOST_FRAMES))
-    record = record_chain(model, count, num_steps, step_size, generator, every)
+    record = record_chain(model, count, num_steps, sampling.kernel, generator, every)
     frames = chain_frames(record.images, record.energies, record.steps)
     return gif_bytes(frames, FRAME_MILLISECONDS, last_milliseconds=LAST_MILLISECONDS)

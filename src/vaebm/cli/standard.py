@@ -28,7 +28,6 @@ from vaebm.models import VAEBM
 from vaebm.recipes import load_extractor, load_inception, load_judges, load_stacked_judges
 from vaebm.recipes.config import SamplingConfig
 from vaebm.reports.content import ErrorFigure, StandardRow
-from vaebm.sampling import Langevin
 
 EXTRACTORS = ("classifiers", "efficientnet_lite0", "inception")
 CHUNK = 2000
@@ -183,7 +182,7 @@ def measure_standard(
     cache.tell(f"drawing {standard.num_samples:,} samples, {sampling.num_steps} Langevin steps")
     generator = torch.Generator().manual_seed(standard.seed)
     with engine.autocast():
-        kernel, steps = Langevin(sampling.step_size), sorted({0, sampling.num_steps})
+        kernel, steps = sampling.kernel, sorted({0, sampling.num_steps})
         looks = watch_chains(model, standard.num_samples, steps, kernel, generator, engine)
     if not engine.is_main:
         return []

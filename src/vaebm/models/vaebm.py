@@ -85,7 +85,7 @@ class VAEBM(nn.Module):
         vae: The VAE; satisfies ``vaebm.models.vae.VAE``.
         energy: The energy network, images (B, C, H, W) → (B,).
         image_fields: Which image is meant where.
-        sampling: Defaults for generation, ``num_steps`` and ``step_size``; stored with the model.
+        sampling: Defaults for generation, ``num_steps``, ``step_size``, perhaps ``persistence``; stored with it.
 
     Example:
         >>> from vaebm.models import ConvVAE, EnergyNetwork

@@ -179,9 +179,11 @@ def read_model(name: str | Path) -> LoadedModel:
 
 def _check_stored(stored: StoredModel, folder: Path) -> None:
     sampling, calibration = stored.config["sampling"], stored.calibration
-    known = {"num_steps": int, "step_size": float}
+    known = {"num_steps": int, "step_size": float, "persistence": float}
     if any(name not in known or not isinstance(value, known[name]) for name, value in sampling.items()):
-        raise CheckpointError(f"{folder}/config.json has a wrong 'sampling': expected num_steps and step_size, numbers")
+        raise CheckpointError(
+            f"{folder}/config.json has a wrong 'sampling': expected num_steps, step_size and persistence, numbers"
+        )
     if calibration is None:
         return
     expected = {"score": str, "seed": int, "num_posterior_samples": int, "outlier_scores": list}

@@ -16,6 +16,7 @@ from vaebm.data import DataError, Preprocessing
 from vaebm.models import ImageFields
 from vaebm.recipes.errors import ConfigError
 from vaebm.recipes.ranges import check_leaves
+from vaebm.sampling import Langevin
 from vaebm.training import EnergySettings, GuardSettings, VAESettings
 
 
@@ -118,10 +119,17 @@ class SamplingConfig:
     Arguments:
         num_steps: The number of Langevin steps.
         step_size: The step size η.
+        persistence: How much of their momentum chains keep from step to step, from 0 (the paper) to below 1.
     """
 
     num_steps: int = 45
     step_size: float = 0.05
+    persistence: float = 0.0
+
+    @property
+    def kernel(self) -> Langevin:
+        """What moves the chains."""
+        return Langevin(self.step_size, self.persistence)
 
 
 @dataclass(frozen=True)

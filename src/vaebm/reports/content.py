@@ -147,7 +147,8 @@ class StandardRow(TypedDict):
 class Evaluation(TypedDict, total=False):
     """Everything that `vaebm evaluate` measures, and on which data, in which precision of the chains.
 
-    `num_steps` are the chain steps behind the rows of `quality` and `trained_steps` those of training;
+    `num_steps` are the chain steps behind the rows of `quality` and `trained_steps` those of training; `sampling` says
+    how those chains ran;
     `chains` are the fields of `vaebm.evaluation.ChainDiagnostics`; `diagnostics` holds further figures by name,
     possibly nested.
     """
@@ -155,6 +156,7 @@ class Evaluation(TypedDict, total=False):
     n: int
     seed: int
     num_steps: int
+    sampling: dict[str, float]
     trained_steps: int
     data: str
     precision: str

@@ -47,6 +47,7 @@ class CardContent:
         evaluation: what was measured.
         datasets: names of data sets, for the head.
         tags: further tags, for the head.
+        persistence: how much of their momentum chains keep from step to step.
     """
 
     name: str
@@ -62,6 +63,7 @@ class CardContent:
     evaluation: Evaluation = field(default_factory=Evaluation)
     datasets: Sequence[str] = ()
     tags: Sequence[str] = ()
+    persistence: float = 0.0
 
 
 def _head(content: CardContent) -> str:
@@ -93,6 +95,8 @@ def _about(content: CardContent) -> str:
 
 def _usage(content: CardContent) -> str:
     name, steps = content.name, f"num_steps={content.num_steps}, step_size={content.step_size}"
+    if content.persistence:
+        steps += f", persistence={content.persistence}"
     return f"""```python
 import torch
 import vaebm
