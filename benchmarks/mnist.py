@@ -37,8 +37,8 @@ from vaebm.data import load_splits, to_uint8
 from vaebm.models import VAEBM
 from vaebm.plots import image_grid, png_bytes
 from vaebm.recipes import Config, from_dict, read_model, save
+from vaebm.recipes.config import SamplingConfig
 from vaebm.reports import Evaluation
-from vaebm.sampling import Langevin
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "mnist.json"
@@ -134,7 +134,7 @@ def run(runs: Path, outliers: list[str], only: list[str]) -> None:
 def picture(model: VAEBM, rows: int = 8) -> NDArray[np.uint8]:
     """Returns VAE samples beside VAEBM samples from the same noise, for the README."""
     noise = start_noise(model, rows * rows, torch.Generator().manual_seed(7))
-    steps, kernel = (0, model.sampling["num_steps"]), Langevin(model.sampling["step_size"])
+    steps, kernel = (0, model.sampling["num_steps"]), SamplingConfig(**model.sampling).kernel
     seen = snapshots(model, noise, steps, kernel=kernel, generator=torch.Generator().manual_seed(8))
     grids = [image_grid(to_uint8(look.images), rows, scale=2) for look in seen]
     gap = np.full((grids[0].shape[0], 24, 3), 255, np.uint8)

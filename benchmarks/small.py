@@ -39,7 +39,7 @@ from vaebm.distributions import bits_per_dim
 from vaebm.models import VAEBM
 from vaebm.plots import image_grid, png_bytes
 from vaebm.recipes import Config, config_class, from_dict, read_model, save
-from vaebm.sampling import Langevin
+from vaebm.recipes.config import SamplingConfig
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "small.json"
@@ -75,7 +75,7 @@ def picture(model: VAEBM) -> NDArray[np.uint8]:
     """Returns samples of the VAE and of the VAEBM from the same noise, side by side."""
     generator = torch.Generator().manual_seed(0)
     noise = start_noise(model, SIDE**2, generator)
-    steps, kernel = int(model.sampling["num_steps"]), Langevin(model.sampling["step_size"])
+    steps, kernel = int(model.sampling["num_steps"]), SamplingConfig(**model.sampling).kernel
     grids = [
         image_grid(to_uint8(look.images), SIDE, scale=2)
         for look in snapshots(model, noise, (0, steps), kernel=kernel, generator=generator)

@@ -1,0 +1,154 @@
+"""How good samples are after few steps: Langevin chains as in training, with longer steps, and with momentum.
+
+    python benchmarks/short_chains.py run mnist
+    python benchmarks/short_chains.py run cifar10-small --source cifar10.npz -n 500
+    python benchmarks/short_chains.py run runs/small/stacked_mnist-small -n 500
+    python benchmarks/short_chains.py table docs/evidence.md
+
+No training: the chains of a finished model run with its own step size times 1, 2, 4 or 8, and keep 0, 0.5, 0.7 or 0.85
+of their momentum from step to step. On the selection split that pair is chosen, by the model's first judge, whose
+samples after 15 steps are nearest, and that step size among chains without momentum. On the test images these two and
+the model's own chains are measured after 1 to 200 steps, all from the same noise, by its last judge: by the Fréchet
+distance, or by the kernel distance where images are fewer than features. Written to
+``benchmarks/results/short_chains.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tables import put_table
+from vaebm.applications import snapshots, start_noise
+from vaebm.checkpoint import read_json, write_json
+from vaebm.cli.choosing import Measure, selection_measure
+from vaebm.cli.known_images import load_splits_of
+from vaebm.distributed import Engine, hardware_facts, make_engine
+from vaebm.models import VAEBM
+from vaebm.recipes import config_class, from_dict, load_extractor, load_judges, read_model
+from vaebm.recipes.config import SamplingConfig
+
+RESULTS = Path(__file__).parent / "results" / "short_chains.json"
+STEPS, FEW, SEED = (1, 2, 4, 8, 15, 30, 60, 120, 200), 15, 2023
+FACTORS, PERSISTENCES = (1, 2, 4, 8), (0.0, 0.5, 0.7, 0.85)
+
+
+@dataclass(frozen=True)
+class Chains:
+    """A model, and how its chains run: device, precision, start noise and all."""
+
+    model: VAEBM
+    engine: Engine
+
+    def distances(
+        self, sampling: SamplingConfig, steps: Sequence[int], measure: Measure, seed: int
+    ) -> dict[int, float]:
+        """Returns the distance of samples after each number of steps; infinite, if some aren't finite."""
+        generator = torch.Generator().manual_seed(seed)
+        noise = start_noise(self.model, measure.num_samples, generator)
+        with self.engine.autocast():
+            looks = snapshots(self.model, noise, steps, kernel=sampling.kernel, generator=generator)
+        return {look.step: measure.distance(look.images) if bool(look.images.isfinite().all()) else math.inf
+                for look in looks}  # fmt: skip
+
+
+def choose(chains: Chains, own: SamplingConfig, measure: Measure, few: int) -> list[dict[str, Any]]:
+    """Measures all pairs of step size and momentum after few steps, on the selection split."""
+    tried = []
+    for factor, persistence in itertools.product(FACTORS, PERSISTENCES):
+        sampling = SamplingConfig(few, own.step_size * factor, persistence)
+        distance = chains.distances(sampling, (few,), measure, SEED + 1)[few]
+        print(f"selection split, {few} steps of {sampling.step_size:g}, momentum {persistence:g}: {distance:.4g}",
+              flush=True)  # fmt: skip
+        tried.append({"step_size": sampling.step_size, "persistence": persistence, "distance": distance})
+    return tried
+
+
+def run(model: str, source: str | None, count: int, results: Path, steps: Sequence[int]) -> None:
+    """Measures a model's chains, and keeps what was found under its name."""
+    loaded = read_model(model)
+    config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
+    splits = load_splits_of(config, loaded.details, source)
+    judges = load_judges(splits.training.shape) or [load_extractor()]
+    engine = make_engine(config.precision)
+    chains, own = Chains(loaded.model, engine), SamplingConfig(**loaded.model.sampling)
+    few = max(step for step in steps if step <= FEW)
+    selecting = selection_measure(judges[0], splits, count, torch.Generator().manual_seed(SEED))
+    tried = choose(chains, own, selecting, few)
+    plain = min((one for one in tried if one["persistence"] == 0), key=lambda one: float(one["distance"]))
+    nearest = min(tried, key=lambda one: float(one["distance"]))
+    kinds = {"as trained": own, "longer steps": _sampling(plain), "chosen": _sampling(nearest)}
+    testing = selection_measure(judges[-1], splits._replace(selection=splits.test), count,
+                                torch.Generator().manual_seed(SEED))  # fmt: skip
+    rows: list[dict[str, Any]] = []
+    for kind, sampling in kinds.items():
+        if any((row["step_size"], row["persistence"]) == (sampling.step_size, sampling.persistence) for row in rows):
+            continue
+        began = time.process_time()
+        curve = chains.distances(sampling, steps, testing, SEED)
+        seconds = (time.process_time() - began) / (max(steps) * testing.num_samples)
+        print(f"test images, {kind}: {curve}", flush=True)
+        rows.append({"chains": kind, **asdict(sampling), "curve": curve, "cpu_seconds_per_step": seconds})
+    name = Path(model).name
+    entry = {
+        "command": ["short_chains.py", "run", name, *(["--source", Path(source).name] if source else []), "-n", count],
+        "judge": judges[-1].name, "measure": testing.name, "num_samples": testing.num_samples, "seed": SEED, "few": few,
+        "tried": tried, "rows": rows, "precision": engine.precision, "hardware": hardware_facts(),
+    }  # fmt: skip
+    known = read_json(results) if results.exists() else {}
+    write_json(results, {**known, name: entry})
+
+
+def _sampling(one: dict[str, Any]) -> SamplingConfig:
+    return SamplingConfig(FEW, one["step_size"], one["persistence"])
+
+
+def table(results: Path, document: Path) -> None:
+    """Writes the table into a document."""
+    lines = []
+    for name, entry in read_json(results).items():
+        steps = list(entry["rows"][0]["curve"])
+        best = min(value for row in entry["rows"] for value in row["curve"].values())
+        few = str(entry["few"])
+        lines += [
+            "",
+            f"{name}, {entry['measure']} distance by {entry['judge']}, {entry['num_samples']:,} samples:",
+            "",
+            f"| chains, after steps | {' | '.join(steps)} | {few} over the best of all |",
+            "|---" * (len(steps) + 2) + "|",
+        ]
+        for row in entry["rows"]:
+            kept = f", {row['persistence']:g} of the momentum kept" if row["persistence"] else ""
+            cells = " | ".join(f"{value:.3g}" for value in row["curve"].values())
+            lines.append(f"| {row['chains']}: {row['step_size']:g}{kept} | {cells} | {row['curve'][few] / best:.2f} |")
+    put_table(document, "short-chains", lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("which", help="a model, or a document")
+    parser.add_argument("-n", "--num-samples", type=int, default=1000)
+    parser.add_argument(
+        "--steps", type=int, nargs="+", default=list(STEPS), help="after which the test images are seen"
+    )
+    parser.add_argument("--source", help="where the model's images are now")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args(arguments)
+    if options.what == "table":
+        table(options.results, Path(options.which))
+    else:
+        run(options.which, options.source, options.num_samples, options.results, options.steps)
+
+
+if __name__ == "__main__":
+    main()
