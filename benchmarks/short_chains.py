@@ -5,7 +5,7 @@
     python benchmarks/short_chains.py run runs/small/stacked_mnist-small -n 500
     python benchmarks/short_chains.py table docs/evidence.md
 
-No training: the chains of a finished model run with its own step size times 1, 2, 4 or 8, and keep 0, 0.5, 0.7 or 0.85
+No training: the chains of a finished model run with its own step size times 0.5, 1, 2 or 3, and keep 0, 0.3, 0.5 or 0.7
 of their momentum from step to step. On the selection split that pair is chosen, by the model's first judge, whose
 samples after 15 steps are nearest, and that step size among chains without momentum. On the test images these two and
 the model's own chains are measured after 1 to 200 steps, all from the same noise, by its last judge: by the Fréchet
@@ -38,7 +38,7 @@ from vaebm.recipes.config import SamplingConfig
 
 RESULTS = Path(__file__).parent / "results" / "short_chains.json"
 STEPS, FEW, SEED = (1, 2, 4, 8, 15, 30, 60, 120, 200), 15, 2023
-FACTORS, PERSISTENCES = (1, 2, 4, 8), (0.0, 0.5, 0.7, 0.85)
+FACTORS, PERSISTENCES = (0.5, 1, 2, 3), (0.0, 0.3, 0.5, 0.7)
 
 
 @dataclass(frozen=True)
