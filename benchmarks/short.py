@@ -66,6 +66,7 @@ PROMISED = (
     "scaling.json",
     "step.json",
     "step_attempts.json",
+    "short_chains.json",
 )
 
 Command: TypeAlias = Sequence[object]
@@ -194,7 +195,10 @@ def evidence(folder: Path, first: Path) -> list[Chain]:
     return [
         [("rivals.py", "run", "mnist", "--model", first, *short, *some)],
         [("outlier_scores.py", "run", "mnist", *ranked, "--results", folder / "outliers.json")],
-        [("modes.py", "run", first, "--count", 60, "--results", folder / "modes.json")],
+        [
+            ("modes.py", "run", first, "--count", 60, "--results", folder / "modes.json"),
+            ("short_chains.py", "run", first, "-n", 50, "--steps", 1, 2, "--results", folder / "short_chains.json"),
+        ],
         [("reproduce.py", "survival", "--dry-run")],
     ]
 
@@ -210,7 +214,8 @@ def tables(folder: Path) -> list[Chain]:
     return [
         [
             *((f"{name}.py", "table", evidence_page, *results(name_of))
-              for name, name_of in (("outlier_scores", "outliers"), ("modes", "modes"), ("rivals", "rivals"))),
+              for name, name_of in (("outlier_scores", "outliers"), ("modes", "modes"), ("rivals", "rivals"),
+                                    ("short_chains", "short_chains"))),
             ("evidence.py", evidence_page),
         ],
         [("scaling.py", "table", folder / "scaling.md", "--recipes", "cifar10", "cifar10-small", *results("scaling"))],

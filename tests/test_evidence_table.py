@@ -93,6 +93,21 @@ def test_short_chains_are_judged_by_the_last_judge(evidence: Any, write: Write) 
     assert (found.verdict, "seed 1 not finite" in found.found) == ("fails", True)
 
 
+def test_chains_with_momentum_are_compared_with_the_best_of_all(evidence: Any, write: Write) -> None:
+    def entry(**curves: float) -> dict[str, Any]:
+        rows = [{"chains": chains, "curve": {"15": few, "200": 2.0}} for chains, few in curves.items()]
+        return {"few": 15, "rows": rows}
+
+    first, second = entry(**{"as trained": 6.0, "chosen": 2.4}), entry(**{"as trained": 6.0, "chosen": 3.0})
+    write("short_chains", {"mnist": first})
+    found = evidence.kept_momentum()
+    assert (found.verdict, "mnist 1.20 (without momentum 3.00)" in found.found) == ("holds", True)
+    write("short_chains", {"mnist": first, "cifar10-small": second})
+    assert evidence.kept_momentum().verdict == "in part"
+    write("short_chains", {"cifar10-small": second})
+    assert evidence.kept_momentum().verdict == "fails"
+
+
 def test_only_missing_results_are_open(evidence: Any, write: Write) -> None:
     assert {line.split(" | ")[3] for line in evidence.lines_of()[2:]} == {"open"}
     write("rivals", {"cifar10": {}})
