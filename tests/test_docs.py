@@ -48,7 +48,13 @@ def python_blocks(document: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
-COMMANDS = [(name_of(document), words) for document in DOCUMENTS for words in commands(document)]
+# What several documents have is tried once.
+COMMANDS = [
+    (document, list(words))
+    for words, document in {
+        tuple(words): name_of(document) for document in DOCUMENTS for words in commands(document)
+    }.items()
+]
 BLOCKS = [(name_of(document), block) for document in DOCUMENTS for block in python_blocks(document)]
 
 

@@ -135,7 +135,8 @@ def test_sixteen_bits_use_the_range_that_is_stated_or_used(cli: Cli, stated: tup
     Path("scans").mkdir()
     for index, image in enumerate(levels):
         Image.fromarray(image).save(Path("scans") / f"{index}.png")
-    outcome = cli("train", "--data", "scans", *stated, "--output", "run", *SHORT)
+    brief = ("--vae.num_iterations", "20", "--energy.num_iterations", "2", "--selection.num_steps", "[5]")
+    outcome = cli("train", "--data", "scans", *stated, "--output", "run", *SHORT, *brief)
     assert outcome.code == 0, outcome.errors
     low, high = read_model("run").preprocessing.value_range or (0, 0)
     assert (low, high) == (1000.0, 2000.0) if stated else 1000 <= low < 1010 and 1990 < high <= 2000
