@@ -8,17 +8,15 @@
 No training: the chains of a finished model run with its own step size times 0.5, 1, 2 or 3, and keep 0, 0.3, 0.5 or 0.7
 of their momentum from step to step. On the selection split that pair is chosen, by the model's first judge, whose
 samples after 15 steps are nearest, and that step size among chains without momentum. On the test images these two and
-the model's own chains are measured after 1 to 200 steps, all from the same noise, by its last judge: by the Fréchet
-distance, or by the kernel distance where images are fewer than features. Written to
-``benchmarks/results/short_chains.json``.
+the model's own chains are measured after 1 to 200 steps, all from the same noise, by its last judge, which takes no
+part in the choice where there are two: by the Fréchet distance, or by the kernel distance where images are fewer than
+features. Written to ``benchmarks/results/short_chains.json``.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import math
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,11 +27,13 @@ import torch
 from tables import put_table
 from vaebm.applications import snapshots, start_noise
 from vaebm.checkpoint import read_json, write_json
+from vaebm.cli.candidates import distance_of
 from vaebm.cli.choosing import Measure, selection_measure
+from vaebm.cli.evaluation import judges_for
 from vaebm.cli.known_images import load_splits_of
 from vaebm.distributed import Engine, hardware_facts, make_engine
 from vaebm.models import VAEBM
-from vaebm.recipes import config_class, from_dict, load_extractor, load_judges, read_model
+from vaebm.recipes import config_class, from_dict, read_model
 from vaebm.recipes.config import SamplingConfig
 
 RESULTS = Path(__file__).parent / "results" / "short_chains.json"
@@ -55,9 +55,9 @@ class Chains:
         generator = torch.Generator().manual_seed(seed)
         noise = start_noise(self.model, measure.num_samples, generator)
         with self.engine.autocast():
-            looks = snapshots(self.model, noise, steps, kernel=sampling.kernel, generator=generator)
-        return {look.step: measure.distance(look.images) if bool(look.images.isfinite().all()) else math.inf
-                for look in looks}  # fmt: skip
+            looks = snapshots(self.model, noise.to(self.engine.device), steps, kernel=sampling.kernel,
+                              generator=generator)  # fmt: skip
+        return {look.step: distance_of(measure, look.images.cpu()) for look in looks}
 
 
 def choose(chains: Chains, own: SamplingConfig, measure: Measure, few: int) -> list[dict[str, Any]]:
@@ -77,10 +77,13 @@ def run(model: str, source: str | None, count: int, results: Path, steps: Sequen
     loaded = read_model(model)
     config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
     splits = load_splits_of(config, loaded.details, source)
-    judges = load_judges(splits.training.shape) or [load_extractor()]
+    judges = judges_for(config.data.source, splits.training.shape, print)
+    few = max((step for step in steps if step <= FEW), default=0)
+    if not judges or not few:
+        raise SystemExit(f"expected a judge of {config.data.source}, and a number of steps up to {FEW}")
     engine = make_engine(config.precision)
+    loaded.model.to(engine.device)
     chains, own = Chains(loaded.model, engine), SamplingConfig(**loaded.model.sampling)
-    few = max(step for step in steps if step <= FEW)
     selecting = selection_measure(judges[0], splits, count, torch.Generator().manual_seed(SEED))
     tried = choose(chains, own, selecting, few)
     plain = min((one for one in tried if one["persistence"] == 0), key=lambda one: float(one["distance"]))
@@ -92,11 +95,9 @@ def run(model: str, source: str | None, count: int, results: Path, steps: Sequen
     for kind, sampling in kinds.items():
         if any((row["step_size"], row["persistence"]) == (sampling.step_size, sampling.persistence) for row in rows):
             continue
-        began = time.process_time()
         curve = chains.distances(sampling, steps, testing, SEED)
-        seconds = (time.process_time() - began) / (max(steps) * testing.num_samples)
         print(f"test images, {kind}: {curve}", flush=True)
-        rows.append({"chains": kind, **asdict(sampling), "curve": curve, "cpu_seconds_per_step": seconds})
+        rows.append({"chains": kind, **asdict(sampling), "curve": curve})
     name = Path(model).name
     entry = {
         "command": ["short_chains.py", "run", name, *(["--source", Path(source).name] if source else []), "-n", count],

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from vaebm.checkpoint import write_json
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 Write = Callable[[str, Any], None]
@@ -25,7 +26,7 @@ def evidence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
     def put(name: str, values: Any) -> None:
-        (tmp_path / f"{name}.json").write_text(json.dumps(values))
+        write_json(tmp_path / f"{name}.json", values)
 
     return put
 
@@ -101,11 +102,15 @@ def test_chains_with_momentum_are_compared_with_the_best_of_all(evidence: Any, w
     first, second = entry(**{"as trained": 6.0, "chosen": 2.4}), entry(**{"as trained": 6.0, "chosen": 3.0})
     write("short_chains", {"mnist": first})
     found = evidence.kept_momentum()
-    assert (found.verdict, "mnist 1.20 (without momentum 3.00)" in found.found) == ("holds", True)
+    assert (found.verdict, "mnist 1.20 (without momentum 3.00, as trained 3.00)" in found.found) == ("holds", True)
     write("short_chains", {"mnist": first, "cifar10-small": second})
     assert evidence.kept_momentum().verdict == "in part"
     write("short_chains", {"cifar10-small": second})
     assert evidence.kept_momentum().verdict == "fails"
+    # Chosen without momentum; chains that diverged are infinitely far.
+    write("short_chains", {"mnist": entry(**{"as trained": float("inf"), "longer steps": 2.2})})
+    found = evidence.kept_momentum()
+    assert (found.verdict, "mnist 1.10 (without momentum 1.10, as trained inf)" in found.found) == ("holds", True)
 
 
 def test_only_missing_results_are_open(evidence: Any, write: Write) -> None:

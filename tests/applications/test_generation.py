@@ -155,10 +155,11 @@ def test_under_a_quadratic_energy_chains_arrive_at_the_known_gaussian(
     assert float(mean.norm()) > 0.3
 
 
-def test_snapshots_are_moments_of_one_chain() -> None:
+@pytest.mark.parametrize("persistence", [0.0, 0.7])
+def test_snapshots_are_moments_of_one_chain(persistence: float) -> None:
     model = build()
     noise = torch.randn(4, model.noise_layout.size)
-    kernel = Langevin(0.1)
+    kernel = Langevin(0.1, persistence)
     seen = snapshots(model, noise, (0, 2, 5), kernel=kernel, generator=seeded())
     steps = {0: noise} | {
         step.number: step.state.noise for step in run_chain(kernel, noise, model.log_density, 5, seeded())

@@ -83,6 +83,13 @@ def test_chains_may_run_in_another_way(finished: FinishedRun, cli: Cli) -> None:
     found = read("other.json")
     assert found["num_steps"] == 6
     assert found["sampling"] == {"num_steps": 6, "step_size": 0.05, "persistence": 0.5}
+    assert cli("evaluate", finished.folder, *words[:-4], "--persistence", 0, "--output", "plain.json").code == 0
+    plain = read("plain.json")
+    moved = [next(row["frechet"] for row in one["quality"] if row["what"] == "VAEBM") for one in (found, plain)]
+    assert moved[0] != moved[1]
+    assert found["outliers"] == plain["outliers"]
+    assert cli("evaluate", finished.folder, "--modes", 100, *words[2:]).code == 0
+    assert read("other.json")["sampling"] == found["sampling"]
 
 
 def test_judges_can_be_exchanged(finished: FinishedRun, cli: Cli) -> None:

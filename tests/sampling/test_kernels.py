@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -31,9 +31,14 @@ def langevin(step_size: float, num_steps: int) -> Row:
     return Row(Langevin(step_size), num_steps, COVARIANCE @ bias)
 
 
+def momentum(step_size: float, num_steps: int) -> Row:
+    return replace(langevin(step_size, num_steps), kernel=Langevin(step_size, 0.6))
+
+
 KERNELS = {
     "langevin": langevin(0.05, 400),
     "langevin, long steps": langevin(0.4, 60),
+    "momentum": momentum(0.05, 400),
     "mala": Row(Mala(0.4), 60, COVARIANCE),
     "mala, long steps": Row(Mala(1.5), 60, COVARIANCE),
     "jump": Row(Jump(), 150, COVARIANCE),
@@ -84,7 +89,8 @@ def test_what_a_state_knows_is_true_and_saves_nothing_but_time(row: Row) -> None
     state = ChainState(start())
     for seed in range(5):
         knowing = row.kernel(state, log_density, torch.Generator().manual_seed(seed))
-        ignorant = row.kernel(ChainState(state.noise), log_density, torch.Generator().manual_seed(seed))
+        bare = ChainState(state.noise, momentum=state.momentum)
+        ignorant = row.kernel(bare, log_density, torch.Generator().manual_seed(seed))
         assert torch.equal(knowing.state.noise, ignorant.state.noise)
         state = knowing.state
         if state.log_density is not None:

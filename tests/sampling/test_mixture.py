@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaebm.sampling import ChainState, Jump, Kernel, Mala, Mixture
+from vaebm.sampling import ChainState, Jump, Kernel, Langevin, Mala, Mixture
 
 
 def standard_normal(noise: Tensor) -> Tensor:
@@ -30,3 +30,8 @@ def test_each_kernel_makes_its_share_of_the_steps() -> None:
 def test_probabilities_must_fit(kernels: tuple[Kernel, ...], probabilities: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="probabilities"):
         Mixture(kernels, probabilities)
+
+
+def test_momentum_is_for_one_kernel_alone() -> None:
+    with pytest.raises(ValueError, match="keeps momentum"):
+        Mixture((Langevin(0.1, 0.5), Jump()), (0.5, 0.5))

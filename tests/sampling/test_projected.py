@@ -44,3 +44,8 @@ def test_passing_over_draws_what_a_chain_draws(kernel: Projected) -> None:
 def test_the_bound_is_positive() -> None:
     with pytest.raises(ValueError, match="bound is 0: expected a positive number"):
         Projected(Langevin(0.1), 0)
+
+
+def test_a_kernel_that_keeps_momentum_is_refused() -> None:
+    with pytest.raises(ValueError, match="keeps momentum"):
+        Projected(Langevin(0.1, 0.5), 1.0)

@@ -93,7 +93,13 @@ def test_number_of_steps(num_steps: int, generator: torch.Generator) -> None:
 
 @pytest.mark.parametrize(
     "kernel",
-    [Langevin(0.1), Mala(0.1), Jump(), Mixture((Langevin(0.1), Mala(0.2), Jump()), (0.3, 0.3, 0.4))],
+    [
+        Langevin(0.1),
+        Langevin(0.1, 0.7),
+        Mala(0.1),
+        Jump(),
+        Mixture((Langevin(0.1), Mala(0.2), Jump()), (0.3, 0.3, 0.4)),
+    ],
     ids=lambda kernel: type(kernel).__name__,
 )
 def test_passing_over_a_chain_draws_what_the_chain_draws(kernel: Kernel) -> None:

@@ -70,7 +70,7 @@ def test_in_bfloat16_both_agree_to_the_bit_and_with_one_to_its_rounding(results:
         assert torch.equal(first[name], second[name]), name
     rounding = (losses(alone, "bf16") - losses(alone, "fp32")).abs().max()
     apart = (losses(alone, "bf16") - losses(first, "bf16")).abs().max()
-    assert 0 < float(apart) < float(rounding) < 0.1 * float(losses(alone, "fp32").abs().max())
+    assert float(apart) < float(rounding) < 0.1 * float(losses(alone, "fp32").abs().max())
     noises = [result["bf16.buffer"] for result in (alone, first)]
     assert float((noises[0] - noises[1]).norm() / noises[0].norm()) < 1e-3
 

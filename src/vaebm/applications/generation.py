@@ -155,15 +155,14 @@ def snapshots(
 
 
 def _snapshots(
-    model: VAEBM, state: Tensor, num_steps: Sequence[int], kernel: Kernel, generator: torch.Generator
+    model: VAEBM, start: Tensor, num_steps: Sequence[int], kernel: Kernel, generator: torch.Generator
 ) -> list[Generation]:
-    done, seen = 0, []
-    for number in num_steps:
-        for step in run_chain(kernel, state, model.log_density, number - done, generator):
-            state = step.state.noise
-        done = number
-        seen.append(_look(model, number, state))
-    return seen
+    # One chain through all looks: what it carries from step to step, such as momentum, isn't lost at a look.
+    found = {0: _look(model, 0, start)} if 0 in num_steps else {}
+    for step in run_chain(kernel, start, model.log_density, max(num_steps, default=0), generator):
+        if step.number in num_steps:
+            found[step.number] = _look(model, step.number, step.state.noise)
+    return [found[number] for number in num_steps]
 
 
 def _nothing(model: VAEBM, noise: Tensor) -> Generation:

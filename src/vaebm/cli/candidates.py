@@ -124,13 +124,13 @@ def _selection_judge(run: Run) -> _SelectionJudge | None:
         noise = start_noise(model, run.config.selection.num_samples, generator)
         with run.engine.autocast():
             seen = snapshots(model, noise, steps, kernel=run.kernel, generator=generator, engine=run.engine)
-        found = [_distance(measure, look.images.cpu()) if run.engine.is_main else math.nan for look in seen]
+        found = [distance_of(measure, look.images.cpu()) if run.engine.is_main else math.nan for look in seen]
         return dict(zip((look.step for look in seen), run.engine.from_main(found), strict=True))
 
     return _SelectionJudge(measure, distances)
 
 
-def _distance(measure: Measure, images: Tensor) -> float:
+def distance_of(measure: Measure, images: Tensor) -> float:
     """Returns the distance of samples; infinite, if some aren't finite or are nothing that a judge can see."""
     if not bool(images.isfinite().all()):
         return math.inf

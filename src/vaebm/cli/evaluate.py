@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -174,7 +174,7 @@ def _modes(
     sampling = replace(config.sampling, **loaded.model.sampling)
     with console.busy("counting"):
         modes = count_modes(loaded.model, counting, against.splits, count, sampling, seed, engine, console.tell)
-    return Evaluation(n=count, seed=seed, modes=modes)
+    return Evaluation(n=count, seed=seed, sampling=asdict(sampling), modes=modes)
 
 
 def _check_alone(options: Namespace) -> None:
@@ -224,7 +224,8 @@ def _standard(
     cache = FeatureCache(cache_folder(), console.tell)
     with console.busy("measuring"):
         rows = measure_standard(loaded.model, splits, standard, sampling, engine, cache)
-    evaluation = Evaluation(n=count, seed=settings.seed, num_steps=sampling.num_steps, standard=rows)
+    evaluation = Evaluation(n=count, seed=settings.seed, num_steps=sampling.num_steps, sampling=asdict(sampling),
+                            standard=rows)  # fmt: skip
     return _told(evaluation, options, config, engine, console)
 
 

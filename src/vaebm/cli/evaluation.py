@@ -206,7 +206,7 @@ def _draw(
 ) -> list[Look]:
     """Draws the samples that judges see."""
     steps = sorted({0, sampling.num_steps, *settings.steps_curve})
-    tell(f"drawing {count} samples, up to {steps[-1]} Langevin steps")
+    tell(f"drawing {count} samples, {replace(sampling, num_steps=steps[-1]).words} at most")
     generator = torch.Generator().manual_seed(settings.seed)
     with engine.autocast():
         return watch_chains(model, count, steps, sampling.kernel, generator, engine)

@@ -95,7 +95,7 @@ def count_modes(
         engine: Device, precision and processes.
         tell: Is told what goes on.
     """
-    tell(f"drawing {num_samples:,} samples, {sampling.num_steps} Langevin steps")
+    tell(f"drawing {num_samples:,} samples, {sampling.words}")
     generator = torch.Generator().manual_seed(seed)
     steps = sorted({0, sampling.num_steps})
     with engine.autocast():

@@ -57,6 +57,7 @@ def run(arguments: Sequence[str]) -> int:
     from vaebm.data import DataError
     from vaebm.distributed import launched_engine
     from vaebm.recipes import read_model
+    from vaebm.recipes.config import SamplingConfig
 
     loaded = read_model(options.model)
     if loaded.model.image_shape[0] not in (1, 3):
@@ -77,9 +78,7 @@ def run(arguments: Sequence[str]) -> int:
     if engine is not None and not engine.is_main:
         return 0
     write_bytes(output, data)
-    kept = loaded.model.sampling.get("persistence", 0)
-    chains = f"{num_steps} Langevin steps of size {step_size}" + (f" that keep {kept} of the momentum" if kept else "")
-    print(f"{output}: {count} images, {chains}, seed {options.seed}")
+    print(f"{output}: {count} images, {SamplingConfig(**loaded.model.sampling).words}, seed {options.seed}")
     return 0
 
 

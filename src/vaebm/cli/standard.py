@@ -179,7 +179,7 @@ def measure_standard(
         engine: Device, precision and processes.
         cache: Keeps features of real images.
     """
-    cache.tell(f"drawing {standard.num_samples:,} samples, {sampling.num_steps} Langevin steps")
+    cache.tell(f"drawing {standard.num_samples:,} samples, {sampling.words}")
     generator = torch.Generator().manual_seed(standard.seed)
     with engine.autocast():
         kernel, steps = sampling.kernel, sorted({0, sampling.num_steps})

@@ -180,9 +180,11 @@ def read_model(name: str | Path) -> LoadedModel:
 def _check_stored(stored: StoredModel, folder: Path) -> None:
     sampling, calibration = stored.config["sampling"], stored.calibration
     known = {"num_steps": int, "step_size": float, "persistence": float}
-    if any(name not in known or not isinstance(value, known[name]) for name, value in sampling.items()):
+    kept = sampling.get("persistence", 0.0)
+    is_wrong = any(name not in known or not isinstance(value, known[name]) for name, value in sampling.items())
+    if is_wrong or not 0 <= kept < 1 or not sampling.get("step_size", 1.0) > 0 or sampling.get("num_steps", 0) < 0:
         raise CheckpointError(
-            f"{folder}/config.json has a wrong 'sampling': expected num_steps, step_size and persistence, numbers"
+            f"{folder}/config.json has a wrong 'sampling': expected num_steps, step_size > 0 and persistence < 1"
         )
     if calibration is None:
         return

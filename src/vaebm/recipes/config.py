@@ -131,6 +131,12 @@ class SamplingConfig:
         """What moves the chains."""
         return Langevin(self.step_size, self.persistence)
 
+    @property
+    def words(self) -> str:
+        """The chains in words."""
+        kept = f" that keep {self.persistence:g} of the momentum" if self.persistence else ""
+        return f"{self.num_steps} Langevin steps of size {self.step_size:g}{kept}"
+
 
 @dataclass(frozen=True)
 class SelectionConfig:

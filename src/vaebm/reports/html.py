@@ -42,13 +42,24 @@ def _judges(evaluation: Evaluation) -> list[str]:
     return [f"{escape(name)}: <code>{escape(digest or 'hash not recorded')}</code>" for name, digest in hashes.items()]
 
 
+def _chains(evaluation: Evaluation) -> str:
+    """Says how the chains behind samples ran; older evaluations tell their number of steps alone."""
+    if "num_steps" not in evaluation:
+        return ""
+    told, sampling = f"{evaluation['num_steps']} Langevin steps", evaluation.get("sampling")
+    if sampling is None:
+        return told
+    kept = f" that keep {sampling['persistence']:g} of the momentum" if sampling["persistence"] else ""
+    return f"{told} of size {sampling['step_size']:g}{kept}"
+
+
 def _measured_section(content: ReportContent) -> str:
     evaluation = content.evaluation
     entries: list[tuple[str, str]] = []
     if evaluation.get("quality"):
         facts = [f"{evaluation['n']:,} samples" if "n" in evaluation else "",
                  f"seed {evaluation['seed']}" if "seed" in evaluation else "",
-                 f"{evaluation['num_steps']} Langevin steps" if "num_steps" in evaluation else ""]  # fmt: skip
+                 _chains(evaluation)]  # fmt: skip
         known = ", ".join(fact for fact in facts if fact)
         entries += [
             ("Samples", f"{known}. {image_fields_sentence(content.config)} Every set of images is rounded to 8 bits "

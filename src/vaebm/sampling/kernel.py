@@ -26,8 +26,9 @@ class ChainState:
 
     What isn't known is None; the next kernel that needs it evaluates it. ``before`` is where the last step began, from
     kernels without an accept step: the next step tells how likely that one would have been accepted. ``momentum``
-    (B, D) is that of chains that keep some of it. A state belongs to one log-density: a chain that goes on under
-    another one starts from ``ChainState(noise)``.
+    (B, D) is that of chains that keep some of it: in ``before`` as the step began, here with the first half kick of
+    that step in it. A state belongs to one log-density: a chain that goes on under another one starts from
+    ``ChainState(noise)``.
     """
 
     noise: Tensor

@@ -21,11 +21,12 @@ class Mixture:
     """A kernel that draws which of several kernels makes the step.
 
     Arguments:
-        kernels: The kernels.
+        kernels: The kernels; none that keeps momentum, which another one would not go on with.
         probabilities: How often each is drawn; positive, with sum 1.
 
     Raises:
-        ValueError: If there is not one positive probability for each kernel, or their sum is not 1.
+        ValueError: If there is not one positive probability for each kernel, or their sum is not 1, or a kernel keeps
+            momentum.
 
     Example:
         >>> from vaebm.sampling import Jump, Mala
@@ -43,6 +44,8 @@ class Mixture:
             raise ValueError(
                 f"{len(self.probabilities)} probabilities for {len(self.kernels)} kernels: expected as many"
             )
+        if any(getattr(kernel, "persistence", 0) for kernel in self.kernels):
+            raise ValueError("a kernel of a mixture keeps momentum: expected kernels with persistence 0")
         if not all(value > 0 for value in self.probabilities) or abs(sum(self.probabilities) - 1) > 1e-6:
             raise ValueError(f"probabilities are {self.probabilities}: expected positive numbers with sum 1")
 

@@ -22,11 +22,11 @@ class Projected:
     """A kernel whose positions are cut off at ±bound.
 
     Arguments:
-        kernel: The kernel that moves; its earlier acceptance isn't known any more.
+        kernel: The kernel that moves; its earlier acceptance isn't known any more. None that keeps momentum.
         bound: The largest absolute value of an entry.
 
     Raises:
-        ValueError: If the bound is not positive.
+        ValueError: If the bound is not positive, or the kernel keeps momentum.
 
     Example:
         >>> from vaebm.sampling import Langevin
@@ -40,6 +40,8 @@ class Projected:
     bound: float
 
     def __post_init__(self) -> None:
+        if getattr(self.kernel, "persistence", 0):
+            raise ValueError("the kernel keeps momentum, which a cut would break: expected persistence 0")
         if not self.bound > 0:
             raise ValueError(f"bound is {self.bound}: expected a positive number")
 
