@@ -88,6 +88,7 @@ def test_chains_may_run_in_another_way(finished: FinishedRun, cli: Cli) -> None:
     moved = [next(row["frechet"] for row in one["quality"] if row["what"] == "VAEBM") for one in (found, plain)]
     assert moved[0] != moved[1]
     assert found["outliers"] == plain["outliers"]
+    assert_user_error(cli("evaluate", finished.folder, "--num-steps", 0), "--num-steps 0 is the VAE")
     assert cli("evaluate", finished.folder, "--modes", 100, *words[2:]).code == 0
     assert read("other.json")["sampling"] == found["sampling"]
 

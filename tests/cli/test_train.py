@@ -340,18 +340,20 @@ def test_too_few_calibration_images_are_told(cli: Cli) -> None:
 
 
 def test_the_best_number_of_steps_becomes_the_models_and_stays_with_a_run_that_goes_on(cli: Cli) -> None:
-    options = ["--selection.num_steps", "[1,12]", "--energy.num_iterations", "40"]
+    options = ["--selection.num_steps", "[1,12]", "--energy.num_iterations", "40", "--sampling.persistence", "0.4"]
     assert cli("train", "digits", "--output", "run", *tiny(), *options).code == 0
     rows = [row for row in RunFolder(Path("run")).read_metrics() if row["stage"] == "selection"]
     assert {row["num_steps"] for row in rows} == {1, 12}
     best = min(rows, key=lambda row: row["kernel"])["num_steps"]
-    assert vaebm.load("run").sampling["num_steps"] == best
-    assert json.loads(Path("run/evaluation.json").read_text())["num_steps"] == best
+    assert vaebm.load("run").sampling == {"num_steps": best, "step_size": 0.1, "persistence": 0.4}
+    assert "persistence=0.4" in Path("run/model/README.md").read_text()
+    evaluation = json.loads(Path("run/evaluation.json").read_text())
+    assert evaluation["num_steps"] == best
     for name in ("report.html", "evaluation.json"):
         Path("run", name).unlink()
     assert cli("train", "--resume", "run").code == 0
-    assert json.loads(Path("run/evaluation.json").read_text())["num_steps"] == best
-    assert vaebm.load("run").sampling["num_steps"] == best
+    assert json.loads(Path("run/evaluation.json").read_text())["quality"] == evaluation["quality"]
+    assert vaebm.load("run").sampling == {"num_steps": best, "step_size": 0.1, "persistence": 0.4}
 
 
 def test_the_best_vae_is_kept_and_the_stage_ends_when_patience_does(cli: Cli) -> None:

@@ -152,6 +152,12 @@ def test_a_part_of_another_kind_is_noticed(folder: Path, tmp_path: Path, part: s
         load(altered(folder, tmp_path / "other", **{part: "text"}))
 
 
+@pytest.mark.parametrize("wrong", [{"persistence": 1.5}, {"persistence": -1.0}, {"step_size": 0.0}, {"length": 3}])
+def test_senseless_defaults_of_chains_are_refused(folder: Path, tmp_path: Path, wrong: dict[str, float]) -> None:
+    with pytest.raises(CheckpointError, match="wrong 'sampling'"):
+        load(altered(folder, tmp_path / "other", sampling=wrong))
+
+
 def test_another_kind_of_model_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds a 'classifier', not a vaebm"):
         load(altered(folder, tmp_path / "other", kind="classifier"))

@@ -110,6 +110,7 @@ def test_what_is_no_configuration_is_refused(values: Any, message: str) -> None:
         ("energy.batch_size", 0, "expected a number above 0"),
         ("energy.num_steps", -1, "expected a number of at least 0"),
         ("energy.step_size", 0.0, "expected a number above 0"),
+        ("sampling.persistence", 1.0, "expected a number from 0 to below 1"),
         ("energy.replay_probability", 1.01, "expected a share from 0 to 1"),
         ("energy.ema_decay", 1.0, "expected a number from 0 to below 1"),
         ("energy.betas", (0.0, 1.0), "expected a number from 0 to below 1"),

@@ -178,11 +178,13 @@ def _modes(
 
 
 def _check_alone(options: Namespace) -> None:
-    """Checks that nothing is asked for that --fid or --modes would leave out.
+    """Checks that nothing is asked for that --fid or --modes would leave out, nor a VAEBM that is its VAE.
 
     Raises:
         UsageError: If something is.
     """
+    if options.num_steps == 0 and not options.fid and not options.modes:
+        raise UsageError("--num-steps 0 is the VAE, which has its own row: expected 1 or more")
     if options.fid and options.modes:
         raise UsageError("--fid and --modes measure one thing each: expected one of them")
     alone = {"fid": ("judges", "steps", "outliers"), "modes": ("steps", "outliers", "num_samples")}
