@@ -38,6 +38,7 @@ from vaebm.recipes.config import SamplingConfig
 
 RESULTS = Path(__file__).parent / "results" / "short_chains.json"
 STEPS, FEW, SEED = (1, 2, 4, 8, 15, 30, 60, 120, 200), 15, 2023
+TITLES = {"frechet": "Fréchet", "kernel": "kernel"}
 FACTORS, PERSISTENCES = (0.5, 1, 2, 3), (0.0, 0.3, 0.5, 0.7)
 
 
@@ -121,7 +122,7 @@ def table(results: Path, document: Path) -> None:
         few = str(entry["few"])
         lines += [
             "",
-            f"{name}, {entry['measure']} distance by {entry['judge']}, {entry['num_samples']:,} samples:",
+            f"{name}, {TITLES[entry['measure']]} distance by {entry['judge']}, {entry['num_samples']:,} samples:",
             "",
             f"| chains, after steps | {' | '.join(steps)} | {few} over the best of all |",
             "|---" * (len(steps) + 2) + "|",
