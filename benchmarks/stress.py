@@ -35,7 +35,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -132,8 +132,11 @@ def command(runs: Path, words: list[str]) -> list[str]:
 
 
 def alarms(rows: list[dict[str, Any]], step_size: float) -> dict[str, int | None]:
-    """Returns at which iteration each signal would have raised its first alarm, by the means of two records."""
-    found: dict[str, int | None] = dict.fromkeys(ALARMS)
+    """Returns at which iteration each signal would have raised its first alarm, by the means of two records.
+
+    Signals that a run doesn't have are left out: MALA's chains don't tell what Langevin's moves would have had.
+    """
+    found: dict[str, int | None] = {}
     gains = [(row["iteration"], float(row["density_gain"])) for row in rows if "density_gain" in row]
     if gains:
         # Only the plane has it, and measures it now and then.
@@ -141,12 +144,12 @@ def alarms(rows: list[dict[str, Any]], step_size: float) -> dict[str, int | None
     needed = ("would_accept", "separation", "noise_norm", "gap", "chain_grad_norm")
     for before, row in itertools.pairwise(rows):
         means = {name: (float(row.get(name, "nan")) + float(before.get(name, "nan"))) / 2 for name in needed}
-        if not all(map(math.isfinite, means.values())):
-            continue
-        means["step_size"] = step_size
+        known = {name: value for name, value in means.items() if math.isfinite(value)} | {"step_size": step_size}
         for name, is_raised in ALARMS.items():
-            if found[name] is None and is_raised(means):
-                found[name] = row["iteration"]
+            with suppress(KeyError):
+                is_alarm = is_raised(known)
+                if found.setdefault(name, None) is None and is_alarm:
+                    found[name] = row["iteration"]
     return found
 
 
@@ -339,9 +342,10 @@ def ablation(known: dict[str, Any]) -> list[str]:
         groups = {name: [entry["alarms"] for entry in alone if (condition(entry, default) == "holds") is holds]
                   for name, holds in (("bad", False), ("good", True))}  # fmt: skip
         for signal in (*ALARMS, GAIN):
-            if not all(signal in one for group in groups.values() for one in group):
+            if not any(signal in one for group in groups.values() for one in group):
                 continue
-            raised = {name: [one[signal] for one in group if one[signal] is not None] for name, group in groups.items()}
+            raised = {name: [one[signal] for one in group if one.get(signal) is not None]
+                      for name, group in groups.items()}  # fmt: skip
             when = f"{statistics.median(raised['bad']):.0f}" if raised["bad"] else ""
             counts = [f"{len(raised[name])} of {len(groups[name])}" for name in ("bad", "good")]
             lines.append(f"| {data} | {signal} | {counts[0]} | {when} | {counts[1]} |")
