@@ -29,9 +29,13 @@ def test_where_the_density_is_lost_chains_become_longer() -> None:
     guard, astray = GuardSettings(), Verdict("diverged", ("less likely",), False, True)
     memory = respond(at(0, 50, 100), 160, astray, SETTINGS, guard)
     memory = respond(memory, 160, astray, SETTINGS, guard)
-    assert (memory.rate, memory.step, memory.steps) == (1, 1, 4)
+    # The second time the rate falls besides.
+    assert [act.learning_rate for act in memory.acts] == [SETTINGS.learning_rate, 0.3 * SETTINGS.learning_rate]
+    assert (memory.rate, memory.step, memory.steps) == (0.3, 1, 4)
     assert [act.num_steps for act in memory.acts] == [2 * SETTINGS.num_steps, 4 * SETTINGS.num_steps]
-    assert memory.adapt(SETTINGS) == replace(SETTINGS, num_steps=4 * SETTINGS.num_steps)
+    assert memory.adapt(SETTINGS) == replace(
+        SETTINGS, num_steps=4 * SETTINGS.num_steps, learning_rate=0.3 * SETTINGS.learning_rate
+    )
     assert f"{4 * SETTINGS.num_steps} steps" in memory.acts[-1].text()
     assert f"{2 * SETTINGS.num_steps} steps)" in diagnosis(memory.acts, SETTINGS)
     # Without chains there is nothing to make longer.
@@ -66,7 +70,7 @@ def test_from_the_third_time_on_chains_start_anew_more_often_and_regularisers_we
     for _ in range(2):
         without = respond(without, 30, verdict, replace(settings, buffer_size=0, centring=0.0), guard)
     assert (without.acts[-1].replay_probability, without.acts[-1].centring) == (None, None)
-    # Chains that are too short become longer, and nothing else.
+    # Chains that are too short become longer; buffer and regularisers stay.
     astray = respond(
         replace(memory, acts=memory.acts[:2]), 30, Verdict("diverged", ("less",), False, True), settings, guard
     )

@@ -210,7 +210,9 @@ def _adapted(
 ) -> GuardMemory:
     """Changes the factors of the settings, as the policy says."""
     if verdict.is_astray and settings.objective == "contrastive":
-        return replace(memory, steps=memory.steps * guard.steps_factor)
+        # Longer chains alone don't help where the energy learns too fast for any of them.
+        rate = memory.rate * (guard.rate_factor if attempt > 1 else 1)
+        return replace(memory, steps=memory.steps * guard.steps_factor, rate=rate)
     factors: dict[str, float] = {}
     if verdict.is_steep or attempt > 1:
         factors["step"] = memory.step * guard.step_factor
