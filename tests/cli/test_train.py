@@ -115,7 +115,7 @@ def test_the_model_can_be_used(finished: FinishedRun) -> None:
     images = vaebm.generate(model, 4, generator=torch.Generator().manual_seed(0))
     assert images.shape == (4, 1, 8, 8)
     assert -1 <= float(images.min()) < float(images.max()) <= 1
-    assert model.sampling == {"num_steps": 10, "step_size": 0.1}
+    assert model.sampling == {"num_steps": 10, "step_size": 0.1, "persistence": 0.0}
     test = torch.from_numpy(load_splits("digits").test.images[:50]).float() / 127.5 - 1
     scores = vaebm.outlier_scores(model, test, generator=torch.Generator().manual_seed(0))
     assert scores.energy.isfinite().all()
