@@ -27,17 +27,19 @@ def test_the_policy() -> None:
 
 def test_where_the_density_is_lost_chains_become_longer() -> None:
     guard, astray = GuardSettings(), Verdict("diverged", ("less likely",), False, True)
-    memory = respond(at(0, 50, 100), 160, astray, SETTINGS, guard)
-    memory = respond(memory, 160, astray, SETTINGS, guard)
+    settings = replace(SETTINGS, num_steps=2)
+    memory = respond(at(0, 50, 100), 160, astray, settings, guard)
+    memory = respond(memory, 160, astray, settings, guard)
     # The second time the rate falls besides.
-    assert [act.learning_rate for act in memory.acts] == [SETTINGS.learning_rate, 0.3 * SETTINGS.learning_rate]
-    assert (memory.rate, memory.step, memory.steps) == (0.3, 1, 4)
-    assert [act.num_steps for act in memory.acts] == [2 * SETTINGS.num_steps, 4 * SETTINGS.num_steps]
-    assert memory.adapt(SETTINGS) == replace(
-        SETTINGS, num_steps=4 * SETTINGS.num_steps, learning_rate=0.3 * SETTINGS.learning_rate
-    )
-    assert f"{4 * SETTINGS.num_steps} steps" in memory.acts[-1].text()
-    assert f"{2 * SETTINGS.num_steps} steps)" in diagnosis(memory.acts, SETTINGS)
+    assert [act.learning_rate for act in memory.acts] == [settings.learning_rate, 0.3 * settings.learning_rate]
+    assert (memory.rate, memory.step, memory.steps) == (0.3, 1, 10)
+    assert [act.num_steps for act in memory.acts] == [guard.fewest_steps, 2 * guard.fewest_steps]
+    assert memory.adapt(settings) == replace(settings, num_steps=20, learning_rate=0.3 * settings.learning_rate)
+    assert "20 steps" in memory.acts[-1].text()
+    assert "10 steps)" in diagnosis(memory.acts, settings)
+    # More than the fewest become twice as many.
+    many = respond(at(0, 50), 160, astray, replace(SETTINGS, num_steps=15), guard)
+    assert many.acts[-1].num_steps == 30
     # Without chains there is nothing to make longer.
     without = respond(at(0, 50), 160, astray, replace(SETTINGS, objective="importance_sampled"), guard)
     assert (without.rate, without.steps, without.acts[-1].num_steps) == (0.3, 1, None)
@@ -71,9 +73,8 @@ def test_from_the_third_time_on_chains_start_anew_more_often_and_regularisers_we
         without = respond(without, 30, verdict, replace(settings, buffer_size=0, centring=0.0), guard)
     assert (without.acts[-1].replay_probability, without.acts[-1].centring) == (None, None)
     # Chains that are too short become longer; buffer and regularisers stay.
-    astray = respond(
-        replace(memory, acts=memory.acts[:2]), 30, Verdict("diverged", ("less",), False, True), settings, guard
-    )
+    less = Verdict("diverged", ("less",), False, True)
+    astray = respond(replace(memory, acts=memory.acts[:2]), 30, less, replace(settings, num_steps=15), guard)
     assert (astray.replay, astray.regulariser, astray.steps) == (memory.replay, memory.regulariser, 2)
     # Checkpoints of before know neither.
     old = {name: value for name, value in memory.state_dict().items() if name not in ("replay", "regulariser")}

@@ -30,7 +30,7 @@ _POSITIVE = {
     "adversarial.critic_rate", "adversarial.num_critic_steps", "adversarial.initial_spread",
     "guard.window", "guard.snapshot_every", "guard.largest_separation", "guard.largest_noise_norm",
     "guard.largest_overshoot", "guard.largest_loss", "guard.rate_factor", "guard.step_factor", "guard.steps_factor",
-    "guard.regulariser_factor",
+    "guard.fewest_steps", "guard.regulariser_factor",
     "report_every", "sample_every", "checkpoint_every",
 }  # fmt: skip
 _SIGNED = {"data.value_range"}

@@ -212,7 +212,8 @@ def _adapted(
     if verdict.is_astray and settings.objective == "contrastive":
         # Longer chains alone don't help where the energy learns too fast for any of them.
         rate = memory.rate * (guard.rate_factor if attempt > 1 else 1)
-        return replace(memory, steps=memory.steps * guard.steps_factor, rate=rate)
+        fewest = math.ceil(guard.fewest_steps / settings.num_steps)
+        return replace(memory, steps=max(memory.steps * guard.steps_factor, fewest), rate=rate)
     factors: dict[str, float] = {}
     if verdict.is_steep or attempt > 1:
         factors["step"] = memory.step * guard.step_factor

@@ -51,6 +51,7 @@ class GuardSettings:
         rate_factor: What the learning rate is multiplied with.
         step_factor: What the step size is multiplied with.
         steps_factor: What the number of steps is multiplied with.
+        fewest_steps: The number of steps after a return is at least this, where chains are too short.
         replay_factor: What the probability that a chain goes on from the buffer is multiplied with, from the third
             return on.
         regulariser_factor: What the weights of centring and l2 are multiplied with, from the third return on.
@@ -68,6 +69,7 @@ class GuardSettings:
     rate_factor: float = 0.3
     step_factor: float = 0.5
     steps_factor: int = 2
+    fewest_steps: int = 10
     replay_factor: float = 0.5
     regulariser_factor: float = 2.0
 
