@@ -17,9 +17,10 @@ types:
 layers:
 	lint-imports
 
-# A file belongs to one worker, so that what its tests share is made once.
+# A file belongs to one worker, so that what its tests share is made once; in the order of their names, so that the
+# long ones of tests/cli don't come last.
 tests:
-	OMP_NUM_THREADS=1 pytest -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 	pytest -c pyproject.toml --rootdir . --pyargs vaebm
 
 examples:

@@ -91,7 +91,9 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
     ("document", "words"), COMMANDS, ids=[f"{document}: {' '.join(words)}" for document, words in COMMANDS]
 )
 @pytest.mark.usefixtures("workplace")
-def test_commands_parse(document: str, words: list[str]) -> None:
+def test_commands_parse(document: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # What a recipe costs is estimated in tests/recipes/test_paper.py, told in tests/cli/test_hierarchical_run.py.
+    monkeypatch.setattr("vaebm.cli.train.describe", lambda *_: "")
     verb, *arguments = words
     assert verb in VERBS, f"{document} shows the unknown verb {verb}"
     module = import_module(module_of(verb))

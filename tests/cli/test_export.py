@@ -124,7 +124,9 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     torch.manual_seed(0)
     network = EnergyNetwork(shape, widths=(4, 6), num_hidden=5, **energy)
     if "groups" in vae:
-        made: VAE = NVAE(shape, encoder_width=6, decoder_width=5, **vae)
+        made: VAE = NVAE(
+            shape, encoder_width=6, decoder_width=5, encoder_cells=1, decoder_cells=1, outer_cells=1, **vae
+        )
     else:
         made = ConvVAE(shape, (4, 3), widths=(8, 6), num_hidden=7, **vae)
     model = VAEBM(made, network, ImageFields(loss_image=loss)).eval()

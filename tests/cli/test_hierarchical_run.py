@@ -17,7 +17,8 @@ from vaebm.recipes import NOTES, NVAEConfig, config_class, from_dict
 
 SMALL = {
     "vae_network.groups": "[1,1]", "vae_network.encoder_width": "4", "vae_network.decoder_width": "4",
-    "vae_network.latents": "2", "vae_network.num_flows": "1", "vae.num_iterations": "6", "vae.batch_size": "8",
+    "vae_network.latents": "2", "vae_network.num_flows": "1", "vae_network.encoder_cells": "1",
+    "vae_network.decoder_cells": "1", "vae_network.outer_cells": "1", "vae.num_iterations": "6", "vae.batch_size": "8",
     "energy_network.widths": "[4,4]", "energy_network.halvings": "[1,0]", "energy.num_iterations": "4",
     "energy.batch_size": "4", "energy.num_steps": "2", "sampling.num_steps": "2", "evaluation.num_samples": "10",
     "evaluation.steps_curve": "[0,2]", "evaluation.num_posterior_samples": "1", "selection.num_samples": "10",
@@ -78,6 +79,7 @@ def test_a_dry_run_tells_configuration_and_cost_and_makes_nothing(cli: Cli) -> N
     assert "# parameters: VAE " in found.output
     assert "# noise: 640 latent, 3,712 with the image's" in found.output
     assert "FID 12.26" in found.output
+    assert "\n# checkpoints: up to 0.0 GiB each, 3 of them at a time\n" in found.output
     assert not list(Path().iterdir())
 
 

@@ -27,10 +27,9 @@ SHORT = [
 
 def write_pictures(folder: Path, count: int = 300, size: tuple[int, int] = (20, 30)) -> Path:
     """Writes MNIST's digits as colour pictures of another size."""
-    images = load_images("mnist", preprocessing=Preprocessing(image_size=size, channels=3)).images[:count]
     folder.mkdir(parents=True)
-    for index, image in enumerate(images):
-        Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{index:03d}.png")
+    for index, image in enumerate(load_images("mnist").images[:count, 0]):
+        Image.fromarray(image).convert("RGB").resize(size[::-1]).save(folder / f"{index:03d}.png")
     return folder
 
 

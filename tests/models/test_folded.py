@@ -134,7 +134,7 @@ def test_a_compiled_decoder_makes_the_same_step_of_stage_2(monkeypatch: pytest.M
     compiled, compile_it = [], torch.compile
     monkeypatch.setattr(torch, "compile", lambda function: (compiled.append(function), compile_it(function))[1])
     torch.manual_seed(0)
-    vae = NVAE((3, 8, 8), (2,), latents=2, encoder_width=4, decoder_width=4, outer_blocks=0, decoder_cells=1)
+    vae = NVAE((3, 8, 8), (2,), 2, 4, 4, encoder_cells=1, decoder_cells=1, outer_blocks=0)
     model = VAEBM(vae, EnergyNetwork((3, 8, 8), "residual", (4, 4), 1, 3, 0, "sum")).eval()
     images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(3)) * 2 - 1
     settings = EnergySettings(batch_size=4, num_steps=2, step_size=0.05, matched_noise=False)

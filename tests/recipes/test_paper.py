@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict, replace
 
 import pytest
@@ -10,10 +11,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vaebm.models import NVAE, ImageFields
 from vaebm.recipes import NOTES, PAPER_RECIPES, Config, NVAEConfig, config_class, digits, from_dict, to_dict
-from vaebm.recipes.estimates import estimate
+from vaebm.recipes.estimates import Estimate, estimate
 from vaebm.recipes.hierarchical import NVAENetworkConfig
 from vaebm.recipes.paper import cifar10
 from vaebm.recipes.small import SMALL_RECIPES
+
+
+@functools.cache
+def costs_of(name: str) -> Estimate:
+    config = PAPER_RECIPES[name]()
+    return estimate(config, (3, *config.data.image_size))
 
 
 @pytest.mark.parametrize(
@@ -28,8 +35,7 @@ from vaebm.recipes.small import SMALL_RECIPES
 def test_sizes_and_settings_are_the_published_ones(
     name: str, vae: float, energy: float, latent: int, noise: int, num_steps: int, step_size: float, rate: float
 ) -> None:
-    config = PAPER_RECIPES[name]()
-    costs = estimate(config, (3, *config.data.image_size))
+    config, costs = PAPER_RECIPES[name](), costs_of(name)
     assert round(costs.num_parameters["vae"] / 1e6, 1) == vae
     assert costs.num_parameters["energy"] / 1e6 == pytest.approx(energy, rel=0.005)
     assert (costs.latent_size, costs.noise_size) == (latent, noise)
@@ -42,9 +48,12 @@ def test_sizes_and_settings_are_the_published_ones(
 
 def test_the_cost_of_a_step_is_that_of_its_convolutions() -> None:
     """905 GFLOP for 16 images of the CIFAR-10 model, forwards and backwards to the noise."""
-    config = PAPER_RECIPES["cifar10"]()
-    step = estimate(config, (3, 32, 32)).step_flops
-    assert 16 * step / 1e9 == pytest.approx(905, rel=0.01)
+    assert 16 * costs_of("cifar10").step_flops / 1e9 == pytest.approx(905, rel=0.01)
+
+
+def test_a_checkpoint_holds_the_weights_and_two_moments() -> None:
+    """Of 130.7 M weights."""
+    assert 1.4 < costs_of("cifar10").checkpoint / 2**30 < 1.6
 
 
 def test_a_gradient_costs_twice_its_value_and_recomputing_the_value_once_more() -> None:

@@ -26,7 +26,7 @@ def train(engine: Engine) -> dict[str, Tensor]:
     for precision in PRECISIONS:
         torch.manual_seed(0)
         images = torch.rand(BATCH_SIZE, 3, 16, 16) * 2 - 1
-        vae = NVAE((3, 16, 16), (1, 2), latents=2, encoder_width=4, decoder_width=4)
+        vae = NVAE((3, 16, 16), (1, 2), 2, 4, 4, encoder_cells=1, decoder_cells=1, outer_cells=1)
         energy = EnergyNetwork((3, 16, 16), "residual", (4, 8), depth=1, num_hidden=0, pooling="sum")
         model = VAEBM(vae.eval(), energy)
         settings = EnergySettings(num_iterations=NUM_ITERATIONS, batch_size=BATCH_SIZE, num_steps=3, step_size=0.01,

@@ -10,7 +10,6 @@ from html import escape
 from typing import Any, Literal
 
 import numpy as np
-from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 Kind = Literal["linear", "log", "log1p"]
@@ -65,6 +64,8 @@ class Scale:
 
     def ticks(self, count: int = 5) -> list[float]:
         """Return round values inside of the scale, about as many as asked for."""
+        from matplotlib.ticker import LogLocator, MaxNLocator
+
         if self.kind == "linear":
             places = MaxNLocator(nbins=count, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
         else:

@@ -8,8 +8,6 @@ all chains up to that step.
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from vaebm.plots.arrays import FloatArray, IntArray, UInt8Array
 from vaebm.plots.grids import check_pictures, image_grid
@@ -27,6 +25,9 @@ def _grid_scale(images: UInt8Array, columns: int) -> int:
 
 def _canvas(width: int, height: int) -> Any:
     """Return an empty canvas; matplotlib's canvases carry no types."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     return FigureCanvasAgg(Figure(figsize=(width / _DOTS_PER_INCH, height / _DOTS_PER_INCH), dpi=_DOTS_PER_INCH))
 
 

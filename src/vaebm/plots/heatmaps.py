@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib import colormaps
 
 from vaebm.plots.arrays import FloatArray, UInt8Array
 
@@ -30,8 +29,7 @@ def heat_map(density: FloatArray, highest: float, size: int = 400) -> UInt8Array
         raise ValueError(f"a density of shape {density.shape} and highest value {highest}: expected (n, n) and above 0")
     shown = np.sqrt(np.clip(density.T[::-1] / highest, 0, 1))
     scale = max(1, -(-size // len(shown)))
-    colours: UInt8Array = colormaps["magma"](shown, bytes=True)[..., :3]
-    return colours.repeat(scale, 0).repeat(scale, 1)
+    return _magma(shown).repeat(scale, 0).repeat(scale, 1)
 
 
 def heat_picture(heat: FloatArray, highest: float) -> UInt8Array:
@@ -53,5 +51,12 @@ def heat_picture(heat: FloatArray, highest: float) -> UInt8Array:
     """
     if heat.ndim != 2 or not highest > 0:
         raise ValueError(f"heat of shape {heat.shape} and highest value {highest}: expected (H, W) and above 0")
-    colours: UInt8Array = colormaps["magma"](np.clip(heat / highest, 0, 1), bytes=True)[..., :3]
+    return _magma(np.clip(heat / highest, 0, 1))
+
+
+def _magma(shares: FloatArray) -> UInt8Array:
+    """Returns the colours of shares from 0 to 1, uint8 (..., 3)."""
+    from matplotlib import colormaps  # half a second that a command without pictures needn't wait
+
+    colours: UInt8Array = colormaps["magma"](shares, bytes=True)[..., :3]
     return colours
