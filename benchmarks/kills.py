@@ -25,6 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +104,11 @@ def phase(folder: Path) -> str:
     return "before its first checkpoint" if stored is None else f"stage {stored['stage']}"
 
 
-def measure(kind: str, num_kills: int, seed: int, folder: Path) -> dict[str, Any]:
-    """Kills and compares runs of a kind."""
+def measure(kind: str, num_kills: int, seed: int, folder: Path, further: Sequence[str]) -> dict[str, Any]:
+    """Kills and compares runs of a kind, which have further options besides its own."""
     chance = random.Random(seed)
     recipe, settings = KINDS[kind]
-    options = [word for name, value in settings.items() for word in (f"--{name}", value)]
+    options = [*(word for name, value in settings.items() for word in (f"--{name}", value)), *further]
     began = time.monotonic()
     code = subprocess.run(command(recipe, "--output", str(folder / "whole"), *options), stdout=subprocess.DEVNULL,
                           check=False).returncode  # fmt: skip
@@ -138,7 +139,9 @@ def measure(kind: str, num_kills: int, seed: int, folder: Path) -> dict[str, Any
             "acts_of_the_guard": len(guard["acts"])}  # fmt: skip
 
 
-def measure_at_once(kinds: Sequence[str], num_kills: int, seed: int, jobs: int, folder: Path) -> dict[str, Any]:
+def measure_at_once(
+    kinds: Sequence[str], num_kills: int, seed: int, jobs: int, folder: Path, further: Sequence[str]
+) -> dict[str, Any]:
     """Shares the kills out to the kinds of runs, so many of them at a time, and adds up what they found."""
     whole = sum(SHARES[kind] for kind in kinds)
     shares = [max(1, round(num_kills * SHARES[kind] / whole)) for kind in kinds]
@@ -146,9 +149,10 @@ def measure_at_once(kinds: Sequence[str], num_kills: int, seed: int, jobs: int, 
     for place in places:
         place.mkdir()
     with ThreadPoolExecutor(jobs) as pool:
-        parts = list(pool.map(measure, kinds, shares, range(seed, seed + len(kinds)), places))
+        parts = list(pool.map(measure, kinds, shares, range(seed, seed + len(kinds)), places, repeat(further)))
     found: dict[str, Any] = {name: sum(part[name] for part in parts) for name in ADDED}
-    words = ["python", "benchmarks/kills.py", "--kills", str(num_kills), *(["--jobs", str(jobs)] if jobs > 1 else [])]
+    words = ["python", "benchmarks/kills.py", "--kills", str(num_kills), *(["--jobs", str(jobs)] if jobs > 1 else []),
+             *(["--", *further] if further else [])]  # fmt: skip
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=RESULTS.parent, capture_output=True,
                             text=True, check=False).stdout.strip()  # fmt: skip
     return {**found, "kinds": parts, "seed": seed, "command": words, "commit": commit, "hardware": hardware_facts()}
@@ -176,13 +180,16 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="kinds at a time")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", type=Path, help="only fill the table of this document")
-    chosen = parser.parse_args()
+    # Behind -- stand options of every run.
+    words = sys.argv[1:]
+    here = words.index("--") if "--" in words else len(words)
+    chosen, further = parser.parse_args(words[:here]), words[here + 1 :]
     if chosen.table is not None:
         table(chosen.results, chosen.table)
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as folder:
-        found = measure_at_once(chosen.kinds, chosen.kills, chosen.seed, chosen.jobs, Path(folder))
+        found = measure_at_once(chosen.kinds, chosen.kills, chosen.seed, chosen.jobs, Path(folder), further)
     chosen.results.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
     sys.exit(bool(found["lost"] or found["differing"]))

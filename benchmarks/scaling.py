@@ -29,7 +29,7 @@ import torch
 from tables import put_table
 from vaebm.applications import snapshots, start_noise
 from vaebm.distributed import Engine, hardware_facts, keep_freed_memory, make_engine
-from vaebm.recipes import RECIPES, build_model
+from vaebm.recipes import RECIPES, NVAEConfig, build_model
 from vaebm.recipes.estimates import estimate
 from vaebm.sampling import Langevin
 from vaebm.training import energy_step, start_energy, start_vae, vae_step
@@ -49,9 +49,14 @@ SUSTAINED, SUSTAINED_CPU = 50e12, 0.2e12
 GIB = 2**30
 
 
-def works(engine: Engine, num_samples: int) -> dict[str, Callable[[], Any]]:
+def works(engine: Engine, num_samples: int, is_tiny: bool) -> dict[str, Callable[[], Any]]:
     """Returns one iteration of each stage, and the drawing of samples."""
     recipe = RECIPES["cifar10-small"]()
+    if is_tiny:
+        assert isinstance(recipe, NVAEConfig)
+        network = replace(recipe.vae_network, groups=(1, 1), encoder_width=4, decoder_width=4)
+        recipe = replace(recipe, vae_network=network, vae=replace(recipe.vae, batch_size=8),
+                         energy=replace(recipe.energy, batch_size=8))  # fmt: skip
     config = replace(recipe, energy=replace(recipe.energy, num_steps=10, buffer_size=200))
     torch.manual_seed(0)
     model = build_model(config, SHAPE)
@@ -90,12 +95,12 @@ def works(engine: Engine, num_samples: int) -> dict[str, Callable[[], Any]]:
     }
 
 
-def measure(repeats: int, num_samples: int) -> None:
+def measure(repeats: int, num_samples: int, is_tiny: bool) -> None:
     """Prints the median seconds of each work; one of the launched processes does."""
     keep_freed_memory()
     engine = make_engine("fp32", "cpu")
     times: defaultdict[str, list[float]] = defaultdict(list)
-    for name, work in works(engine, num_samples).items():
+    for name, work in works(engine, num_samples, is_tiny).items():
         work()
         for _ in range(repeats):
             engine.wait()
@@ -107,7 +112,7 @@ def measure(repeats: int, num_samples: int) -> None:
     engine.close()
 
 
-def run(rounds: int, repeats: int, num_samples: int) -> dict[str, Any]:
+def run(rounds: int, repeats: int, num_samples: int, is_tiny: bool) -> dict[str, Any]:
     """Measures one and two processes in turns."""
     found: dict[int, defaultdict[str, list[float]]] = {count: defaultdict(list) for count in PROCESSES}
     variables = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
@@ -115,6 +120,7 @@ def run(rounds: int, repeats: int, num_samples: int) -> dict[str, Any]:
         for count in PROCESSES:
             words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
             words += [__file__, "work", "--repeats", str(repeats), "--num-samples", str(num_samples)]
+            words += ["--tiny"] * is_tiny
             shown = subprocess.run(words, check=True, capture_output=True, text=True, env=variables).stdout
             for name, seconds in json.loads(shown.splitlines()[-1]).items():
                 found[count][name].append(seconds)
@@ -172,6 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--num-samples", type=int, default=200)
+    parser.add_argument("--tiny", action="store_true", help="a network that shows nothing but that this runs")
     every = [*PAPERS, *SMALL]
     parser.add_argument("--recipes", nargs="+", choices=every, default=every, help="of the table of costs")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -179,9 +186,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.what == "table":
         table(options.results, options.document, options.recipes)
     elif options.what == "work":
-        measure(options.repeats, options.num_samples)
+        measure(options.repeats, options.num_samples, options.tiny)
     else:
-        found = run(options.rounds, options.repeats, options.num_samples)
+        found = run(options.rounds, options.repeats, options.num_samples, options.tiny)
         options.results.write_text(json.dumps(found, indent=1) + "\n")
 
 

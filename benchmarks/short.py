@@ -132,9 +132,12 @@ def survival(folder: Path) -> list[Chain]:
     """Returns the scripts about training that survives, the longest ones first."""
     stressed = ("digits", "--count", 1, "--runs", folder / "stress", "--results", folder / "stress.json")
     cost = ("--recipes", "digits", "--repeats", 1, "--turn", 2)
-    scaled = ("--rounds", 1, "--repeats", 1, "--num-samples", 8)
+    scaled = ("--tiny", "--rounds", 1, "--repeats", 1, "--num-samples", 8)
+    brief = ("--vae.num_iterations", 40, "--energy.num_iterations", 24)
+    narrow = ("--vae_network.groups", "[1,1]", "--vae_network.encoder_width", 4, "--vae_network.decoder_width", 4)
     return [
-        [("kills.py", "--kills", 20, "--kinds", "digits", "NVAE", "--jobs", 2, "--results", folder / "kills.json")],
+        [("kills.py", "--kills", 20, "--kinds", "digits", "--results", folder / "kills.json", "--", *brief)],
+        [("kills.py", "--kills", 4, "--kinds", "NVAE", "--results", folder / "kills_nvae.json", "--", *narrow)],
         [
             ("stress.py", "run", *stressed, "--cells", 1, "--", *SMALL),
             ("stress.py", "longer", *stressed, "--", *SMALL, "--energy.num_iterations", 6, "--energy.num_steps", 2),
@@ -151,7 +154,8 @@ def own_images(folder: Path) -> list[Chain]:
     alarms = ("run", "--data", folder / "images.npz", "--num-fresh", 50, "--runs", folder / "alarms")
     lean = ("--source", colours, "--runs", folder / "small", "--results", folder / "small.json")
     fewer = ("--vae.num_iterations", 6, "--vae.batch_size", 8, "--energy.batch_size", 4, "--energy.num_steps", 2,
-             "--selection.num_steps", "[5]")  # fmt: skip
+             "--selection.num_steps", "[5]", "--vae_network.encoder_width", 8, "--vae_network.decoder_width",
+             8)  # fmt: skip
     return [
         [("images.py", "run", "--only", "elevations", *folders, *BRIEF)],
         [("false_alarms.py", *alarms, "--results", folder / "false_alarms.json", *BRIEF)],
