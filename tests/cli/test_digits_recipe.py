@@ -25,7 +25,7 @@ def test_the_recipe_closes_most_of_the_distance(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
-    brief = ("--vae.num_iterations", "200", "--energy.num_iterations", "60", "--evaluation.num_samples", "10",
+    brief = ("--vae.num_iterations", "100", "--energy.num_iterations", "30", "--evaluation.num_samples", "10",
              "--evaluation.steps_curve", "[0]")  # fmt: skip
     processes = [train(tmp_path / name, *brief) for name in ("first", "second")]
     outputs = [process.communicate(timeout=540)[0] for process in processes]
