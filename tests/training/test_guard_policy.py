@@ -37,6 +37,9 @@ def test_where_the_density_is_lost_chains_become_longer() -> None:
     assert memory.adapt(settings) == replace(settings, num_steps=20, learning_rate=0.3 * settings.learning_rate)
     assert "20 steps" in memory.acts[-1].text()
     assert "10 steps)" in diagnosis(memory.acts, settings)
+    # Far astray, the first time too.
+    far = respond(at(0, 50), 160, astray._replace(is_far=True), settings, guard)
+    assert (far.rate, far.steps) == (0.3, 5)
     # More than the fewest become twice as many.
     many = respond(at(0, 50), 160, astray, replace(SETTINGS, num_steps=15), guard)
     assert many.acts[-1].num_steps == 30

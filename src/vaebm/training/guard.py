@@ -211,7 +211,7 @@ def _adapted(
     """Changes the factors of the settings, as the policy says."""
     if verdict.is_astray and settings.objective == "contrastive":
         # Longer chains alone don't help where the energy learns too fast for any of them.
-        rate = memory.rate * (guard.rate_factor if attempt > 1 else 1)
+        rate = memory.rate * (guard.rate_factor if attempt > 1 or verdict.is_far else 1)
         fewest = math.ceil(guard.fewest_steps / settings.num_steps)
         return replace(memory, steps=max(memory.steps * guard.steps_factor, fewest), rate=rate)
     factors: dict[str, float] = {}
