@@ -19,6 +19,11 @@ def test_the_policy() -> None:
     assert (memory.acts[-1].returned_to, memory.rate, memory.step) == (100, 1, 0.5)
     memory = respond(memory, 140, steep, SETTINGS, guard)
     assert (memory.acts[-1].returned_to, memory.rate, memory.step) == (50, 0.3, 0.25)
+    # The other remedy has its turn first.
+    other = respond(respond(at(0, 50, 100), 160, flat, SETTINGS, guard), 160, steep, SETTINGS, guard)
+    assert (other.rate, other.step) == (0.3, 0.5)
+    assert (again := respond(other, 160, flat, SETTINGS, guard)).rate == pytest.approx(0.09)
+    assert again.step == 0.25
     first = respond(at(0, 50), 90, flat, SETTINGS, guard)
     assert (first.acts[-1].returned_to, first.rate, first.step) == (50, 0.3, 1)
     assert first.acts[-1].learning_rate == pytest.approx(0.3 * SETTINGS.learning_rate)

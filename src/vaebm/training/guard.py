@@ -4,9 +4,9 @@ By which figures it sees that: ``verdict.py``.
 
 The policy: a diverged stage goes back to the last healthy snapshot (weights, optimizer, moving average, chains,
 generator), or to an earlier one if that one diverged again. Where the acceptance was low, the step size becomes
-smaller, else the learning rate; from the second time on both. From the third time on more chains start anew, too, and
-the regularisers weigh more. Where the density was lost, chains become longer instead. Data go on where they are. After
-a number of attempts it gives up.
+smaller, else the learning rate; both, where the one that is due was taken before. From the third time on more chains
+start anew, too, and the regularisers weigh more. Where the density was lost, chains become longer instead. Data go on
+where they are. After a number of attempts it gives up.
 """
 
 from __future__ import annotations
@@ -215,9 +215,11 @@ def _adapted(
         fewest = math.ceil(guard.fewest_steps / settings.num_steps)
         return replace(memory, steps=max(memory.steps * guard.steps_factor, fewest), rate=rate)
     factors: dict[str, float] = {}
-    if verdict.is_steep or attempt > 1:
+    # The other remedy besides, once the one at hand has been tried.
+    is_tried = (memory.step if verdict.is_steep else memory.rate) < 1
+    if verdict.is_steep or is_tried:
         factors["step"] = memory.step * guard.step_factor
-    if not verdict.is_steep or attempt > 1:
+    if not verdict.is_steep or is_tried:
         factors["rate"] = memory.rate * guard.rate_factor
     if attempt >= LATE:
         factors["replay"] = memory.replay * guard.replay_factor

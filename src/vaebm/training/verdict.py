@@ -78,8 +78,8 @@ class GuardSettings:
 class Verdict(NamedTuple):
     """The condition of a stage, one of ``CONDITIONS``, and why, in words; healthy needs no reason.
 
-    ``is_steep``: the acceptance is low. ``is_astray``: nothing but the density is wrong. ``is_far``: the density is so by
-    over ``FAR`` times what counts as diverged.
+    ``is_steep``: the acceptance is low. ``is_astray``: nothing but the density is wrong. ``is_far``: the density is, by
+    more than ``FAR`` times what counts as diverged.
     """
 
     condition: str
