@@ -86,8 +86,6 @@ def test_of_a_kernel_with_an_accept_step_its_own_acceptance_does_not_count() -> 
 def test_of_a_figure_that_few_iterations_have_the_latest_counts() -> None:
     rows = [HEALTHY] * 10 + [{**HEALTHY, "density_gain": -3.0}] + [HEALTHY] * 5
     assert judge([*rows, *[HEALTHY] * 4], GuardSettings()).is_astray
-    assert not judge([*rows, *[HEALTHY] * 4], GuardSettings()).is_far
-    assert judge([*rows, {**HEALTHY, "density_gain": -11.0}, *[HEALTHY] * 3], GuardSettings()).is_far
     assert judge([*rows, {**HEALTHY, "density_gain": 0.5}, *[HEALTHY] * 3], GuardSettings()) == Verdict("healthy")
     # Where something else is wrong too, the chains aren't just too short.
     steep = [{**row, "noise_norm": 3.0} for row in [*rows, *[HEALTHY] * 4]]

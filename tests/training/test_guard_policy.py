@@ -30,10 +30,15 @@ def test_the_policy() -> None:
     assert first.adapt(SETTINGS) == replace(SETTINGS, learning_rate=0.3 * SETTINGS.learning_rate)
 
 
+def gained(gain: float | None) -> GuardMemory:
+    memory = at(0, 50, 100)
+    return replace(memory, snapshots=tuple(replace(one, gain=gain) for one in memory.snapshots))
+
+
 def test_where_the_density_is_lost_chains_become_longer() -> None:
     guard, astray = GuardSettings(), Verdict("diverged", ("less likely",), False, True)
     settings = replace(SETTINGS, num_steps=2)
-    memory = respond(at(0, 50, 100), 160, astray, settings, guard)
+    memory = respond(gained(0.2), 160, astray, settings, guard)
     memory = respond(memory, 160, astray, settings, guard)
     # The second time the rate falls besides.
     assert [act.learning_rate for act in memory.acts] == [settings.learning_rate, 0.3 * settings.learning_rate]
@@ -42,11 +47,12 @@ def test_where_the_density_is_lost_chains_become_longer() -> None:
     assert memory.adapt(settings) == replace(settings, num_steps=20, learning_rate=0.3 * settings.learning_rate)
     assert "20 steps" in memory.acts[-1].text()
     assert "10 steps)" in diagnosis(memory.acts, settings)
-    # Far astray, the first time too.
-    far = respond(at(0, 50), 160, astray._replace(is_far=True), settings, guard)
-    assert (far.rate, far.steps) == (0.3, 5)
+    # The first time too, and from the beginning, if nothing was learned that is worth going on from.
+    for gain in (None, 0.05):
+        anew = respond(gained(gain), 160, astray, settings, guard)
+        assert (anew.rate, anew.steps, anew.acts[-1].returned_to) == (0.3, 5, 0)
     # More than the fewest become twice as many.
-    many = respond(at(0, 50), 160, astray, replace(SETTINGS, num_steps=15), guard)
+    many = respond(gained(0.2), 160, astray, replace(SETTINGS, num_steps=15), guard)
     assert many.acts[-1].num_steps == 30
     # Without chains there is nothing to make longer.
     without = respond(at(0, 50), 160, astray, replace(SETTINGS, objective="importance_sampled"), guard)

@@ -32,11 +32,15 @@ LATE = 3
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A state to go back to: copies of the energy network's tensors and of what ``EnergyState.state_dict`` holds."""
+    """A state to go back to: copies of the energy network's tensors and of what ``EnergyState.state_dict`` holds.
+
+    ``gain``: its density gain, where that is measured.
+    """
 
     iteration: int
     energy: dict[str, Tensor]
     state: dict[str, Any]
+    gain: float | None = None
 
 
 def take_snapshot(model: VAEBM, state: EnergyState) -> Snapshot:
@@ -198,20 +202,32 @@ def respond(
     # Who gives up has no other use for a snapshot than to choose the model among them.
     if again and len(kept) > 1 and not gives_up:
         kept.pop()
+    gain = kept[-1].gain
+    has_learned = gain is not None and gain > guard.largest_loss
+    if verdict.is_astray and not has_learned and not gives_up:
+        del kept[1:]
     changes = replace(memory, window=(), snapshots=tuple(kept), condition=HEALTHY)
     if not gives_up:
-        changes = _adapted(changes, attempt, verdict, settings, guard)
+        changes = _adapted(changes, attempt == 1 and has_learned, verdict, settings, guard)
     act = _act(changes, iteration, verdict, settings, gives_up)
     return replace(changes, acts=(*memory.acts, act))
 
 
 def _adapted(
-    memory: GuardMemory, attempt: int, verdict: Verdict, settings: EnergySettings, guard: GuardSettings
+    memory: GuardMemory, was_well: bool, verdict: Verdict, settings: EnergySettings, guard: GuardSettings
 ) -> GuardMemory:
-    """Changes the factors of the settings, as the policy says."""
+    """Changes the factors of the settings, as the policy says.
+
+    Arguments:
+        memory: What the guard knows.
+        was_well: Whether this is the first return, to a state whose density had become better.
+        verdict: Why it acts.
+        settings: How the stage began.
+        guard: What is done.
+    """
     if verdict.is_astray and settings.objective == "contrastive":
         # Longer chains alone don't help where the energy learns too fast for any of them.
-        rate = memory.rate * (guard.rate_factor if attempt > 1 or verdict.is_far else 1)
+        rate = memory.rate * (1 if was_well else guard.rate_factor)
         fewest = math.ceil(guard.fewest_steps / settings.num_steps)
         return replace(memory, steps=max(memory.steps * guard.steps_factor, fewest), rate=rate)
     factors: dict[str, float] = {}
@@ -221,7 +237,7 @@ def _adapted(
         factors["step"] = memory.step * guard.step_factor
     if not verdict.is_steep or is_tried:
         factors["rate"] = memory.rate * guard.rate_factor
-    if attempt >= LATE:
+    if len(memory.acts) + 1 >= LATE:
         factors["replay"] = memory.replay * guard.replay_factor
         factors["regulariser"] = memory.regulariser * guard.regulariser_factor
     return replace(memory, **factors)  # type: ignore[arg-type]  # all of these are floats
@@ -292,7 +308,8 @@ def guarded_fit(
             go_back(model, state, memory.snapshots[-1])
             step = make_step(memory.adapt(settings))
         elif guard.rolls_back and verdict.condition == HEALTHY and state.iteration % guard.snapshot_every == 0:
-            memory = replace(memory, snapshots=_thinned((*memory.snapshots, take_snapshot(model, state)), guard))
+            snapshot = replace(take_snapshot(model, state), gain=signals.get("density_gain"))
+            memory = replace(memory, snapshots=_thinned((*memory.snapshots, snapshot), guard))
         yield Guarded(state, figures, verdict, memory, act)
 
 

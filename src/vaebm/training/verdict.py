@@ -32,7 +32,6 @@ SIGNALS = ("loss", "grad_norm", "gap", "energy_variance", "would_accept", "noise
 FINITE_SIGNALS = ("loss", "grad_norm", "noise_norm", "density_gain")
 EASY_ACCEPTANCE = 0.6
 FOLLOWING = -0.1
-FAR = 100
 
 
 @dataclass(frozen=True)
@@ -78,15 +77,13 @@ class GuardSettings:
 class Verdict(NamedTuple):
     """The condition of a stage, one of ``CONDITIONS``, and why, in words; healthy needs no reason.
 
-    ``is_steep``: the acceptance is low. ``is_astray``: nothing but the density is wrong. ``is_far``: the density is, by
-    more than ``FAR`` times what counts as diverged.
+    ``is_steep``: the acceptance is low. ``is_astray``: nothing but the density is wrong.
     """
 
     condition: str
     reasons: tuple[str, ...] = ()
     is_steep: bool = False
     is_astray: bool = False
-    is_far: bool = False
 
 
 def judge(window: Sequence[Mapping[str, float]], settings: GuardSettings) -> Verdict:
@@ -139,8 +136,7 @@ def judge(window: Sequence[Mapping[str, float]], settings: GuardSettings) -> Ver
     for condition, found in ((DIVERGED, reached), (STRAINED, near)):
         names = [name for name, value in found.items() if value]
         if names:
-            is_far = gain < -FAR * settings.largest_loss
-            return Verdict(condition, tuple(words[name] for name in names), is_steep, names == ["gain"], is_far)
+            return Verdict(condition, tuple(words[name] for name in names), is_steep, names == ["gain"])
     return Verdict(HEALTHY)
 
 
