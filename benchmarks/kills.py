@@ -151,8 +151,10 @@ def measure_at_once(
     with ThreadPoolExecutor(jobs) as pool:
         parts = list(pool.map(measure, kinds, shares, range(seed, seed + len(kinds)), places, repeat(further)))
     found: dict[str, Any] = {name: sum(part[name] for part in parts) for name in ADDED}
-    words = ["python", "benchmarks/kills.py", "--kills", str(num_kills), *(["--jobs", str(jobs)] if jobs > 1 else []),
-             *(["--", *further] if further else [])]  # fmt: skip
+    words = ["python", "benchmarks/kills.py", "--kills", str(num_kills)]
+    words += ["--kinds", *kinds] if len(kinds) < len(KINDS) else []
+    words += ["--jobs", str(jobs)] if jobs > 1 else []
+    words += ["--", *further] if further else []
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=RESULTS.parent, capture_output=True,
                             text=True, check=False).stdout.strip()  # fmt: skip
     return {**found, "kinds": parts, "seed": seed, "command": words, "commit": commit, "hardware": hardware_facts()}

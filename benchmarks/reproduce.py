@@ -75,8 +75,9 @@ CLAIMS = {
         "false_alarms.py run --data mnist --data IMAGES/fashion.npz --data IMAGES/cifar10.npz --runs runs/alarms",
     )),
     "export": Claim("an exported scorer decides the same", 0.1, ("export.py",)),
-    "survival": Claim("stage 2 survives bad settings, and kills", 1.5, (
-        "stress.py run digits --jobs 2", "stress.py seeds digits --count 20 --jobs 2",
+    "survival": Claim("stage 2 survives bad settings, and kills", 4, (
+        "stress.py run digits --jobs 2", "stress.py run gaussians --jobs 2", "stress.py run mnist --jobs 2",
+        "stress.py seeds digits --count 20 --jobs 2", "stress.py seeds mnist --count 5 --jobs 2",
         "stress.py longer digits --count 5 --jobs 2", "stress.py table docs/guard.md",
         "guard_cost.py run", "guard_cost.py table docs/guard.md",
         "kills.py --kills 40 --jobs 2", "kills.py --table docs/guard.md", EVIDENCE)),

@@ -187,6 +187,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         table(options.results, options.document, options.recipes)
     elif options.what == "work":
         measure(options.repeats, options.num_samples, options.tiny)
+    elif options.tiny and options.results == RESULTS:
+        parser.error("--tiny shows nothing: name another --results")
     else:
         found = run(options.rounds, options.repeats, options.num_samples, options.tiny)
         options.results.write_text(json.dumps(found, indent=1) + "\n")

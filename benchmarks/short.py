@@ -61,6 +61,7 @@ PROMISED = (
     "images.json",
     "false_alarms.json",
     "kills.json",
+    "kills_nvae.json",
     "guard_cost.json",
     "scaling.json",
     "step.json",

@@ -72,7 +72,7 @@ def test_chains_that_are_too_short_are_found_out_and_made_longer(cli: Cli) -> No
     assert min(row.get("density_gain", 0.0) for row in alone) < -0.5
     outcome = cli("train", "gaussians", "--output", "guarded", *words)
     assert "nats less likely than under the VAE); back to iteration" in outcome.output
-    assert "step size 0.02, 2 steps" in outcome.output
+    assert "step size 0.02, 10 steps" in outcome.output
     rows = json.loads(Path("guarded/evaluation.json").read_text())["rows"]
     gaps = {row["what"]: row.get("gap") for row in rows}
     assert gaps["VAEBM"] <= gaps["VAE"] + 0.02

@@ -167,6 +167,29 @@ def test_the_norm_of_noise_counts_where_it_should_be_one(digits: Tensor, engine:
     assert bool(found[-1].memory.acts) is (potential == "exact")
 
 
+def test_snapshots_keep_the_density_gain_and_what_descends_from_them_has_it(digits: Tensor, engine: Engine) -> None:
+    stage, told = begin(digits), {1: 0.3, 5: -2.0}
+
+    def make_step(settings: EnergySettings) -> Step:
+        step = energy_step(stage.model, settings, engine)
+
+        def telling(state: EnergyState, images: Tensor) -> Progress[EnergyState]:
+            progress = step(state, images)
+            gain = told.pop(progress.state.iteration, None)
+            figures = progress.figures if gain is None else {**progress.figures, "density_gain": gain}
+            return progress._replace(figures=figures)
+
+        return telling
+
+    found = list(guarded_fit(stage.model, SETTINGS, make_step, stage.state, stage.batches, GUARD))
+    (act,) = found[-1].memory.acts
+    assert (act.iteration, act.returned_to, act.learning_rate) == (5, 2, SETTINGS.learning_rate)
+    # Nothing was measured after the return.
+    gains = {one.iteration: one.gain for one in found[-1].memory.snapshots}
+    assert gains[0] is None
+    assert set(list(gains.values())[1:]) == {0.3}
+
+
 def test_it_goes_back_to_the_last_healthy_state_to_the_bit(
     digits: Tensor, engine: Engine, through_a_file: Callable[[Any], Any]
 ) -> None:

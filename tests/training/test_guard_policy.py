@@ -51,12 +51,17 @@ def test_where_the_density_is_lost_chains_become_longer() -> None:
     for gain in (None, 0.05):
         anew = respond(gained(gain), 160, astray, settings, guard)
         assert (anew.rate, anew.steps, anew.acts[-1].returned_to) == (0.3, 5, 0)
+    first, second, third = gained(0.2).snapshots
+    older = respond(GuardMemory(snapshots=(first, second, replace(third, gain=0.05))), 160, astray, settings, guard)
+    assert (older.rate, older.acts[-1].returned_to) == (1, 50)
+    assert [one["gain"] for one in gained(0.2).state_dict()["snapshots"]] == [0.2] * 3
     # More than the fewest become twice as many.
     many = respond(gained(0.2), 160, astray, replace(SETTINGS, num_steps=15), guard)
     assert many.acts[-1].num_steps == 30
     # Without chains there is nothing to make longer.
     without = respond(at(0, 50), 160, astray, replace(SETTINGS, objective="importance_sampled"), guard)
     assert (without.rate, without.steps, without.acts[-1].num_steps) == (0.3, 1, None)
+    assert without.acts[-1].returned_to == 0
     # What a checkpoint of before holds is taken over.
     old = {name: value for name, value in respond(at(0), 30, astray, SETTINGS, guard).state_dict().items()
            if name != "steps"}  # fmt: skip

@@ -5,8 +5,9 @@ By which figures it sees that: ``verdict.py``.
 The policy: a diverged stage goes back to the last healthy snapshot (weights, optimizer, moving average, chains,
 generator), or to an earlier one if that one diverged again. Where the acceptance was low, the step size becomes
 smaller, else the learning rate; both, where the one that is due was taken before. From the third time on more chains
-start anew, too, and the regularisers weigh more. Where the density was lost, chains become longer instead. Data go on
-where they are. After a number of attempts it gives up.
+start anew, too, and the regularisers weigh more. Where the density was lost, chains become longer instead, and the
+learning rate smaller, unless it is the first return and the state returned to had learned something. Data go on where
+they are. After a number of attempts it gives up.
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ class Snapshot:
     energy: dict[str, Tensor]
     state: dict[str, Any]
     gain: float | None = None
+
+    def has_gained(self, guard: GuardSettings) -> bool:
+        """Whether held-out points were more likely than under the VAE by what else counts as diverged."""
+        return self.gain is not None and self.gain > guard.largest_loss
 
 
 def take_snapshot(model: VAEBM, state: EnergyState) -> Snapshot:
@@ -202,32 +207,32 @@ def respond(
     # Who gives up has no other use for a snapshot than to choose the model among them.
     if again and len(kept) > 1 and not gives_up:
         kept.pop()
-    gain = kept[-1].gain
-    has_learned = gain is not None and gain > guard.largest_loss
-    if verdict.is_astray and not has_learned and not gives_up:
-        del kept[1:]
+    # A state that learned nothing before the density was lost isn't worth going on from.
+    while verdict.is_astray and len(kept) > 1 and not kept[-1].has_gained(guard) and not gives_up:
+        kept.pop()
     changes = replace(memory, window=(), snapshots=tuple(kept), condition=HEALTHY)
     if not gives_up:
-        changes = _adapted(changes, attempt == 1 and has_learned, verdict, settings, guard)
+        keeps_rate = attempt == 1 and kept[-1].has_gained(guard)
+        changes = _adapted(changes, keeps_rate, verdict, settings, guard)
     act = _act(changes, iteration, verdict, settings, gives_up)
     return replace(changes, acts=(*memory.acts, act))
 
 
 def _adapted(
-    memory: GuardMemory, was_well: bool, verdict: Verdict, settings: EnergySettings, guard: GuardSettings
+    memory: GuardMemory, keeps_rate: bool, verdict: Verdict, settings: EnergySettings, guard: GuardSettings
 ) -> GuardMemory:
     """Changes the factors of the settings, as the policy says.
 
     Arguments:
         memory: What the guard knows.
-        was_well: Whether this is the first return, to a state whose density had become better.
+        keeps_rate: Whether longer chains alone are tried where the density was lost.
         verdict: Why it acts.
         settings: How the stage began.
         guard: What is done.
     """
     if verdict.is_astray and settings.objective == "contrastive":
         # Longer chains alone don't help where the energy learns too fast for any of them.
-        rate = memory.rate * (1 if was_well else guard.rate_factor)
+        rate = memory.rate * (1 if keeps_rate else guard.rate_factor)
         fewest = math.ceil(guard.fewest_steps / settings.num_steps)
         return replace(memory, steps=max(memory.steps * guard.steps_factor, fewest), rate=rate)
     factors: dict[str, float] = {}
@@ -308,7 +313,9 @@ def guarded_fit(
             go_back(model, state, memory.snapshots[-1])
             step = make_step(memory.adapt(settings))
         elif guard.rolls_back and verdict.condition == HEALTHY and state.iteration % guard.snapshot_every == 0:
-            snapshot = replace(take_snapshot(model, state), gain=signals.get("density_gain"))
+            # Until it is measured anew after a return, it is that of the state returned to.
+            gain = signals.get("density_gain", memory.snapshots[-1].gain)
+            snapshot = replace(take_snapshot(model, state), gain=gain)
             memory = replace(memory, snapshots=_thinned((*memory.snapshots, snapshot), guard))
         yield Guarded(state, figures, verdict, memory, act)
 

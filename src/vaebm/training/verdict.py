@@ -47,7 +47,8 @@ class GuardSettings:
         largest_separation: Diverged where data lie so many standard deviations below samples.
         largest_overshoot: Diverged where they lie so many above.
         largest_noise_norm: Diverged above this |noise|²/D.
-        largest_loss: Diverged where held-out points are by so many nats less likely than under the VAE (on the plane).
+        largest_loss: Diverged where held-out points are by so many nats less likely than under the VAE (on the plane);
+            where they are by as many more likely, a state has learned something.
         rate_factor: What the learning rate is multiplied with.
         step_factor: What the step size is multiplied with.
         steps_factor: What the number of steps is multiplied with.
