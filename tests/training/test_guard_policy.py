@@ -19,6 +19,9 @@ def test_the_policy() -> None:
     assert (memory.acts[-1].returned_to, memory.rate, memory.step) == (100, 1, 0.5)
     memory = respond(memory, 140, steep, SETTINGS, guard)
     assert (memory.acts[-1].returned_to, memory.rate, memory.step) == (50, 0.3, 0.25)
+    # At the beginning half of the change is due.
+    early = respond(at(0), 40, flat, SETTINGS, guard)
+    assert (early.rate, early.step) == (pytest.approx(0.3**0.5), 1)
     # The other remedy has its turn first.
     other = respond(respond(at(0, 50, 100), 160, flat, SETTINGS, guard), 160, steep, SETTINGS, guard)
     assert (other.rate, other.step) == (0.3, 0.5)
@@ -73,7 +76,7 @@ def test_from_the_third_time_on_chains_start_anew_more_often_and_regularisers_we
     guard, settings = GuardSettings(), replace(SETTINGS, l2=0.01, centring=0.1)
     verdict, memory, kept = Verdict("diverged", ("far",)), at(0), []
     for _ in range(4):
-        memory = respond(memory, 30, verdict, settings, guard)
+        memory = respond(memory, 60, verdict, settings, guard)
         kept.append((memory.rate, memory.step, memory.replay, memory.regulariser))
     assert kept == [
         (0.3, 1, 1, 1), (0.3**2, 0.5, 1, 1), (pytest.approx(0.3**3), 0.25, 0.5, 2),
@@ -87,9 +90,9 @@ def test_from_the_third_time_on_chains_start_anew_more_often_and_regularisers_we
     assert (third.row()["replay_probability"], third.row()["l2"]) == (0.475, 0.02)
     assert "0.013, chains from the buffer with probability 0.475" in diagnosis(memory.acts, settings)
     # Only what there is can be changed.
-    without = respond(at(0), 30, verdict, replace(settings, buffer_size=0, centring=0.0), guard)
+    without = respond(at(0), 60, verdict, replace(settings, buffer_size=0, centring=0.0), guard)
     for _ in range(2):
-        without = respond(without, 30, verdict, replace(settings, buffer_size=0, centring=0.0), guard)
+        without = respond(without, 60, verdict, replace(settings, buffer_size=0, centring=0.0), guard)
     assert (without.acts[-1].replay_probability, without.acts[-1].centring) == (None, None)
     # Chains that are too short become longer; buffer and regularisers stay.
     less = Verdict("diverged", ("less",), False, True)

@@ -213,19 +213,26 @@ def respond(
     changes = replace(memory, window=(), snapshots=tuple(kept), condition=HEALTHY)
     if not gives_up:
         keeps_rate = attempt == 1 and kept[-1].has_gained(guard)
-        changes = _adapted(changes, keeps_rate, verdict, settings, guard)
+        is_early = iteration <= 2 * guard.window
+        changes = _adapted(changes, keeps_rate, is_early, verdict, settings, guard)
     act = _act(changes, iteration, verdict, settings, gives_up)
     return replace(changes, acts=(*memory.acts, act))
 
 
 def _adapted(
-    memory: GuardMemory, keeps_rate: bool, verdict: Verdict, settings: EnergySettings, guard: GuardSettings
+    memory: GuardMemory,
+    keeps_rate: bool,
+    is_early: bool,
+    verdict: Verdict,
+    settings: EnergySettings,
+    guard: GuardSettings,
 ) -> GuardMemory:
     """Changes the factors of the settings, as the policy says.
 
     Arguments:
         memory: What the guard knows.
         keeps_rate: Whether longer chains alone are tried where the density was lost.
+        is_early: Whether the stage has only begun.
         verdict: Why it acts.
         settings: How the stage began.
         guard: What is done.
@@ -241,7 +248,8 @@ def _adapted(
     if verdict.is_steep or is_tried:
         factors["step"] = memory.step * guard.step_factor
     if not verdict.is_steep or is_tried:
-        factors["rate"] = memory.rate * guard.rate_factor
+        # At the beginning it may be a swing that passes, and only half as much of a change is due.
+        factors["rate"] = memory.rate * guard.rate_factor ** (0.5 if is_early else 1)
     if len(memory.acts) + 1 >= LATE:
         factors["replay"] = memory.replay * guard.replay_factor
         factors["regulariser"] = memory.regulariser * guard.regulariser_factor
