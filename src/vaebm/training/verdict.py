@@ -59,7 +59,7 @@ class GuardSettings:
     """
 
     rolls_back: bool = True
-    num_attempts: int = 4
+    num_attempts: int = 6
     window: int = 20
     snapshot_every: int = 50
     least_acceptance: float = 0.45
