@@ -4,10 +4,10 @@ By which figures it sees that: ``verdict.py``.
 
 The policy: a diverged stage goes back to the last healthy snapshot (weights, optimizer, moving average, chains,
 generator), or to an earlier one if that one diverged again. Where the acceptance was low, the step size becomes
-smaller, else the learning rate; both, where the one that is due was taken before. From the third time on more chains
-start anew, too, and the regularisers weigh more. Where the density was lost, chains become longer instead, and the
-learning rate smaller, unless it is the first return and the state returned to had learned something. Data go on where
-they are. After a number of attempts it gives up.
+smaller, else the learning rate, by less at the beginning; both, where the one that is due was taken before. From the
+third time on more chains start anew, too, and the regularisers weigh more. Where the density was lost, chains become
+longer instead, and the learning rate smaller, unless it is the first return and the state returned to had learned
+something. Data go on where they are. After a number of attempts it gives up.
 """
 
 from __future__ import annotations
