@@ -4,15 +4,17 @@
 
 Each line is a command of the README or of ``benchmarks/`` with its sizes cut down; it must end with exit code 0 and
 leave the files that it promises. As many run at a time as there are cores, of one thread each: what they time says
-nothing. Left out: ``train_judges.py``, whose judges are committed, and ``mnist.py run`` and ``bundle``, which are
-``vaebm train`` and ``vaebm evaluate`` with the configurations that are run here.
+nothing. Each is a process of its own, forked from one that has imported what all of them import. Left out:
+``train_judges.py``, whose judges are committed, and ``mnist.py run`` and ``bundle``, which are ``vaebm train`` and
+``vaebm evaluate`` with the configurations that are run here.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import runpy
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -28,6 +30,8 @@ from vaebm.data import load_images
 
 ROOT = Path(__file__).parent
 MOST_JOBS = 4
+PROCESSES = multiprocessing.get_context("forkserver")
+IMPORTED = ["torch", "torch._dynamo", "torch.utils.flop_counter", "vaebm.cli.main", "vaebm.recipes", "vaebm.reports"]
 SMALL = [
     "--vae.num_iterations", "40", "--vae.batch_size", "16", "--energy.num_iterations", "12",
     "--energy.batch_size", "8", "--evaluation.num_samples", "300",
@@ -77,11 +81,24 @@ def run(command: Command) -> None:
     """Runs one command line and shows it, and how long it took."""
     words = [str(word) for word in command]
     began = time.monotonic()
-    program = ["-m", "vaebm"] if words[0] == "vaebm" else [str(ROOT / words[0])]
-    ended = subprocess.run([sys.executable, *program, *words[1:]], stdout=subprocess.DEVNULL, check=False)
+    process = PROCESSES.Process(target=execute, args=(words,))
+    process.start()
+    process.join()
     print(f"$ {' '.join(words)}\n  {time.monotonic() - began:.1f} s", flush=True)
-    if ended.returncode:
-        raise SystemExit(f"exit code {ended.returncode} of: {' '.join(words)}")
+    if process.exitcode:
+        raise SystemExit(f"exit code {process.exitcode} of: {' '.join(words)}")
+
+
+def execute(words: list[str]) -> None:
+    """Is the program that a command line names, without what it writes to standard output."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    program, sys.argv = words[0], words
+    if program == "vaebm":
+        runpy.run_module("vaebm", run_name="__main__", alter_sys=True)
+    else:
+        sys.path.insert(0, str(ROOT))
+        runpy.run_path(str(ROOT / program), run_name="__main__")
 
 
 def at_once(chains: Sequence[Chain]) -> None:
@@ -261,6 +278,7 @@ def main() -> None:
     """Runs them all in a temporary folder."""
     if num_jobs() > 1:
         os.environ["OMP_NUM_THREADS"] = "1"
+    PROCESSES.set_forkserver_preload(IMPORTED)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder)

@@ -1,5 +1,6 @@
 import hashlib
 import re
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,15 @@ def test_digits_are_scikit_learns() -> None:
     labels = np.concatenate([part.labels for part in splits if part.labels is not None])
     np.testing.assert_array_equal(np.bincount(labels), np.bincount(load_digits().target))
     assert min(np.bincount(splits.selection.labels)) > 5  # type: ignore[arg-type]
+
+
+def test_digits_that_lie_elsewhere_are_asked_of_scikit_learn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    read = load_splits("digits")
+    elsewhere = ModuleSpec("sklearn", None, origin=str(tmp_path / "__init__.py"))
+    monkeypatch.setattr("vaebm.data.sources.find_spec", lambda name: elsewhere)
+    for part, other in zip(read, load_splits("digits"), strict=True):
+        np.testing.assert_array_equal(part.images, other.images)
+        np.testing.assert_array_equal(part.labels, other.labels)  # type: ignore[arg-type]
 
 
 def test_another_seed_is_another_split_of_the_same_images() -> None:
