@@ -20,6 +20,14 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def _short_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What work costs is measured once and on a few images, for images of one's own."""
+    for name in ("NUM_IMAGES", "NUM_JUDGED", "NUM_EXACT"):
+        monkeypatch.setattr(f"vaebm.cli.costs.{name}", 4)
+    monkeypatch.setattr("vaebm.cli.costs.SECONDS", 0)
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     folder = tmp_path_factory.mktemp("cli") / "run"

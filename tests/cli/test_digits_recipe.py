@@ -6,7 +6,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from commandline import command, environment
+from commandline import command, environment, tiny
 
 
 def train(folder: Path, *options: str) -> subprocess.Popen[str]:
@@ -25,9 +25,7 @@ def test_the_recipe_closes_most_of_the_distance(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
-    brief = ("--vae.num_iterations", "100", "--energy.num_iterations", "30", "--evaluation.num_samples", "10",
-             "--evaluation.steps_curve", "[0]")  # fmt: skip
-    processes = [train(tmp_path / name, *brief) for name in ("first", "second")]
+    processes = [train(tmp_path / name, *tiny()) for name in ("first", "second")]
     outputs = [process.communicate(timeout=540)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     for name in ("model/model.safetensors", "metrics.jsonl"):

@@ -15,6 +15,7 @@ from commandline import Cli, assert_user_error, in_process_of_its_own, tiny
 from PIL import Image
 
 from vaebm.checkpoint import RunFolder
+from vaebm.cli.main import run
 from vaebm.cli.train import parse
 from vaebm.recipes import read_model
 
@@ -28,21 +29,36 @@ def write_pictures(folder: Path, count: int = COUNT, size: int = 8) -> None:
         Image.fromarray(pixels).save(folder / f"{index:03d}.png")
 
 
-@pytest.fixture
-def trained(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A finished run, and beside it the last checkpoint of its stage 2."""
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder with pictures, a finished run of them and the last checkpoint of its stage 2; and a copy of it."""
+    place = tmp_path_factory.mktemp("known") / "place"
     save = RunFolder.save_checkpoint
 
     def keeping(folder: RunFolder, name: str, state: dict[str, Any], earlier: str | None = None) -> Path:
         path = save(folder, name, state, earlier)
         if state["stage"] == "energy":
-            shutil.copy(path, "energy.pt")
+            shutil.copy(path, place / "energy.pt")
         return path
 
-    monkeypatch.setattr(RunFolder, "save_checkpoint", keeping)
-    write_pictures(Path("pictures"))
-    options = tiny(evaluation__num_samples="10")
-    assert cli("train", "digits", "--data.source", "pictures", "--output", "run", *options).code == 0
+    write_pictures(place / "pictures")
+    options = ["--data.source", "pictures", "--output", "run", *tiny(evaluation__num_samples="10")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setattr(RunFolder, "save_checkpoint", keeping)
+        assert run(["train", "digits", *options]) == 0
+    copy = place.parent / "copy"
+    shutil.copytree(place, copy)
+    return place, copy
+
+
+@pytest.fixture
+def trained(cli: Cli, original: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The finished run, as it was, in the working directory."""
+    place, copy = original
+    shutil.rmtree(place)
+    shutil.copytree(copy, place)
+    monkeypatch.chdir(place)
     return Path("run")
 
 
@@ -102,9 +118,9 @@ def test_changed_images_are_a_matter_of_a_run_that_goes_on(cli: Cli, trained: Pa
 def test_a_folder_of_the_same_name_elsewhere_is_not_taken_for_them(cli: Cli, trained: Path) -> None:
     elsewhere = Path("elsewhere")
     write_pictures(elsewhere / "pictures", 40)
-    run = trained.resolve()
+    folder = trained.resolve()
     os.chdir(elsewhere)
-    found = cli("evaluate", str(run), "-n", "10")
+    found = cli("evaluate", str(folder), "-n", "10")
     os.chdir("..")
     assert found.code == 0
 

@@ -21,7 +21,8 @@ SHORT = [
     "--vae.num_iterations", "60", "--vae.batch_size", "8", "--energy.num_iterations", "12", "--energy.batch_size", "4",
     "--energy.num_steps", "5", "--evaluation.num_samples", "45",
     "--evaluation.steps_curve", "[0,5]", "--sampling.num_steps", "5", "--selection.num_samples", "20",
-    "--evaluation.num_posterior_samples", "1", "--selection.vae_every", "20",
+    "--evaluation.num_posterior_samples", "1", "--selection.vae_every", "20", "--selection.num_steps", "[8]",
+    "--vae_network.widths", "[16]", "--energy_network.widths", "[16,32]",
 ]  # fmt: skip
 
 
@@ -31,11 +32,6 @@ def write_pictures(folder: Path, count: int = 300, size: tuple[int, int] = (20, 
     for index, image in enumerate(load_images("mnist").images[:count, 0]):
         Image.fromarray(image).convert("RGB").resize(size[::-1]).save(folder / f"{index:03d}.png")
     return folder
-
-
-@pytest.fixture(autouse=True)
-def short_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vaebm.cli.costs.SECONDS", 0.1)
 
 
 def test_a_folder_becomes_a_model_a_report_and_scores(cli: Cli) -> None:
@@ -134,7 +130,7 @@ def test_sixteen_bits_use_the_range_that_is_stated_or_used(cli: Cli, stated: tup
     Path("scans").mkdir()
     for index, image in enumerate(levels):
         Image.fromarray(image).save(Path("scans") / f"{index}.png")
-    brief = ("--vae.num_iterations", "20", "--energy.num_iterations", "2", "--selection.num_steps", "[5]")
+    brief = ("--vae.num_iterations", "20", "--energy.num_iterations", "2")
     outcome = cli("train", "--data", "scans", *stated, "--output", "run", *SHORT, *brief)
     assert outcome.code == 0, outcome.errors
     low, high = read_model("run").preprocessing.value_range or (0, 0)

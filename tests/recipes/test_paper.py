@@ -10,7 +10,17 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vaebm.models import NVAE, ImageFields
-from vaebm.recipes import NOTES, PAPER_RECIPES, Config, NVAEConfig, config_class, digits, from_dict, to_dict
+from vaebm.recipes import (
+    NOTES,
+    PAPER_RECIPES,
+    Config,
+    NVAEConfig,
+    build_model,
+    config_class,
+    digits,
+    from_dict,
+    to_dict,
+)
 from vaebm.recipes.estimates import Estimate, estimate
 from vaebm.recipes.hierarchical import NVAENetworkConfig
 from vaebm.recipes.paper import cifar10
@@ -18,9 +28,8 @@ from vaebm.recipes.small import SMALL_RECIPES
 
 
 @functools.cache
-def costs_of(name: str) -> Estimate:
-    config = PAPER_RECIPES[name]()
-    return estimate(config, (3, *config.data.image_size))
+def costs_of_cifar10() -> Estimate:
+    return estimate(cifar10(), (3, 32, 32))
 
 
 @pytest.mark.parametrize(
@@ -35,10 +44,13 @@ def costs_of(name: str) -> Estimate:
 def test_sizes_and_settings_are_the_published_ones(
     name: str, vae: float, energy: float, latent: int, noise: int, num_steps: int, step_size: float, rate: float
 ) -> None:
-    config, costs = PAPER_RECIPES[name](), costs_of(name)
-    assert round(costs.num_parameters["vae"] / 1e6, 1) == vae
-    assert costs.num_parameters["energy"] / 1e6 == pytest.approx(energy, rel=0.005)
-    assert (costs.latent_size, costs.noise_size) == (latent, noise)
+    config = PAPER_RECIPES[name]()
+    with torch.device("meta"):
+        model = build_model(config, (3, *config.data.image_size))
+    counts = {name: sum(values.numel() for values in getattr(model, name).parameters()) for name in ("vae", "energy")}
+    assert round(counts["vae"] / 1e6, 1) == vae
+    assert counts["energy"] / 1e6 == pytest.approx(energy, rel=0.005)
+    assert (model.noise_layout.latent_size, model.noise_layout.size) == (latent, noise)
     assert (config.energy.num_steps, config.energy.step_size, config.energy.learning_rate) == (
         num_steps, step_size, rate,
     )  # fmt: skip
@@ -46,14 +58,21 @@ def test_sizes_and_settings_are_the_published_ones(
     assert NOTES[name].images
 
 
+def test_an_estimate_counts_what_is_there() -> None:
+    costs = costs_of_cifar10()
+    assert round(costs.num_parameters["vae"] / 1e6, 1) == 130.7
+    assert costs.num_parameters["energy"] / 1e6 == pytest.approx(5.14, rel=0.005)
+    assert (costs.latent_size, costs.noise_size) == (153_600, 156_672)
+
+
 def test_the_cost_of_a_step_is_that_of_its_convolutions() -> None:
     """905 GFLOP for 16 images of the CIFAR-10 model, forwards and backwards to the noise."""
-    assert 16 * costs_of("cifar10").step_flops / 1e9 == pytest.approx(905, rel=0.01)
+    assert 16 * costs_of_cifar10().step_flops / 1e9 == pytest.approx(905, rel=0.01)
 
 
 def test_a_checkpoint_holds_the_weights_and_two_moments() -> None:
     """Of 130.7 M weights."""
-    assert 1.4 < costs_of("cifar10").checkpoint / 2**30 < 1.6
+    assert 1.4 < costs_of_cifar10().checkpoint / 2**30 < 1.6
 
 
 def test_a_gradient_costs_twice_its_value_and_recomputing_the_value_once_more() -> None:
