@@ -26,18 +26,19 @@ from vaebm.training import (
 
 # Uneven, so that one process has more rows than the other.
 BATCH_SIZE = 7
+SINGLE_CELLS = {"encoder_cells": 1, "decoder_cells": 1, "outer_cells": 1}
 
 
 def train_hierarchical(engine: Engine, batch_size: int) -> dict[str, Tensor]:
     """Stage 1 of an NVAE, whose batch norms and balanced groups look at the whole batch."""
     torch.manual_seed(0)
     images = torch.rand(batch_size, 3, 8, 8) * 2 - 1
-    vae = NVAE((3, 8, 8), (1, 2), latents=2, encoder_width=4, decoder_width=4)
+    vae = NVAE((3, 8, 8), (1, 2), latents=2, encoder_width=4, decoder_width=4, **SINGLE_CELLS)
     settings = VAESettings(num_iterations=20, batch_size=batch_size, objective="balanced", kl_warmup=1.0, penalty=0.1)
     state = start_vae(vae, settings, torch.Generator().manual_seed(1))
     state.optimizer = torch.optim.SGD(vae.parameters(), 0.01)
     figures = {}
-    for progress in fit(vae_step(vae, settings, engine), state, iter([images] * 20), 20):
+    for progress in fit(vae_step(vae, settings, engine), state, iter([images] * 10), 10):
         figures = {f"nvae.{batch_size}.{name}": torch.tensor(value) for name, value in progress.figures.items()}
     return figures | {f"nvae.{batch_size}.{name}": value.clone() for name, value in vae.state_dict().items()}
 
@@ -46,7 +47,7 @@ def train_apart(engine: Engine) -> dict[str, Tensor]:
     """Stage 1 of an NVAE whose batch norms see the batch of their own process; each keeps what all must agree on."""
     torch.manual_seed(0)
     images = torch.rand(8, 3, 8, 8) * 2 - 1
-    vae = NVAE((3, 8, 8), (1, 2), latents=2, encoder_width=4, decoder_width=4)
+    vae = NVAE((3, 8, 8), (1, 2), latents=2, encoder_width=4, decoder_width=4, **SINGLE_CELLS)
     settings = VAESettings(num_iterations=20, batch_size=8, objective="balanced", shared_batch_norm=False)
     state = start_vae(vae, settings, torch.Generator().manual_seed(1))
     for _ in fit(vae_step(vae, settings, engine), state, iter([images] * 5), 5):
