@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +29,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import forked
 from tables import put_table
 from vaebm.checkpoint import CheckpointError, RunFolder
 from vaebm.distributed import hardware_facts
@@ -64,33 +65,27 @@ ADDED = ("kills", "in_a_checkpoint", "runs", "lost", "differing")
 COMPARED = ("model/model.safetensors", "metrics.jsonl", "evaluation.json")
 
 
-def command(*words: str) -> list[str]:
-    """Returns a command line of vaebm."""
-    return [sys.executable, "-m", "vaebm", "train", *words]
-
-
-def kill_after(words: list[str], seconds: float, writes: Path | None) -> int | None:
+def kill_after(words: list[str], seconds: float, writes: Path | None, errors: Path) -> int | None:
     """Runs a command and kills it after a time; returns its exit code, None if it was killed.
 
     Arguments:
         words: The command.
         seconds: When it is killed.
         writes: A folder: after that time the kill waits until a file is being written there.
+        errors: A file for what it writes to standard error.
     """
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
-        _, errors = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        while writes is not None and process.poll() is None and not list(writes.glob(".*.tmp")):
-            time.sleep(0.0005)
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
-            return None
-        _, errors = process.communicate()
-    if process.returncode not in (0, 3):
-        print(errors, flush=True)
-    return process.returncode
+    process = forked.start(words, errors)
+    process.join(seconds)
+    while writes is not None and process.is_alive() and not list(writes.glob(".*.tmp")):
+        time.sleep(0.0005)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    if process.exitcode == -signal.SIGKILL:
+        return None
+    if process.exitcode not in (0, 3):
+        print(errors.read_text(), flush=True)
+    return process.exitcode
 
 
 def phase(folder: Path) -> str:
@@ -109,9 +104,11 @@ def measure(kind: str, num_kills: int, seed: int, folder: Path, further: Sequenc
     chance = random.Random(seed)
     recipe, settings = KINDS[kind]
     options = [*(word for name, value in settings.items() for word in (f"--{name}", value)), *further]
+    errors = folder / "errors"
+    # What takes part in no run: the imports that all of them share.
+    kill_after(["vaebm", "--version"], 600, None, errors)
     began = time.monotonic()
-    code = subprocess.run(command(recipe, "--output", str(folder / "whole"), *options), stdout=subprocess.DEVNULL,
-                          check=False).returncode  # fmt: skip
+    code = kill_after(["vaebm", "train", recipe, "--output", str(folder / "whole"), *options], 36_000, None, errors)
     longest = time.monotonic() - began
     phases: Counter[str] = Counter()
     in_checkpoint = num_runs = num_lost = num_differing = 0
@@ -126,7 +123,8 @@ def measure(kind: str, num_kills: int, seed: int, folder: Path, further: Sequenc
             )
             done = sum(phases.values())
             patience = 3600 if done >= num_kills else chance.uniform(0, longest)
-            ended = kill_after(command(*words), patience, part / "checkpoints" if done % 2 else None)
+            writes = part / "checkpoints" if done % 2 else None
+            ended = kill_after(["vaebm", "train", *words], patience, writes, errors)
             if ended is None:
                 phases[phase(part)] += 1
                 in_checkpoint += bool(list((part / "checkpoints").glob(".*.tmp")))
@@ -189,7 +187,6 @@ def main() -> None:
     if chosen.table is not None:
         table(chosen.results, chosen.table)
         return
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as folder:
         found = measure_at_once(chosen.kinds, chosen.kills, chosen.seed, chosen.jobs, Path(folder), further)
     chosen.results.write_text(json.dumps(found, indent=1) + "\n")

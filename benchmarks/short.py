@@ -11,11 +11,8 @@ nothing. Each is a process of its own, forked from one that has imported what al
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import runpy
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -26,12 +23,11 @@ from typing import TypeAlias
 
 import numpy as np
 
+import forked
 from vaebm.data import load_images
 
 ROOT = Path(__file__).parent
 MOST_JOBS = 4
-PROCESSES = multiprocessing.get_context("forkserver")
-IMPORTED = ["torch", "torch._dynamo", "torch.utils.flop_counter", "vaebm.cli.main", "vaebm.recipes", "vaebm.reports"]
 SMALL = [
     "--vae.num_iterations", "40", "--vae.batch_size", "16", "--energy.num_iterations", "12",
     "--energy.batch_size", "8", "--evaluation.num_samples", "300",
@@ -81,24 +77,11 @@ def run(command: Command) -> None:
     """Runs one command line and shows it, and how long it took."""
     words = [str(word) for word in command]
     began = time.monotonic()
-    process = PROCESSES.Process(target=execute, args=(words,))
-    process.start()
+    process = forked.start(words)
     process.join()
     print(f"$ {' '.join(words)}\n  {time.monotonic() - began:.1f} s", flush=True)
     if process.exitcode:
         raise SystemExit(f"exit code {process.exitcode} of: {' '.join(words)}")
-
-
-def execute(words: list[str]) -> None:
-    """Is the program that a command line names, without what it writes to standard output."""
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
-    program, sys.argv = words[0], words
-    if program == "vaebm":
-        runpy.run_module("vaebm", run_name="__main__", alter_sys=True)
-    else:
-        sys.path.insert(0, str(ROOT))
-        runpy.run_path(str(ROOT / program), run_name="__main__")
 
 
 def at_once(chains: Sequence[Chain]) -> None:
@@ -153,7 +136,7 @@ def survival(folder: Path) -> list[Chain]:
     brief = ("--vae.num_iterations", 40, "--energy.num_iterations", 24)
     narrow = ("--vae_network.groups", "[1,1]", "--vae_network.encoder_width", 4, "--vae_network.decoder_width", 4)
     return [
-        [("kills.py", "--kills", 20, "--kinds", "digits", "--results", folder / "kills.json", "--", *brief)],
+        [("kills.py", "--kills", 16, "--kinds", "digits", "--results", folder / "kills.json", "--", *brief)],
         [("kills.py", "--kills", 4, "--kinds", "NVAE", "--results", folder / "kills_nvae.json", "--", *narrow)],
         [
             ("stress.py", "run", *stressed, "--cells", 1, "--", *SMALL),
@@ -276,9 +259,6 @@ def prepare(folder: Path) -> None:
 
 def main() -> None:
     """Runs them all in a temporary folder."""
-    if num_jobs() > 1:
-        os.environ["OMP_NUM_THREADS"] = "1"
-    PROCESSES.set_forkserver_preload(IMPORTED)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder)

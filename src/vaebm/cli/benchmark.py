@@ -87,7 +87,7 @@ def _names(rows: str | None, known: list[str]) -> list[str]:
 def _course(options: Namespace, console: Console) -> tuple[Course, float]:
     """Returns what all rows have in common, and the training time of the VAE."""
     from vaebm.checkpoint import CheckpointError
-    from vaebm.cli.evaluation import FEWEST_JUDGED
+    from vaebm.cli.evaluation import FEWEST_JUDGED, fewer_to_test
     from vaebm.cli.known_images import load_splits_of
     from vaebm.cli.rival_players import Course
     from vaebm.distributed import launched_processes, make_engine
@@ -100,6 +100,7 @@ def _course(options: Namespace, console: Console) -> tuple[Course, float]:
         raise UsageError("vaebm benchmark runs in one process: start it without a launcher")
     config: Config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
     splits = load_splits_of(config, loaded.details, options.source)
+    splits = fewer_to_test(splits, config.evaluation.num_test)
     judges = _judges(options.judges, config.data.source, splits.training.shape, console)
     count = min(options.num_samples or config.evaluation.num_samples, len(splits.training))
     fewest = min(count, len(splits.test), len(splits.selection))

@@ -161,7 +161,7 @@ def evaluate_model(
     Returns:
         The figures.
     """
-    against = replace(against, splits=_fewer(against.splits, settings.num_test))
+    against = replace(against, splits=fewer_to_test(against.splits, settings.num_test))
     count = min(settings.num_samples, len(against.splits.training))
     if count < settings.num_samples:
         tell(f"{count} samples instead of {settings.num_samples}: there are no more training images for the floor")
@@ -212,7 +212,7 @@ def _draw(
         return watch_chains(model, count, steps, sampling.kernel, generator, engine)
 
 
-def _fewer(splits: Splits, num_test: int) -> Splits:
+def fewer_to_test(splits: Splits, num_test: int) -> Splits:
     """Returns splits with at most so many test images, all of them for 0."""
     if not 0 < num_test < len(splits.test):
         return splits
