@@ -48,7 +48,10 @@ SHORT = {
     "--energy.num_iterations": "10",
     "--energy.num_steps": "3",
     "--evaluation.num_samples": "30",
+    "--evaluation.num_test": "60",
+    "--evaluation.num_posterior_samples": "1",
     "--selection.num_samples": "20",
+    "--selection.num_candidates": "1",
 }
 SIZES = {"--vae.num_iterations": "700", "--energy.num_iterations": "1500"}
 OTHERS = {

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent
 MOST_JOBS = 4
 SMALL = [
     "--vae.num_iterations", "40", "--vae.batch_size", "16", "--energy.num_iterations", "12",
-    "--energy.batch_size", "8", "--evaluation.num_samples", "300",
+    "--energy.batch_size", "8", "--evaluation.num_samples", "100", "--selection.num_candidates", "2",
     "--evaluation.steps_curve", "[0, 5]", "--sampling.num_steps", "5", "--selection.num_samples", "100",
     "--evaluation.num_posterior_samples", "1", "--evaluation.num_test", "200",
 ]  # fmt: skip
@@ -153,7 +153,7 @@ def own_images(folder: Path) -> list[Chain]:
     folders = ("--data", own, "--runs", folder / "own_runs", "--results", folder / "images.json")
     alarms = ("run", "--data", folder / "images.npz", "--num-fresh", 50, "--runs", folder / "alarms")
     lean = ("--source", colours, "--runs", folder / "small", "--results", folder / "small.json")
-    fewer = ("--vae.num_iterations", 6, "--vae.batch_size", 8, "--energy.batch_size", 4, "--energy.num_steps", 2,
+    fewer = ("--selection.num_candidates", 1, "--evaluation.num_test", 60, "--vae.num_iterations", 6, "--vae.batch_size", 8, "--energy.batch_size", 4, "--energy.num_steps", 2,
              "--selection.num_steps", "[5]", "--vae_network.encoder_width", 8, "--vae_network.decoder_width",
              8)  # fmt: skip
     return [
