@@ -5,7 +5,11 @@ IMAGES ?= data
 export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 0
 
-check: lint types layers tests examples short
+# What has one thread goes side by side; tests and short versions make use of all cores themselves.
+check:
+	$(MAKE) --jobs=2 lint types layers examples
+	$(MAKE) tests
+	$(MAKE) short
 
 lint:
 	ruff check .

@@ -153,9 +153,9 @@ def own_images(folder: Path) -> list[Chain]:
     folders = ("--data", own, "--runs", folder / "own_runs", "--results", folder / "images.json")
     alarms = ("run", "--data", folder / "images.npz", "--num-fresh", 50, "--runs", folder / "alarms")
     lean = ("--source", colours, "--runs", folder / "small", "--results", folder / "small.json")
-    fewer = ("--selection.num_candidates", 1, "--evaluation.num_test", 60, "--vae.num_iterations", 6, "--vae.batch_size", 8, "--energy.batch_size", 4, "--energy.num_steps", 2,
-             "--selection.num_steps", "[5]", "--vae_network.encoder_width", 8, "--vae_network.decoder_width",
-             8)  # fmt: skip
+    fewer = ("--selection.num_candidates", 1, "--evaluation.num_test", 60, "--vae.num_iterations", 6,
+             "--vae.batch_size", 8, "--energy.batch_size", 4, "--energy.num_steps", 2, "--selection.num_steps", "[5]",
+             "--vae_network.encoder_width", 8, "--vae_network.decoder_width", 8)  # fmt: skip
     return [
         [("images.py", "run", "--only", "elevations", *folders, *BRIEF)],
         [("false_alarms.py", *alarms, "--results", folder / "false_alarms.json", *BRIEF)],
