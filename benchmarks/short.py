@@ -134,7 +134,8 @@ def survival(folder: Path) -> list[Chain]:
     cost = ("--recipes", "digits", "--repeats", 1, "--turn", 2)
     scaled = ("--tiny", "--rounds", 1, "--repeats", 1, "--num-samples", 8)
     brief = ("--vae.num_iterations", 40, "--energy.num_iterations", 24)
-    narrow = ("--vae_network.groups", "[1,1]", "--vae_network.encoder_width", 4, "--vae_network.decoder_width", 4)
+    narrow = ("--vae_network.groups", "[1,1]", "--vae_network.encoder_width", 4, "--vae_network.decoder_width", 4,
+              "--vae.num_iterations", 8, "--energy.num_iterations", 8, "--evaluation.num_test", 20)  # fmt: skip
     return [
         [("kills.py", "--kills", 16, "--kinds", "digits", "--results", folder / "kills.json", "--", *brief)],
         [("kills.py", "--kills", 4, "--kinds", "NVAE", "--results", folder / "kills_nvae.json", "--", *narrow)],
