@@ -5,9 +5,9 @@ IMAGES ?= data
 export OMP_WAIT_POLICY ?= PASSIVE
 export GOMP_SPINCOUNT ?= 0
 
-# What has one thread goes side by side; tests and short versions make use of all cores themselves.
+# These go side by side, of one thread each; tests and short versions make use of all cores themselves.
 check:
-	$(MAKE) --jobs=2 lint types layers examples
+	OMP_NUM_THREADS=1 $(MAKE) --jobs=2 lint types layers examples
 	$(MAKE) tests
 	$(MAKE) short
 

@@ -1,7 +1,8 @@
 """Programs as processes of their own, forked from one that has imported what all of them import.
 
-An import of torch takes seconds, as long as some of the runs here. What is forked is a process like any other: it ends
-by itself or by a signal, with an exit code. Made for programs with one thread each.
+An import of torch takes seconds, as long as some of the short runs. What is forked ends by itself or by a signal, with
+an exit code, as a program of the command line does; but all share the seed of Python's hashes and what was imported
+before, and functions of ``atexit`` aren't called. Needs a system that forks: Linux, macOS.
 """
 
 from __future__ import annotations
@@ -9,29 +10,58 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import subprocess
 import sys
 from collections.abc import Sequence
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Lock
 
 ROOT = Path(__file__).parent
+# torch imports its compiler with the first optimizer, the others are what nearly all programs here need.
 IMPORTED = ["torch", "torch._dynamo", "torch.utils.flop_counter", "vaebm.cli.main", "vaebm.cli.train", "vaebm.reports"]
+# multiprocessing looks at all processes when it starts one, and an exit code can be read but once.
+LOOKING = Lock()
 
 
-def start(words: Sequence[str], errors: Path | None = None) -> ForkServerProcess:
-    """Starts a program.
+class Program:
+    """A program that runs, with the methods of ``subprocess.Popen``; its standard output is thrown away.
 
     Arguments:
         words: ``vaebm`` or the name of a script beside this one, and its arguments.
-        errors: The file that its standard error is written to; by default it stays where it is. Its standard output
-            is thrown away.
+        errors: The file that its standard error is written to; by default it stays where it is.
     """
-    os.environ["OMP_NUM_THREADS"] = "1"
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED)
-    process = context.Process(target=_become, args=(list(words), errors))
-    process.start()
-    return process
+
+    def __init__(self, words: Sequence[str], errors: Path | None = None) -> None:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(IMPORTED)
+        self.args = list(words)
+        self._process = context.Process(target=_become, args=(self.args, errors))
+        with LOOKING:
+            self._process.start()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Returns the exit code, that of a signal negative, once it has ended.
+
+        Raises:
+            subprocess.TimeoutExpired: If it runs for so many seconds more.
+        """
+        if timeout is not None and not wait([self._process.sentinel], timeout):
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        wait([self._process.sentinel])
+        with LOOKING:
+            self._process.join()
+            assert self._process.exitcode is not None
+            return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """Returns the exit code, or None as long as it runs."""
+        return self.wait() if wait([self._process.sentinel], 0) else None
+
+    def kill(self) -> None:
+        """Sends SIGKILL."""
+        self._process.kill()
 
 
 def _become(words: list[str], errors: Path | None) -> None:

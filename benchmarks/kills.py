@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -29,7 +29,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-import forked
+from forked import Program
 from tables import put_table
 from vaebm.checkpoint import CheckpointError, RunFolder
 from vaebm.distributed import hardware_facts
@@ -65,27 +65,35 @@ ADDED = ("kills", "in_a_checkpoint", "runs", "lost", "differing")
 COMPARED = ("model/model.safetensors", "metrics.jsonl", "evaluation.json")
 
 
-def kill_after(words: list[str], seconds: float, writes: Path | None, errors: Path) -> int | None:
+def kill_after(words: list[str], seconds: float, writes: Path | None, errors: Path, forks: bool) -> int | None:
     """Runs a command and kills it after a time; returns its exit code, None if it was killed.
 
     Arguments:
-        words: The command.
+        words: What follows ``vaebm``.
         seconds: When it is killed.
         writes: A folder: after that time the kill waits until a file is being written there.
         errors: A file for what it writes to standard error.
+        forks: Whether it is forked from a process that has imported torch.
     """
-    process = forked.start(words, errors)
-    process.join(seconds)
-    while writes is not None and process.is_alive() and not list(writes.glob(".*.tmp")):
-        time.sleep(0.0005)
-    if process.is_alive():
-        process.kill()
-        process.join()
-    if process.exitcode == -signal.SIGKILL:
-        return None
-    if process.exitcode not in (0, 3):
+    with errors.open("w") as said:
+        process = (
+            Program(["vaebm", *words], errors)
+            if forks
+            else subprocess.Popen([sys.executable, "-m", "vaebm", *words], stdout=subprocess.DEVNULL, stderr=said)
+        )
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            while writes is not None and process.poll() is None and not list(writes.glob(".*.tmp")):
+                time.sleep(0.0005)
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+                return None
+        code = process.wait()
+    if code not in (0, 3):
         print(errors.read_text(), flush=True)
-    return process.exitcode
+    return code
 
 
 def phase(folder: Path) -> str:
@@ -99,16 +107,17 @@ def phase(folder: Path) -> str:
     return "before its first checkpoint" if stored is None else f"stage {stored['stage']}"
 
 
-def measure(kind: str, num_kills: int, seed: int, folder: Path, further: Sequence[str]) -> dict[str, Any]:
+def measure(kind: str, num_kills: int, seed: int, folder: Path, forks: bool, further: Sequence[str]) -> dict[str, Any]:
     """Kills and compares runs of a kind, which have further options besides its own."""
     chance = random.Random(seed)
     recipe, settings = KINDS[kind]
     options = [*(word for name, value in settings.items() for word in (f"--{name}", value)), *further]
     errors = folder / "errors"
-    # What takes part in no run: the imports that all of them share.
-    kill_after(["vaebm", "--version"], 600, None, errors)
+    # The imports that forked processes share take part in no run.
+    kill_after(["--version"], 3600, None, errors, forks)
     began = time.monotonic()
-    code = kill_after(["vaebm", "train", recipe, "--output", str(folder / "whole"), *options], 36_000, None, errors)
+    whole = ["train", recipe, "--output", str(folder / "whole"), *options]
+    code = kill_after(whole, 36_000, None, errors, forks)
     longest = time.monotonic() - began
     phases: Counter[str] = Counter()
     in_checkpoint = num_runs = num_lost = num_differing = 0
@@ -124,7 +133,7 @@ def measure(kind: str, num_kills: int, seed: int, folder: Path, further: Sequenc
             done = sum(phases.values())
             patience = 3600 if done >= num_kills else chance.uniform(0, longest)
             writes = part / "checkpoints" if done % 2 else None
-            ended = kill_after(["vaebm", "train", *words], patience, writes, errors)
+            ended = kill_after(["train", *words], patience, writes, errors, forks)
             if ended is None:
                 phases[phase(part)] += 1
                 in_checkpoint += bool(list((part / "checkpoints").glob(".*.tmp")))
@@ -138,7 +147,7 @@ def measure(kind: str, num_kills: int, seed: int, folder: Path, further: Sequenc
 
 
 def measure_at_once(
-    kinds: Sequence[str], num_kills: int, seed: int, jobs: int, folder: Path, further: Sequence[str]
+    kinds: Sequence[str], num_kills: int, seed: int, jobs: int, folder: Path, forks: bool, further: Sequence[str]
 ) -> dict[str, Any]:
     """Shares the kills out to the kinds of runs, so many of them at a time, and adds up what they found."""
     whole = sum(SHARES[kind] for kind in kinds)
@@ -147,11 +156,14 @@ def measure_at_once(
     for place in places:
         place.mkdir()
     with ThreadPoolExecutor(jobs) as pool:
-        parts = list(pool.map(measure, kinds, shares, range(seed, seed + len(kinds)), places, repeat(further)))
+        parts = list(
+            pool.map(measure, kinds, shares, range(seed, seed + len(kinds)), places, repeat(forks), repeat(further))
+        )
     found: dict[str, Any] = {name: sum(part[name] for part in parts) for name in ADDED}
     words = ["python", "benchmarks/kills.py", "--kills", str(num_kills)]
     words += ["--kinds", *kinds] if len(kinds) < len(KINDS) else []
     words += ["--jobs", str(jobs)] if jobs > 1 else []
+    words += ["--forked"] if forks else []
     words += ["--", *further] if further else []
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=RESULTS.parent, capture_output=True,
                             text=True, check=False).stdout.strip()  # fmt: skip
@@ -178,6 +190,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="kinds at a time")
+    parser.add_argument("--forked", action="store_true", help="fork the runs from one process: sooner, see forked.py")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", type=Path, help="only fill the table of this document")
     # Behind -- stand options of every run.
@@ -187,8 +200,11 @@ def main() -> None:
     if chosen.table is not None:
         table(chosen.results, chosen.table)
         return
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as folder:
-        found = measure_at_once(chosen.kinds, chosen.kills, chosen.seed, chosen.jobs, Path(folder), further)
+        found = measure_at_once(
+            chosen.kinds, chosen.kills, chosen.seed, chosen.jobs, Path(folder), chosen.forked, further
+        )
     chosen.results.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
     sys.exit(bool(found["lost"] or found["differing"]))

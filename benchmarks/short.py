@@ -23,7 +23,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-import forked
+from forked import Program
 from vaebm.data import load_images
 
 ROOT = Path(__file__).parent
@@ -77,11 +77,10 @@ def run(command: Command) -> None:
     """Runs one command line and shows it, and how long it took."""
     words = [str(word) for word in command]
     began = time.monotonic()
-    process = forked.start(words)
-    process.join()
+    code = Program(words).wait()
     print(f"$ {' '.join(words)}\n  {time.monotonic() - began:.1f} s", flush=True)
-    if process.exitcode:
-        raise SystemExit(f"exit code {process.exitcode} of: {' '.join(words)}")
+    if code:
+        raise SystemExit(f"exit code {code} of: {' '.join(words)}")
 
 
 def at_once(chains: Sequence[Chain]) -> None:
@@ -137,8 +136,34 @@ def survival(folder: Path) -> list[Chain]:
     narrow = ("--vae_network.groups", "[1,1]", "--vae_network.encoder_width", 4, "--vae_network.decoder_width", 4,
               "--vae.num_iterations", 8, "--energy.num_iterations", 8, "--evaluation.num_test", 20)  # fmt: skip
     return [
-        [("kills.py", "--kills", 16, "--kinds", "digits", "--results", folder / "kills.json", "--", *brief)],
-        [("kills.py", "--kills", 4, "--kinds", "NVAE", "--results", folder / "kills_nvae.json", "--", *narrow)],
+        [
+            (
+                "kills.py",
+                "--kills",
+                16,
+                "--kinds",
+                "digits",
+                "--forked",
+                "--results",
+                folder / "kills.json",
+                "--",
+                *brief,
+            )
+        ],
+        [
+            (
+                "kills.py",
+                "--kills",
+                4,
+                "--kinds",
+                "NVAE",
+                "--forked",
+                "--results",
+                folder / "kills_nvae.json",
+                "--",
+                *narrow,
+            )
+        ],
         [
             ("stress.py", "run", *stressed, "--cells", 1, "--", *SMALL),
             ("stress.py", "longer", *stressed, "--", *SMALL, "--energy.num_iterations", 6, "--energy.num_steps", 2),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ import torch
 from commandline import Cli, FinishedRun, Outcome, in_process_of_its_own, tiny
 
 from vaebm.cli.main import run
+from vaebm.recipes.estimates import estimate
+
+remembered = cache(estimate)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,6 +30,13 @@ def _short_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NUM_IMAGES", "NUM_JUDGED", "NUM_EXACT"):
         monkeypatch.setattr(f"vaebm.cli.costs.{name}", 4)
     monkeypatch.setattr("vaebm.cli.costs.SECONDS", 0)
+
+
+@pytest.fixture(autouse=True)
+def _one_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a configuration costs is estimated once for all tests of a process; that of an NVAE takes seconds."""
+    for module in ("beginning", "dry_run"):
+        monkeypatch.setattr(f"vaebm.cli.{module}.estimate", remembered)
 
 
 @pytest.fixture(scope="session")

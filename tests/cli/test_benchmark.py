@@ -126,6 +126,19 @@ def test_judges_of_a_folder_measure_and_choose_nothing(finished: FinishedRun, cl
     assert_user_error(cli(*words, "--output", "new", "--judges", "nowhere"), "nowhere")
 
 
+def test_as_many_test_images_as_the_model_asks_for(finished: FinishedRun, cli: Cli) -> None:
+    shutil.copytree(finished.folder / "model", "all")
+    few = load_model_folder(finished.folder / "model")
+    few.config["details"]["config"]["evaluation"]["num_test"] = 60
+    save_model_folder(Path("few"), few)
+    words = ("--rows", "vae", "--budget", "1s", "-n", 50)
+    for name in ("all", "few"):
+        assert cli("benchmark", name, *words, "--output", f"of {name}").code == 0
+    whole, part = (rows(f"of {name}")["vae-0"]["quality"][0]["frechet"] for name in ("all", "few"))
+    assert part != pytest.approx(whole, rel=1e-3)
+    assert json.loads(Path("of few/benchmark.json").read_text())["num_test"] == 60
+
+
 def test_zero_steps_from_the_vae_are_its_samples(finished: FinishedRun, cli: Cli) -> None:
     Path("tiny.yaml").write_text("pixels-from-vae: {lengths: [0], energy: {num_steps: 2, batch_size: 8}}\n")
     words = ("--config", "tiny.yaml", "--budget", "1s", "-n", 300, "--output", "out")

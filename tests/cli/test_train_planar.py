@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
@@ -34,8 +36,10 @@ def short(**overrides: object) -> list[str]:
 @pytest.fixture(scope="module")
 def ring(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of ``ring``."""
-    folder = tmp_path_factory.mktemp("planar") / "run"
-    assert run(["train", "ring", "--output", str(folder), "--seed", "1", *short()]) == 0
+    folder, errors = tmp_path_factory.mktemp("planar") / "run", io.StringIO()
+    with redirect_stderr(errors):
+        code = run(["train", "ring", "--output", str(folder), "--seed", "1", *short()])
+    assert (code, errors.getvalue()) == (0, "")
     return folder
 
 
@@ -83,6 +87,9 @@ def test_chains_that_are_too_short_are_found_out_and_made_longer(cli: Cli) -> No
     chains = {"energy.objective": "contrastive", "energy.kernel": "langevin", "energy.jump_probability": 0,
               "energy.num_steps": 1, "energy.num_iterations": 400, "energy.batch_size": 128, **BRIEF}  # fmt: skip
     words = [word for name, value in (SHORT | chains).items() for word in (f"--{name}", str(value))]
+    assert cli("train", "gaussians", "--output", "alone", *words, "--guard.rolls_back", "false").code == 0
+    alone = [json.loads(line) for line in Path("alone/metrics.jsonl").read_text().splitlines()]
+    assert min(row.get("density_gain", 0.0) for row in alone) < -0.5
     outcome = cli("train", "gaussians", "--output", "guarded", *words)
     assert "nats less likely than under the VAE); back to iteration" in outcome.output
     assert "step size 0.02, 10 steps" in outcome.output

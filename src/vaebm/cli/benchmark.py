@@ -195,7 +195,10 @@ def _identity(course: Course, options: Namespace, vae_time: float) -> dict[str, 
     """Returns what all rows of a file must have in common."""
     from vaebm.checkpoint import tensors_sha256
 
+    # Only where they are not all there are: files from before it was told go on to be what they were.
+    num_test = course.config.evaluation.num_test
     return {
+        **({"num_test": num_test} if num_test else {}),
         "model": Path(options.model).name,
         "model_sha256": tensors_sha256(course.model.state_dict()),
         "judges": {judge.name: judge.sha256 for judge in course.judges},

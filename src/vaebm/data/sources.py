@@ -256,11 +256,10 @@ def _read_digits() -> NDArray[np.float64]:
     """Reads scikit-learn's digits, 64 pixels and the class a row: by its file if it lies where it used to, since the
     import of ``sklearn.datasets`` takes as long as that of torch."""
     found = find_spec("sklearn")
-    assert found is not None
-    assert found.origin is not None
-    path = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
-    if path.exists():
-        return np.loadtxt(path, delimiter=",")
+    if found and found.origin:
+        path = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
+        if path.exists():
+            return np.loadtxt(path, delimiter=",")
     from sklearn.datasets import load_digits
 
     digits = load_digits()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -60,9 +59,8 @@ class Estimate:
         return max(self.vae_memory, self.energy_memory)
 
 
-@lru_cache(maxsize=8)
 def estimate(config: Config, image_shape: tuple[int, int, int]) -> Estimate:
-    """Estimates what a configuration costs on images of a shape (C, H, W); what was asked before is remembered.
+    """Estimates what a configuration costs on images of a shape (C, H, W).
 
     Raises:
         ConfigError: If there are no such networks for such images.
