@@ -92,7 +92,8 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
 )
 @pytest.mark.usefixtures("workplace")
 def test_commands_parse(document: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    # What the largest recipes cost is estimated in tests/recipes/test_paper.py, told in tests/cli/test_hierarchical_run.py.
+    # What the largest recipes cost is estimated in tests/recipes/test_paper.py, and told in
+    # tests/cli/test_hierarchical_run.py.
     monkeypatch.setattr("vaebm.cli.train.describe", lambda *_: "")
     verb, *arguments = words
     assert verb in VERBS, f"{document} shows the unknown verb {verb}"
