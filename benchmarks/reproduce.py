@@ -18,17 +18,21 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parent
 EVIDENCE = "evidence.py docs/evidence.md"
+# Of each extra, a module that it brings.
+MODULES = {"features": "efficientnet_lite_pytorch", "export": "onnxruntime"}
 
 
 @dataclass(frozen=True)
 class Claim:
     """What is claimed, how long it takes on two cores, and the scripts of this folder that measure it.
 
-    ``run`` is the folder of a run that they look at, and ``behind`` the claim that trains it.
+    ``run`` is the folder of a run that they look at, ``behind`` the claim that trains it, and ``extra`` one of the
+    package's that they need.
     """
 
     text: str
@@ -36,6 +40,7 @@ class Claim:
     commands: tuple[str, ...]
     run: str = ""
     behind: str = ""
+    extra: str = ""
 
 
 CLAIMS = {
@@ -43,7 +48,8 @@ CLAIMS = {
         "samples of MNIST are better than those of the VAE, three seeds", 1.5, (
             "mnist.py run --outliers 'fashion mnist=IMAGES/fashion.npz'", "mnist.py table", EVIDENCE)),
     "cifar10": Claim("so are those of CIFAR-10", 2.8, (
-        "small.py run cifar10-small --source IMAGES/cifar10.npz", "small.py table docs/nvae.md", EVIDENCE)),
+        "small.py run cifar10-small --source IMAGES/cifar10.npz", "small.py table docs/nvae.md", EVIDENCE),
+        extra="features"),
     "stacked-mnist": Claim("and of StackedMNIST", 2.2, (
         "small.py run stacked_mnist-small", "small.py table docs/nvae.md", EVIDENCE)),
     "rivals": Claim("and than other energy-based models and a GAN on the same networks, for as long", 1.0, (
@@ -51,12 +57,13 @@ CLAIMS = {
         "rivals.py table docs/evidence.md", EVIDENCE)),
     "own-images": Claim("and of one's own images, in half an hour", 1.6, (
         "images.py folders --cifar10 IMAGES/cifar10.npz --photographs IMAGES/photographs --output IMAGES/own",
-        "images.py run --data IMAGES/own --budget 30m --runs runs/images", EVIDENCE)),
+        "images.py run --data IMAGES/own --budget 30m --runs runs/images", EVIDENCE),
+        extra="features"),
     "short-chains": Claim("what 15 steps bring, with momentum and without, after stacked-mnist", 1.0, (
         "short_chains.py run mnist", "short_chains.py run cifar10-small --source IMAGES/cifar10.npz -n 500",
         "short_chains.py run runs/small/stacked_mnist-small -n 500",
         "short_chains.py table docs/evidence.md", EVIDENCE),
-        "runs/small/stacked_mnist-small", "stacked-mnist"),
+        "runs/small/stacked_mnist-small", "stacked-mnist", "features"),
     "modes-plane": Claim("what chains need to get the masses of modes right, and what happens else", 0.6, (
         "gaussians.py", EVIDENCE)),
     "modes-stacked": Claim("modes of StackedMNIST, of a run of stacked-mnist", 1.5, (
@@ -65,16 +72,16 @@ CLAIMS = {
     "density": Claim("the normaliser of the bundled model, bounded", 0.2, ("density.py",)),
     "outliers-mnist": Claim("which score knows which outliers of MNIST", 0.3, (
         "outlier_scores.py run mnist --model mnist --others IMAGES/fashion.npz IMAGES/cifar10.npz",
-        "outlier_scores.py table docs/evidence.md", EVIDENCE)),
+        "outlier_scores.py table docs/evidence.md", EVIDENCE), extra="features"),
     "outliers-cifar10": Claim("and of CIFAR-10", 1.0, (
         "outlier_scores.py run cifar10 --model cifar10-small --source IMAGES/cifar10.npz --others IMAGES/mnist.npz "
         "IMAGES/fashion.npz",
-        "outlier_scores.py table docs/evidence.md", EVIDENCE)),
-    "defects": Claim("which score finds which defect", 0.2, ("defects.py run",)),
+        "outlier_scores.py table docs/evidence.md", EVIDENCE), extra="features"),
+    "defects": Claim("which score finds which defect", 0.2, ("defects.py run",), extra="features"),
     "false-alarms": Claim("a p-value keeps its promise", 0.4, (
         "false_alarms.py run --data mnist --data IMAGES/fashion.npz --data IMAGES/cifar10.npz --runs runs/alarms",
     )),
-    "export": Claim("an exported scorer decides the same", 0.1, ("export.py",)),
+    "export": Claim("an exported scorer decides the same", 0.1, ("export.py",), extra="export"),
     "survival": Claim("stage 2 survives bad settings, and kills", 4, (
         "stress.py run digits --jobs 2", "stress.py run gaussians --jobs 2", "stress.py run mnist --jobs 2",
         "stress.py seeds digits --count 20 --jobs 2", "stress.py seeds mnist --count 5 --jobs 2",
@@ -111,6 +118,8 @@ def missing(claim: Claim, images: Path) -> str:
             "test_y, made from the data sets of torchvision or tfds, say, or name their folder by --images "
             "(make reproduce IMAGES=FOLDER)"
         )
+    if claim.extra and find_spec(MODULES[claim.extra]) is None:
+        return f"that needs the extra '{claim.extra}': pip install -c constraints.txt '.[{claim.extra}]'"
     if claim.run and not (ROOT.parent / claim.run / "model").is_dir():
         return f"there is no run {claim.run}: make reproduce CLAIM={claim.behind} first"
     return ""

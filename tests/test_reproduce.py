@@ -112,6 +112,10 @@ def test_what_is_missing_is_told(
     for name in ("mnist", "fashion"):
         (tmp_path / f"{name}.npz").write_bytes(b"")
     assert "cifar10.npz missing" in told("outliers-cifar10")
+    (tmp_path / "cifar10.npz").write_bytes(b"")
+    monkeypatch.setattr(reproduce, "find_spec", lambda name: None)
+    assert "needs the extra 'features': pip install" in told("cifar10")
+    assert "needs the extra 'export': pip install" in told("export")
 
 
 def test_a_claim_ends_where_a_command_fails(
