@@ -136,41 +136,16 @@ def survival(folder: Path) -> list[Chain]:
     narrow = ("--vae_network.groups", "[1,1]", "--vae_network.encoder_width", 4, "--vae_network.decoder_width", 4,
               "--vae.num_iterations", 8, "--energy.num_iterations", 8, "--evaluation.num_test", 20)  # fmt: skip
     return [
-        [
-            (
-                "kills.py",
-                "--kills",
-                16,
-                "--kinds",
-                "digits",
-                "--forked",
-                "--results",
-                folder / "kills.json",
-                "--",
-                *brief,
-            )
-        ],
-        [
-            (
-                "kills.py",
-                "--kills",
-                4,
-                "--kinds",
-                "NVAE",
-                "--forked",
-                "--results",
-                folder / "kills_nvae.json",
-                "--",
-                *narrow,
-            )
-        ],
+        [("kills.py", "--kills", 16, "--kinds", "digits", "--forked", "--results", folder / "kills.json", "--", *brief)],
+        [("kills.py", "--kills", 4, "--kinds", "NVAE", "--forked", "--results", folder / "kills_nvae.json", "--",
+          *narrow)],
         [
             ("stress.py", "run", *stressed, "--cells", 1, "--", *SMALL),
             ("stress.py", "longer", *stressed, "--", *SMALL, "--energy.num_iterations", 6, "--energy.num_steps", 2),
         ],
         [("guard_cost.py", "run", *cost, "--results", folder / "guard_cost.json")],
         [("scaling.py", "run", *scaled, "--results", folder / "scaling.json")],
-    ]
+    ]  # fmt: skip
 
 
 def own_images(folder: Path) -> list[Chain]:
