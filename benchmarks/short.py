@@ -136,7 +136,8 @@ def survival(folder: Path) -> list[Chain]:
     narrow = ("--vae_network.groups", "[1,1]", "--vae_network.encoder_width", 4, "--vae_network.decoder_width", 4,
               "--vae.num_iterations", 8, "--energy.num_iterations", 8, "--evaluation.num_test", 20)  # fmt: skip
     return [
-        [("kills.py", "--kills", 16, "--kinds", "digits", "--forked", "--results", folder / "kills.json", "--", *brief)],
+        [("kills.py", "--kills", 16, "--kinds", "digits", "--forked", "--results", folder / "kills.json", "--",
+          *brief)],
         [("kills.py", "--kills", 4, "--kinds", "NVAE", "--forked", "--results", folder / "kills_nvae.json", "--",
           *narrow)],
         [
