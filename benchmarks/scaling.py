@@ -5,8 +5,10 @@
 
 ``run`` trains the size of ``cifar10-small`` for a few iterations with one process and with two, each of one thread, the
 same global batch, float32, in turns; and draws samples. The efficiency is the time of one process over twice that of
-two. For each of the paper's recipes ``table`` adds what ``vaebm train RECIPE --dry-run`` estimates, and hours at an
-assumed speed. Written to ``benchmarks/results/scaling.json``.
+two. A third turn are two programs side by side, each with half of the batch, that know nothing of each other: no two
+processes of this machine can be faster than these, and the share of the ideal is their time over that of two that
+work together. For each of the paper's recipes ``table`` adds what ``vaebm train RECIPE --dry-run`` estimates, and hours
+at an assumed speed. Written to ``benchmarks/results/scaling.json``.
 """
 
 from __future__ import annotations
@@ -36,7 +38,6 @@ from vaebm.training import energy_step, start_energy, start_vae, vae_step
 
 RESULTS = Path(__file__).parent / "results" / "scaling.json"
 SHAPE = (3, 32, 32)
-PROCESSES = (1, 2)
 PAPERS = {
     "cifar10": (3, 32, 32),
     "celeba64": (3, 64, 64),
@@ -49,15 +50,17 @@ SUSTAINED, SUSTAINED_CPU = 50e12, 0.2e12
 GIB = 2**30
 
 
-def works(engine: Engine, num_samples: int, is_tiny: bool) -> dict[str, Callable[[], Any]]:
-    """Returns one iteration of each stage, and the drawing of samples."""
+def works(engine: Engine, num_samples: int, is_tiny: bool, num_parts: int = 1) -> dict[str, Callable[[], Any]]:
+    """Returns one iteration of each stage, and the drawing of samples; of a part of the batch alone."""
     recipe = RECIPES["cifar10-small"]()
     if is_tiny:
         assert isinstance(recipe, NVAEConfig)
         network = replace(recipe.vae_network, groups=(1, 1), encoder_width=4, decoder_width=4)
         recipe = replace(recipe, vae_network=network, vae=replace(recipe.vae, batch_size=8),
                          energy=replace(recipe.energy, batch_size=8))  # fmt: skip
-    config = replace(recipe, energy=replace(recipe.energy, num_steps=10, buffer_size=200))
+    recipe = replace(recipe, vae=replace(recipe.vae, batch_size=recipe.vae.batch_size // num_parts))
+    second_stage = replace(recipe.energy, batch_size=recipe.energy.batch_size // num_parts)
+    config = replace(recipe, energy=replace(second_stage, num_steps=10, buffer_size=200))
     torch.manual_seed(0)
     model = build_model(config, SHAPE)
     images = torch.rand(128, *SHAPE, generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -82,10 +85,9 @@ def works(engine: Engine, num_samples: int, is_tiny: bool) -> dict[str, Callable
 
     def sample() -> None:
         drawn = torch.Generator().manual_seed(4)
-        noise = start_noise(other, num_samples, drawn)
-        snapshots(
-            other, noise, (5,), kernel=Langevin(0.01), generator=drawn, batch_size=num_samples // 4, engine=engine
-        )
+        noise = start_noise(other, num_samples // num_parts, drawn)
+        size = num_samples // 4
+        snapshots(other, noise, (5,), kernel=Langevin(0.01), generator=drawn, batch_size=size, engine=engine)
 
     return {
         "stage 1, an iteration": vae,
@@ -95,43 +97,79 @@ def works(engine: Engine, num_samples: int, is_tiny: bool) -> dict[str, Callable
     }
 
 
-def measure(repeats: int, num_samples: int, is_tiny: bool) -> None:
+def measure(repeats: int, num_samples: int, is_tiny: bool, num_parts: int) -> None:
     """Prints the median seconds of each work; one of the launched processes does."""
     keep_freed_memory()
     engine = make_engine("fp32", "cpu")
     times: defaultdict[str, list[float]] = defaultdict(list)
-    for name, work in works(engine, num_samples, is_tiny).items():
+    for name, work in works(engine, num_samples, is_tiny, num_parts).items():
         work()
         for _ in range(repeats):
             engine.wait()
             began = time.perf_counter()
             work()
             times[name].append(time.perf_counter() - began)
+    waits = time_of_sums(engine, 20 if is_tiny else 500)
     if engine.is_main:
-        print(json.dumps({name: statistics.median(values) for name, values in times.items()}))
+        print(json.dumps({"waits": waits, **{name: statistics.median(values) for name, values in times.items()}}))
     engine.close()
 
 
-def run(rounds: int, repeats: int, num_samples: int, is_tiny: bool) -> dict[str, Any]:
-    """Measures one and two processes in turns."""
-    found: dict[int, defaultdict[str, list[float]]] = {count: defaultdict(list) for count in PROCESSES}
+def time_of_sums(engine: Engine, repeats: int) -> float:
+    """Returns the seconds that a sum of 200 numbers over the processes takes, each after some milliseconds of work."""
+    numbers, matrix = torch.zeros(200, dtype=torch.float64), torch.ones(500, 500)
+
+    def seconds(is_shared: bool) -> float:
+        engine.wait()
+        began = time.perf_counter()
+        for _ in range(repeats):
+            matrix @ matrix
+            if is_shared:
+                engine.sum(numbers)
+        return (time.perf_counter() - began) / repeats
+
+    return seconds(True) - seconds(False)
+
+
+def turn(programs: Sequence[Sequence[str]], options: Sequence[str]) -> list[dict[str, float]]:
+    """Starts programs side by side, and returns what each has measured."""
     variables = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    begun = [
+        subprocess.Popen([*words, __file__, "work", *options], stdout=subprocess.PIPE, text=True, env=variables)
+        for words in programs
+    ]
+    shown = [program.communicate()[0] for program in begun]
+    if any(program.returncode for program in begun):
+        raise SystemExit(f"{[program.returncode for program in begun]}: a program failed, its reason stands above")
+    return [json.loads(text.splitlines()[-1]) for text in shown]
+
+
+def run(rounds: int, repeats: int, num_samples: int, is_tiny: bool) -> dict[str, Any]:
+    """Measures one process, two, and two that know nothing of each other, in turns."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    options = ["--repeats", str(repeats), "--num-samples", str(num_samples), *["--tiny"] * is_tiny]
+    turns: dict[str, tuple[list[list[str]], list[str]]] = {
+        "one": ([[*launcher, "1"]], options),
+        "two": ([[*launcher, "2"]], options),
+        "apart": ([[sys.executable]] * 2, [*options, "--parts", "2"]),
+    }
+    found: dict[str, defaultdict[str, list[float]]] = {way: defaultdict(list) for way in turns}
     for _ in range(rounds):
-        for count in PROCESSES:
-            words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-            words += [__file__, "work", "--repeats", str(repeats), "--num-samples", str(num_samples)]
-            words += ["--tiny"] * is_tiny
-            shown = subprocess.run(words, check=True, capture_output=True, text=True, env=variables).stdout
-            for name, seconds in json.loads(shown.splitlines()[-1]).items():
-                found[count][name].append(seconds)
-            print(count, "processes:", shown.splitlines()[-1], flush=True)
+        for way, (programs, words) in turns.items():
+            for measured in turn(programs, words):
+                for name, seconds in measured.items():
+                    found[way][name].append(seconds)
+                print(way, measured, flush=True)
     rows = {}
-    for name in found[1]:
-        one, two = (statistics.median(found[count][name]) for count in PROCESSES)
-        rows[name] = {"one": one, "two": two, "efficiency": one / (2 * two)}
-        print(name, {key: round(value, 3) for key, value in rows[name].items()}, flush=True)
+    for name in found["one"]:
+        row = {way: statistics.median(times[name]) for way, times in found.items()}
+        rows[name] = row | {"efficiency": row["one"] / (2 * row["two"]), "of_the_ideal": row["apart"] / row["two"]}
+    waits = rows.pop("waits")["two"]
+    for name, row in rows.items():
+        print(name, {key: round(value, 3) for key, value in row.items()}, flush=True)
     return {
         "rows": rows,
+        "seconds_of_a_sum": waits,
         "rounds": rounds,
         "repeats": repeats,
         "torch": torch.__version__,
@@ -163,9 +201,13 @@ def costs(recipes: Sequence[str]) -> list[str]:
 
 def table(results: Path, document: Path, recipes: Sequence[str]) -> None:
     """Writes the tables into a document."""
-    lines = ["| | one process, s | two, s | efficiency |", "|---" * 4 + "|"]
-    for name, row in json.loads(results.read_text())["rows"].items():
-        lines.append(f"| {name} | {row['one']:.3f} | {row['two']:.3f} | {row['efficiency']:.2f} |")
+    found = json.loads(results.read_text())
+    head = ("", "one process, s", "two, s", "efficiency", "two programs, half of the batch each, s", "of this ideal")
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for name, row in found["rows"].items():
+        times = f"{row['one']:.3f} | {row['two']:.3f} | {row['efficiency']:.2f} | {row['apart']:.3f}"
+        lines.append(f"| {name} | {times} | {row['of_the_ideal']:.2f} |")
+    lines += ["", f"A sum of 200 numbers over two busy processes: {found['seconds_of_a_sum'] * 1e3:.1f} ms."]
     put_table(document, "processes", lines)
     put_table(document, "recipe-costs", costs(recipes))
 
@@ -178,6 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--num-samples", type=int, default=200)
+    parser.add_argument("--parts", type=int, default=1, help="of which work does one")
     parser.add_argument("--tiny", action="store_true", help="a network that shows nothing but that this runs")
     every = [*PAPERS, *SMALL]
     parser.add_argument("--recipes", nargs="+", choices=every, default=every, help="of the table of costs")
@@ -186,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.what == "table":
         table(options.results, options.document, options.recipes)
     elif options.what == "work":
-        measure(options.repeats, options.num_samples, options.tiny)
+        measure(options.repeats, options.num_samples, options.tiny, options.parts)
     elif options.tiny and options.results == RESULTS:
         parser.error("--tiny shows nothing: name another --results")
     else:
