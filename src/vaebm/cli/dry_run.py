@@ -12,7 +12,7 @@ from vaebm.distributed import total_memory
 from vaebm.recipes import NOTES, Config, to_dict
 from vaebm.recipes.estimates import Estimate, estimate
 
-GIB, TERA, GIGA = 2**30, 1e12, 1e9
+GIB, MIB, TERA, GIGA = 2**30, 2**20, 1e12, 1e9
 # The last, the one before, and the one that is being written.
 CHECKPOINTS = 3
 
@@ -44,12 +44,22 @@ def cost_lines(config: Config, costs: Estimate) -> list[str]:
         f"# parameters: VAE {costs.num_parameters['vae']:,}, energy network {costs.num_parameters['energy']:,}",
         f"# noise: {costs.latent_size:,} latent, {costs.noise_size:,} with the image's",
         f"# stage 1: {vae.num_iterations:,} iterations of {vae.batch_size} images, {costs.vae_flops / TERA:.3g} TFLOP "
-        f"each, about {costs.vae_memory / GIB:.1f} GiB in float32",
+        f"each, about {size(costs.vae_memory)} in float32",
         f"# stage 2: {energy.num_iterations:,} iterations of {energy.batch_size} chains and {energy.num_steps} steps, "
-        f"{costs.energy_flops / TERA:.3g} TFLOP each, about {costs.energy_memory / GIB:.1f} GiB in float32",
-        f"# checkpoints: up to {costs.checkpoint / GIB:.1f} GiB each, {CHECKPOINTS} of them at a time",
+        f"{costs.energy_flops / TERA:.3g} TFLOP each, about {size(costs.energy_memory)} in float32",
+        f"# checkpoints: up to {size(costs.checkpoint)} each, {CHECKPOINTS} of them at a time",
         f"# one Langevin step of one image: {costs.step_flops / GIGA:.3g} GFLOP",
     ]
+
+
+def size(num_bytes: float) -> str:
+    """Returns a number of bytes as it is told.
+
+    Example:
+        >>> size(3 * 2**30), size(5e6)
+        ('3.0 GiB', '4.8 MiB')
+    """
+    return f"{num_bytes / GIB:.1f} GiB" if num_bytes >= GIB / 10 else f"{num_bytes / MIB:.1f} MiB"
 
 
 def disk_notes(folder: Path, checkpoint: float, scratch: float = 0.0) -> list[str]:
@@ -62,11 +72,11 @@ def disk_notes(folder: Path, checkpoint: float, scratch: float = 0.0) -> list[st
     """
     there = sum(path.stat().st_size for path in (folder / "checkpoints").glob("*.pt"))
     needed, free = CHECKPOINTS * checkpoint + scratch, shutil.disk_usage(folder).free + there
-    told = f"checkpoints take up to {CHECKPOINTS * checkpoint / GIB:.1f} GiB of disk, {CHECKPOINTS} of them at a time"
+    told = f"checkpoints take up to {size(CHECKPOINTS * checkpoint)} of disk, {CHECKPOINTS} of them at a time"
     if scratch:
-        told += f", and the replay buffer {scratch / GIB:.1f} GiB"
+        told += f", and the replay buffer {size(scratch)}"
     if needed > free:
-        return [f"warning: {told}; {free / GIB:.1f} GiB are free at {folder}: make space, or name another --output"]
+        return [f"warning: {told}; {size(free)} are free at {folder}: make space, or name another --output"]
     return [told] if needed >= GIB else []
 
 
