@@ -133,3 +133,6 @@ def test_after_its_attempts_it_gives_up_and_changes_nothing_more() -> None:
     assert "--energy.num_prior_samples" in without_chains
     assert "chains" not in without_chains
     assert "step" not in without_chains
+    at_once = diagnosis(memory.acts[2:], SETTINGS)
+    assert "diverged once, at iteration 30: far" in at_once
+    assert "Tried" not in at_once

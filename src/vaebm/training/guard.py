@@ -346,8 +346,10 @@ def diagnosis(acts: Sequence[Act], settings: EnergySettings) -> str:
         if has_chains
         else "more --energy.num_prior_samples, a larger --energy.centring"
     )
+    often = f"{len(acts)} times, the last time" if len(acts) > 1 else "once,"
+    first = settings.learning_rate
+    told = f"Tried after it began with learning rate {first:.2g}: {changed}{', '.join(tried)}. " if tried else ""
     return (
-        f"the energy network diverged {len(acts)} times, the last time at iteration {last.iteration}: "
-        f"{'; '.join(last.reasons)}. {cause}Tried after it began with learning rate {settings.learning_rate:.2g}: "
-        f"{changed}{', '.join(tried) or 'nothing'}. Try {advice}, or a VAE whose samples are closer to the data"
+        f"the energy network diverged {often} at iteration {last.iteration}: {'; '.join(last.reasons)}. {cause}{told}"
+        f"Try {advice}, or a VAE whose samples are closer to the data"
     )
