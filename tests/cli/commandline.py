@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TINY = {
-    "vae.num_iterations": "200",
+    "vae.num_iterations": "60",
     "energy.num_iterations": "20",
     "energy.num_steps": "5",
     "selection.num_candidates": "2",
@@ -23,6 +23,9 @@ TINY = {
     "sample_every": "100",
     "checkpoint_every": "50",
 }
+
+# What the run has besides that all tests may look at.
+FINISHED = {"vae__num_iterations": "200"}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from commandline import Cli, tiny
+from commandline import FINISHED, Cli, tiny
 
 import vaebm
 from vaebm.checkpoint import RunFolder
@@ -31,7 +31,8 @@ def test_the_estimate_is_near_the_largest_checkpoint_and_above_it(cli: Cli, monk
 
     monkeypatch.setattr(RunFolder, "save_checkpoint", watched)
     # Snapshots follow each other fast, so that all of them are there.
-    fast = tiny(checkpoint_every="5", guard__snapshot_every="2", guard__window="2", evaluation__num_samples="10")
+    often = {"checkpoint_every": "5", "guard__snapshot_every": "2", "guard__window": "2"}
+    fast = tiny(**FINISHED, **often, evaluation__num_samples="10")
     assert cli("train", "digits", "--output", "run", *fast).code == 0
     config: Config = from_dict(Config, yaml.safe_load(Path("run/config.yaml").read_text()))
     # The buffer was not full yet in all of the snapshots.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import Cli, FinishedRun, command, environment, tiny
+from commandline import FINISHED, Cli, FinishedRun, command, environment, tiny
 from torch import Tensor
 
 from vaebm.checkpoint import RunFolder
@@ -155,7 +155,7 @@ def stop_when(
 
 def test_signals_save_and_the_run_goes_on_to_the_same_weights(finished: FinishedRun, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    begin_with = ["train", "digits", "--output", str(folder), "--seed", "3", *tiny()]
+    begin_with = ["train", "digits", "--output", str(folder), "--seed", "3", *tiny(**FINISHED)]
     resume = ["train", "--resume", str(folder)]
     in_energy = '"stage": "energy"'
     steps = [

@@ -85,7 +85,7 @@ def test_the_gain_is_that_of_the_exact_densities() -> None:
 
 def test_chains_that_are_too_short_are_found_out_and_made_longer(cli: Cli) -> None:
     chains = {"energy.objective": "contrastive", "energy.kernel": "langevin", "energy.jump_probability": 0,
-              "energy.num_steps": 1, "energy.num_iterations": 400, "energy.batch_size": 128, **BRIEF}  # fmt: skip
+              "energy.num_steps": 1, "energy.num_iterations": 250, "energy.batch_size": 128, **BRIEF}  # fmt: skip
     words = [word for name, value in (SHORT | chains).items() for word in (f"--{name}", str(value))]
     assert cli("train", "gaussians", "--output", "alone", *words, "--guard.rolls_back", "false").code == 0
     alone = [json.loads(line) for line in Path("alone/metrics.jsonl").read_text().splitlines()]
