@@ -1,11 +1,12 @@
 """How many of the 1,000 modes of StackedMNIST samples reach, and how evenly.
 
-    python benchmarks/modes.py run runs/small/stacked_mnist-small
+    python benchmarks/modes.py run runs/stacked_mnist-quick --train stacked_mnist-quick
     python benchmarks/modes.py table docs/evidence.md
 
-``run`` is ``vaebm evaluate MODEL --modes 26000``: 26,000 samples, as published tables have, of the VAE and of the VAEBM
-from the same noise, and test images beside them, counted by each bundled classifier, with the divergence from equal
-shares in nats. ``table`` writes them beside published figures. Results: ``benchmarks/results/modes.json``.
+``run`` trains a recipe, or goes on with its run, where one is named, and then is ``vaebm evaluate MODEL --modes 26000``:
+26,000 samples, as published tables have, of the VAE and of the VAEBM from the same noise, and test images beside them,
+counted by each bundled classifier, with the divergence from equal shares in nats. ``table`` writes them beside
+published figures. Results: ``benchmarks/results/modes.json``.
 """
 
 from __future__ import annotations
@@ -26,6 +27,13 @@ from vaebm.recipes import read_model
 RESULTS = Path(__file__).parent / "results" / "modes.json"
 # As R3GAN's paper lists them.
 PUBLISHED = {"WGAN-GP": (959, 0.73), "VAEBM": (1000, 0.087), "DDGAN": (1000, 0.071), "R3GAN": (1000, 0.029)}
+
+
+def train(recipe: str, folder: str) -> None:
+    """Trains a recipe, or goes on with its run."""
+    words = ["--resume", folder] if Path(folder).exists() else [recipe, "--output", folder]
+    print("$ vaebm train", *words, flush=True)
+    subprocess.run([sys.executable, "-m", "vaebm", "train", *words], check=True)
 
 
 def run(model: str, count: int, results: Path, source: str | None) -> None:
@@ -67,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "table"))
     parser.add_argument("which", help="a model, or a document")
+    parser.add_argument("--train", metavar="RECIPE", help="that which is the model's run, if it isn't there yet")
     parser.add_argument("--count", type=int, default=26_000, help="samples")
     parser.add_argument("--source", help="where the model's images are now")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -74,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.what == "table":
         table(options.results, Path(options.which))
     else:
+        if options.train:
+            train(options.train, options.which)
         run(options.which, options.count, options.results, options.source)
 
 

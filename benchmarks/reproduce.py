@@ -59,16 +59,16 @@ CLAIMS = {
         "images.py folders --cifar10 IMAGES/cifar10.npz --photographs IMAGES/photographs --output IMAGES/own",
         "images.py run --data IMAGES/own --budget 30m --runs runs/images", EVIDENCE),
         extra="features"),
-    "short-chains": Claim("what 15 steps bring, with momentum and without, after stacked-mnist", 1.0, (
+    "short-chains": Claim("what 15 steps bring, with momentum and without, after modes-stacked", 1.0, (
         "short_chains.py run mnist", "short_chains.py run cifar10-small --source IMAGES/cifar10.npz -n 500",
-        "short_chains.py run runs/small/stacked_mnist-small -n 500",
+        "short_chains.py run runs/stacked_mnist-quick -n 500",
         "short_chains.py table docs/evidence.md", EVIDENCE),
-        "runs/small/stacked_mnist-small", "stacked-mnist", "features"),
+        "runs/stacked_mnist-quick", "modes-stacked", "features"),
     "modes-plane": Claim("what chains need to get the masses of modes right, and what happens else", 0.6, (
         "gaussians.py", EVIDENCE)),
-    "modes-stacked": Claim("modes of StackedMNIST, of a run of stacked-mnist", 1.5, (
-        "modes.py run runs/small/stacked_mnist-small", "modes.py table docs/evidence.md", EVIDENCE),
-        "runs/small/stacked_mnist-small", "stacked-mnist"),
+    "modes-stacked": Claim("modes of StackedMNIST, that are covered in 26,000 samples", 1.5, (
+        "modes.py run runs/stacked_mnist-quick --train stacked_mnist-quick", "modes.py table docs/evidence.md",
+        EVIDENCE)),
     "density": Claim("the normaliser of the bundled model, bounded", 0.2, ("density.py",)),
     "outliers-mnist": Claim("which score knows which outliers of MNIST", 0.3, (
         "outlier_scores.py run mnist --model mnist --others IMAGES/fashion.npz IMAGES/cifar10.npz",

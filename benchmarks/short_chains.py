@@ -2,7 +2,7 @@
 
     python benchmarks/short_chains.py run mnist
     python benchmarks/short_chains.py run cifar10-small --source cifar10.npz -n 500
-    python benchmarks/short_chains.py run runs/small/stacked_mnist-small -n 500
+    python benchmarks/short_chains.py run runs/stacked_mnist-quick -n 500
     python benchmarks/short_chains.py table docs/evidence.md
 
 No training: the chains of a finished model run with its own step size times 0.5, 1, 2 or 3, and keep 0, 0.3, 0.5 or 0.7

@@ -17,7 +17,7 @@ from vaebm.recipes.given import take_given_vae, with_given_vae
 from vaebm.recipes.hierarchical import NVAEConfig, config_class
 from vaebm.recipes.images import images
 from vaebm.recipes.judges import load_extractor, load_inception, load_judges, load_stacked_judges
-from vaebm.recipes.mnist import mnist
+from vaebm.recipes.mnist import mnist, stacked_mnist_quick
 from vaebm.recipes.paper import NOTES as PAPER_NOTES
 from vaebm.recipes.paper import PAPER_RECIPES
 from vaebm.recipes.planar import PLANAR_RECIPES, PlanarConfig
@@ -29,6 +29,7 @@ from vaebm.recipes.small import SMALL_RECIPES
 RECIPES: dict[str, Callable[[], Config]] = {
     "digits": digits,
     "mnist": mnist,
+    "stacked_mnist-quick": stacked_mnist_quick,
     **PAPER_RECIPES,
     **SMALL_RECIPES,
 }
