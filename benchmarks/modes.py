@@ -3,7 +3,7 @@
     python benchmarks/modes.py run runs/stacked_mnist-quick --train stacked_mnist-quick
     python benchmarks/modes.py table docs/evidence.md
 
-``run`` trains a recipe, or goes on with its run, where one is named, and then is ``vaebm evaluate MODEL --modes 26000``:
+``run`` trains a recipe, or goes on with its run, where one is named; then it is ``vaebm evaluate MODEL --modes 26000``,
 26,000 samples, as published tables have, of the VAE and of the VAEBM from the same noise, and test images beside them,
 counted by each bundled classifier, with the divergence from equal shares in nats. ``table`` writes them beside
 published figures. Results: ``benchmarks/results/modes.json``.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commandline import Cli, assert_user_error, in_process_of_its_own
+from commandline import Cli, Outcome, assert_user_error, environment, in_process_of_its_own
 from PIL import Image
 from small_hub import serve
 
@@ -158,16 +160,27 @@ def test_a_data_set_of_the_hub_is_fetched_and_then_taken_from_the_cache(tmp_path
         files[f"data/{part}-00000-of-00001.parquet"] = (tmp_path / part).read_bytes()
     with serve("own/shapes", files) as address:
         there = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache")}
-        outcome = in_process_of_its_own("data", "own/shapes", **there)
-        assert (outcome.code, outcome.errors) == (0, "")
+        outcome = two_in_a_process("own/shapes", "own/nothing", **there)
+        assert outcome.output.endswith("\n0 2\n")
         assert "own/shapes: 50 pictures, 10 of them test pictures of its own\n" in outcome.output
         assert "  labels      0 (25), 1 (25)\n" in outcome.output
         assert "  split       31 training, 3 selection, 6 calibration, 10 test" in outcome.output
-        assert_user_error(
-            in_process_of_its_own("data", "own/nothing", **there),
-            "no such file or folder",
-            "isn't there, or is private",
-        )
+        assert outcome.errors.count("\n") == 1
+        assert "no such file or folder" in outcome.errors
+        assert "isn't there, or is private" in outcome.errors
     # The hub is gone now.
-    assert in_process_of_its_own("data", "hub:own/shapes", **there).output.startswith("hub:own/shapes: 50 pictures")
-    assert_user_error(in_process_of_its_own("data", "hub:own/other", **there), "the hub can't be reached")
+    outcome = two_in_a_process("hub:own/shapes", "hub:own/other", **there)
+    assert outcome.output.startswith("hub:own/shapes: 50 pictures")
+    assert outcome.output.endswith("\n0 2\n")
+    *_, last = outcome.errors.splitlines()
+    assert last.startswith("vaebm: ")
+    assert "the hub can't be reached" in last
+
+
+def two_in_a_process(first: str, second: str, **variables: str) -> Outcome:
+    """Runs ``vaebm data`` on one source and on the other, and shows both exit codes in the end."""
+    code = f"from vaebm.cli.main import run; print(run(['data', {first!r}]), run(['data', {second!r}]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment(**variables)
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)

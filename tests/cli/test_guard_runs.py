@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from commandline import Cli, tiny
+from short_planar import short_planar
 from spoiling import spoil
 
 import vaebm
@@ -68,11 +69,7 @@ def test_a_loss_that_is_no_number_is_undone_but_not_hidden(cli: Cli, monkeypatch
 
 def test_on_the_plane_too_and_its_report_says_so(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(monkeypatch, "vaebm.cli.planar_stages", 12)
-    small = {"vae.num_iterations": 1500, "energy.num_iterations": 30, "energy.ema_decay": 0.5,
-             "evaluation.grid_size": 200, "evaluation.latent_grid_size": 200, "evaluation.num_samples": 100,
-             "evaluation.num_steps": 8, "evaluation.num_draws": 1000, "evaluation.num_annealed": 10,
-             "evaluation.temperatures": "[2]", "energy.num_prior_samples": 256}  # fmt: skip
-    options = [str(word) for name, value in small.items() for word in (f"--{name}", value)]
+    options = short_planar(energy__num_iterations="30", energy__ema_decay="0.5", checkpoint_every="250")
     found = cli("train", "ring", "--output", "run", *options)
     assert found.code == 0, found.errors
     (undone,) = [row for row in RunFolder(Path("run")).read_metrics() if row.get("is_undone")]

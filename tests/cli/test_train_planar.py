@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from commandline import Cli, assert_user_error
+from short_planar import short_planar
 
 from vaebm.cli.main import run
 
@@ -99,8 +100,7 @@ def test_chains_that_are_too_short_are_found_out_and_made_longer(cli: Cli) -> No
 
 
 def test_a_guard_that_gives_up_at_once_leaves_a_model(cli: Cli) -> None:
-    values = SHORT | BRIEF | {"energy.num_iterations": 60, "energy.learning_rate": 1e30}
-    broken = [word for name, value in values.items() for word in (f"--{name}", value)]
+    broken = short_planar(energy__learning_rate="1e30", checkpoint_every="250")
     outcome = cli("train", "ring", "--output", "run", *broken)
     assert outcome.code == 3
     assert "the guard gives up" in outcome.output
