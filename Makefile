@@ -1,4 +1,4 @@
-.PHONY: check lint types layers tests short examples reproduce
+.PHONY: check lint types layers tests doctests short examples reproduce
 
 IMAGES ?= data
 
@@ -7,7 +7,7 @@ export GOMP_SPINCOUNT ?= 0
 
 # These go side by side, of one thread each; tests and short versions make use of all cores themselves.
 check:
-	OMP_NUM_THREADS=1 $(MAKE) --jobs=2 lint types layers examples
+	OMP_NUM_THREADS=1 $(MAKE) --jobs=2 lint types layers doctests examples
 	$(MAKE) tests
 	$(MAKE) short
 
@@ -25,6 +25,8 @@ layers:
 # long ones of tests/cli don't come last.
 tests:
 	OMP_NUM_THREADS=1 pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+doctests:
 	pytest -c pyproject.toml --rootdir . --pyargs vaebm
 
 examples:

@@ -21,7 +21,7 @@ from vaebm.recipes import (
     from_dict,
     to_dict,
 )
-from vaebm.recipes.estimates import Estimate, estimate
+from vaebm.recipes.estimates import Estimate, checkpoint_bytes, estimate
 from vaebm.recipes.hierarchical import NVAENetworkConfig
 from vaebm.recipes.paper import cifar10
 from vaebm.recipes.small import SMALL_RECIPES
@@ -55,6 +55,7 @@ def test_sizes_and_settings_are_the_published_ones(
         num_steps, step_size, rate,
     )  # fmt: skip
     assert config.sampling.step_size == step_size
+    assert checkpoint_bytes(config, model) > 3 * 4 * counts["vae"]
     assert NOTES[name].images
 
 
@@ -63,15 +64,6 @@ def test_an_estimate_counts_what_is_there() -> None:
     assert round(costs.num_parameters["vae"] / 1e6, 1) == 130.7
     assert costs.num_parameters["energy"] / 1e6 == pytest.approx(5.14, rel=0.005)
     assert (costs.latent_size, costs.noise_size) == (153_600, 156_672)
-
-
-def test_the_largest_recipe_is_estimated() -> None:
-    """Two flows, 256 pixels: 365.4 M weights of the VAE and 14.2 M of the energy network."""
-    costs = estimate(PAPER_RECIPES["celebahq256"](), (3, 256, 256))
-    assert round(costs.num_parameters["vae"] / 1e6, 1) == 365.4
-    assert costs.num_parameters["energy"] / 1e6 == pytest.approx(14.2, rel=0.005)
-    assert min(costs.step_flops, costs.vae_memory, costs.energy_memory) > 0
-    assert costs.checkpoint > 3 * 4 * costs.num_parameters["vae"]
 
 
 def test_the_cost_of_a_step_is_that_of_its_convolutions() -> None:
@@ -101,7 +93,9 @@ def test_a_gradient_costs_twice_its_value_and_recomputing_the_value_once_more() 
 
 def test_stacked_mnist_has_the_published_energy_network_and_its_own_data() -> None:
     config = PAPER_RECIPES["stacked_mnist"]()
-    assert estimate(config, (3, 32, 32)).num_parameters["energy"] / 1e6 == pytest.approx(0.68, rel=0.005)
+    with torch.device("meta"):
+        energy = build_model(config, (3, 32, 32)).energy
+    assert sum(p.numel() for p in energy.parameters()) / 1e6 == pytest.approx(0.68, rel=0.005)
     assert config.data.source == "stacked_mnist"
 
 
