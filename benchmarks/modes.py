@@ -5,8 +5,9 @@
 
 ``run`` trains a recipe, or goes on with its run, where one is named; then it is ``vaebm evaluate MODEL --modes 26000``,
 26,000 samples, as published tables have, of the VAE and of the VAEBM from the same noise, and test images beside them,
-counted by each bundled classifier, with the divergence from equal shares in nats. ``table`` writes them beside
-published figures. Results: ``benchmarks/results/modes.json``.
+counted by each bundled classifier, with the divergence from equal shares in nats. Of a run it keeps what that has
+measured in the end, too. ``table`` writes the modes beside published figures. Results:
+``benchmarks/results/modes.json``.
 """
 
 from __future__ import annotations
@@ -36,6 +37,15 @@ def train(recipe: str, folder: str) -> None:
     subprocess.run([sys.executable, "-m", "vaebm", "train", *words], check=True)
 
 
+def told_of_run(folder: Path) -> dict[str, Any]:
+    """Returns the sample quality that a run has measured in the end, and its seconds; nothing of a model."""
+    if not (folder / "evaluation.json").exists():
+        return {}
+    rows = read_json(folder / "evaluation.json")["quality"]
+    quality = [{name: value for name, value in row.items() if name != "shares"} for row in rows]
+    return {"quality": quality, "seconds": read_json(folder / "provenance.json")["seconds"]}
+
+
 def run(model: str, count: int, results: Path, source: str | None) -> None:
     """Counts the modes of a model, and keeps what was found under the name of its data set."""
     with tempfile.TemporaryDirectory() as folder:
@@ -52,6 +62,7 @@ def run(model: str, count: int, results: Path, source: str | None) -> None:
         "command": ["vaebm", "evaluate", Path(model).name, "--modes", str(count)],
         "sampling": sampling,
         "rows": rows,
+        **told_of_run(Path(model)),
     }
     write_json(results, {**known, Path(found["data"]).stem: entry})
 

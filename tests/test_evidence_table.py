@@ -144,3 +144,16 @@ def test_published_figures_say_how_far_they_are_trusted(evidence: Any, monkeypat
     assert head.endswith("| hours |")
     assert all(float(line.split(" | ")[-1].rstrip(" |")) > 0 for line in lines)
     assert "mean ± standard deviation over" in lines[0]
+
+
+def test_the_run_whose_modes_are_counted_is_better_than_its_vae(evidence: Any, write: Write) -> None:
+    rows = [{"judge": "plain", "what": what, "kernel_interval": {"value": low, "low": low, "high": low + 0.1}}
+            for what, low in (("VAE", 0.5), ("VAEBM", 0.2))]  # fmt: skip
+    write("modes", {"stacked_mnist": {"rows": [], "quality": rows}})
+    assert evidence.quick_stacked().verdict == "holds"
+    write("modes", {"stacked_mnist": {"rows": [], "quality": rows[::-1] + [dict(rows[0], what="floor")]}})
+    assert evidence.quick_stacked().found == "kernel distance 0.500 [0.500, 0.600] → 0.200 [0.200, 0.300]"
+    # A model folder has no quality of its own.
+    write("modes", {"stacked_mnist": {"rows": []}})
+    with pytest.raises(evidence.NotMeasured):
+        evidence.quick_stacked()
