@@ -151,7 +151,7 @@ def test_the_run_whose_modes_are_counted_is_better_than_its_vae(evidence: Any, w
             for what, low in (("VAE", 0.5), ("VAEBM", 0.2))]  # fmt: skip
     write("modes", {"stacked_mnist": {"rows": [], "quality": rows}})
     assert evidence.quick_stacked().verdict == "holds"
-    write("modes", {"stacked_mnist": {"rows": [], "quality": rows[::-1] + [dict(rows[0], what="floor")]}})
+    write("modes", {"stacked_mnist": {"rows": [], "quality": [*rows[::-1], dict(rows[0], what="floor")]}})
     assert evidence.quick_stacked().found == "kernel distance 0.500 [0.500, 0.600] → 0.200 [0.200, 0.300]"
     # A model folder has no quality of its own.
     write("modes", {"stacked_mnist": {"rows": []}})
