@@ -132,7 +132,8 @@ def survival(folder: Path) -> list[Chain]:
     stressed = ("digits", "--count", 1, "--runs", folder / "stress", "--results", folder / "stress.json")
     cost = ("--recipes", "digits", "--repeats", 1, "--turn", 2)
     scaled = ("--tiny", "--rounds", 1, "--repeats", 1, "--num-samples", 8)
-    brief = ("--vae.num_iterations", 40, "--energy.num_iterations", 24)
+    brief = ("--vae.num_iterations", 24, "--energy.num_iterations", 16, "--checkpoint_every", 4,
+             "--evaluation.num_test", 20)  # fmt: skip
     narrow = ("--vae_network.groups", "[1,1]", "--vae_network.encoder_width", 4, "--vae_network.decoder_width", 4,
               "--vae.num_iterations", 8, "--energy.num_iterations", 8, "--evaluation.num_test", 20)  # fmt: skip
     return [
