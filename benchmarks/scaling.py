@@ -146,11 +146,11 @@ def turn(programs: Sequence[Sequence[str]], options: Sequence[str]) -> list[dict
 
 def run(rounds: int, repeats: int, num_samples: int, is_tiny: bool) -> dict[str, Any]:
     """Measures one process, two, and two that know nothing of each other, in turns."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     options = ["--repeats", str(repeats), "--num-samples", str(num_samples), *["--tiny"] * is_tiny]
     turns: dict[str, tuple[list[list[str]], list[str]]] = {
-        "one": ([[*launcher, "1"]], options),
-        "two": ([[*launcher, "2"]], options),
+        "one": ([[sys.executable]], options),
+        "two": ([launcher], options),
         "apart": ([[sys.executable]] * 2, [*options, "--parts", "2"]),
     }
     found: dict[str, defaultdict[str, list[float]]] = {way: defaultdict(list) for way in turns}
