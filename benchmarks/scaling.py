@@ -31,7 +31,7 @@ import torch
 from tables import put_table
 from vaebm.applications import snapshots, start_noise
 from vaebm.distributed import Engine, hardware_facts, keep_freed_memory, make_engine
-from vaebm.recipes import RECIPES, NVAEConfig, build_model
+from vaebm.recipes import RECIPES, Config, NVAEConfig, build_model
 from vaebm.recipes.estimates import estimate
 from vaebm.sampling import Langevin
 from vaebm.training import energy_step, start_energy, start_vae, vae_step
@@ -50,8 +50,8 @@ SUSTAINED, SUSTAINED_CPU = 50e12, 0.2e12
 GIB = 2**30
 
 
-def works(engine: Engine, num_samples: int, is_tiny: bool, num_parts: int = 1) -> dict[str, Callable[[], Any]]:
-    """Returns one iteration of each stage, and the drawing of samples; of a part of the batch alone."""
+def configuration(is_tiny: bool, num_parts: int) -> Config:
+    """Returns that of ``cifar10-small``, or of less, with so much of its batches and ten steps."""
     recipe = RECIPES["cifar10-small"]()
     if is_tiny:
         assert isinstance(recipe, NVAEConfig)
@@ -60,7 +60,12 @@ def works(engine: Engine, num_samples: int, is_tiny: bool, num_parts: int = 1) -
                          energy=replace(recipe.energy, batch_size=8))  # fmt: skip
     recipe = replace(recipe, vae=replace(recipe.vae, batch_size=recipe.vae.batch_size // num_parts))
     second_stage = replace(recipe.energy, batch_size=recipe.energy.batch_size // num_parts)
-    config = replace(recipe, energy=replace(second_stage, num_steps=10, buffer_size=200))
+    return replace(recipe, energy=replace(second_stage, num_steps=10, buffer_size=200))
+
+
+def works(engine: Engine, num_samples: int, is_tiny: bool, num_parts: int = 1) -> dict[str, Callable[[], Any]]:
+    """Returns one iteration of each stage, and the drawing of samples; of a part of the batch alone."""
+    config = configuration(is_tiny, num_parts)
     torch.manual_seed(0)
     model = build_model(config, SHAPE)
     images = torch.rand(128, *SHAPE, generator=torch.Generator().manual_seed(1)) * 2 - 1

@@ -166,6 +166,7 @@ def test_a_data_set_of_the_hub_is_fetched_and_then_taken_from_the_cache(tmp_path
         assert "  labels      0 (25), 1 (25)\n" in outcome.output
         assert "  split       31 training, 3 selection, 6 calibration, 10 test" in outcome.output
         assert outcome.errors.count("\n") == 1
+        assert outcome.errors.startswith("vaebm: ")
         assert "no such file or folder" in outcome.errors
         assert "isn't there, or is private" in outcome.errors
     # The hub is gone now.

@@ -73,7 +73,7 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_is_not(cli: Cli) -> Non
     assert sum(row["stage"] == "guard" for row in rows) >= 2
     arguments = command("train", "ring", "--output", "part", *words)
     # Each comes later than the one before, and the last well before the end, or a kill could come too late.
-    for num_rows in sorted(chance.sample(range(2, len(rows) - 15), 2)):
+    for num_rows in sorted(chance.sample(range(2, len(rows) - 15), 4)):
         assert kill_at(arguments, part.metrics, num_rows, chance.uniform(0, 0.02)) is None
         arguments = command("train", "--resume", "part")
     assert subprocess.run(arguments, check=False, capture_output=True, env=environment()).returncode == code

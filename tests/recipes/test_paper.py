@@ -66,6 +66,15 @@ def test_an_estimate_counts_what_is_there() -> None:
     assert (costs.latent_size, costs.noise_size) == (153_600, 156_672)
 
 
+def test_the_largest_recipe_is_estimated() -> None:
+    """Two flows, 256 pixels: 365.4 M weights of the VAE and 14.2 M of the energy network."""
+    costs = estimate(PAPER_RECIPES["celebahq256"](), (3, 256, 256))
+    assert round(costs.num_parameters["vae"] / 1e6, 1) == 365.4
+    assert costs.num_parameters["energy"] / 1e6 == pytest.approx(14.2, rel=0.005)
+    assert min(costs.step_flops, costs.vae_memory, costs.energy_memory) > 0
+    assert costs.checkpoint > 3 * 4 * costs.num_parameters["vae"]
+
+
 def test_the_cost_of_a_step_is_that_of_its_convolutions() -> None:
     """905 GFLOP for 16 images of the CIFAR-10 model, forwards and backwards to the noise."""
     assert 16 * costs_of_cifar10().step_flops / 1e9 == pytest.approx(905, rel=0.01)
