@@ -27,6 +27,7 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from torch import Tensor
 
+from endings import ended
 from vaebm.applications import heat_maps, nearest_normal
 from vaebm.cli.evaluation import p_values_of, scores_of
 from vaebm.cli.provenance import describe_origin
@@ -199,4 +200,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from endings import ended
 from tables import put_table
 from vaebm.data import load_splits
 from vaebm.recipes import Config, from_dict, read_model
@@ -124,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

@@ -30,6 +30,7 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
+from endings import ended
 from tables import put_table
 
 ROOT = Path(__file__).parent
@@ -212,4 +213,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from endings import ended
 from vaebm.applications import snapshots, start_noise
 from vaebm.checkpoint import RunFolder, file_sha256, find_model_folder, model_folders
 from vaebm.cli.card import write_card
@@ -377,4 +378,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from endings import ended
 from tables import put_table
 from vaebm.checkpoint import read_json, write_json
 from vaebm.recipes import read_model
@@ -100,4 +101,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

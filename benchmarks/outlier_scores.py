@@ -2,77 +2,48 @@
 
     python benchmarks/outlier_scores.py run mnist --model mnist --others fashion.npz cifar10.npz
     python benchmarks/outlier_scores.py run cifar10 --model cifar10-small --source cifar10.npz --others mnist.npz
-    python benchmarks/outlier_scores.py table docs/evidence.md
+    python benchmarks/outlier_scores.py table docs/scores.md
 
 Normal are test images of the data that the model names. Outliers: other sets of images, brought to the model's form by
 the same path as its own (antialiased; colour to grey by luma, grey to colour by repetition); Gaussian and uniform
 noise; grey levels, and flat colours; averages of two normal images. A control: the normal images themselves, resized
 from 28 to 32 pixels and back or the other way round, as other sets are once. Every image goes through bytes. What a
 score needs to know of normal images (medians, neighbours, Gaussians) comes of the training and calibration splits.
-Told are AUROC, AUPR and FPR95 with 95 % bootstrap intervals. Written to ``benchmarks/results/outliers.json``.
+Told are AUROC, AUPR and FPR95 with 95 % bootstrap intervals. Scores of a set are kept in ``--runs``, by the hash of
+images, model and settings, and not made again. Figures are written to ``benchmarks/results/outliers.json``; ``vaebm
+evaluate MODEL --scores all`` measures the same, without the control.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
+import hashlib
+import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save
 from torch import Tensor
 
+from endings import ended
 from tables import put_table
-from vaebm.applications import gradient_norms, likelihood_regrets
-from vaebm.cli.evaluation import scores_of
+from vaebm.checkpoint import read_json, tensors_sha256, write_bytes, write_json
 from vaebm.cli.known_images import load_splits_of
-from vaebm.data import Preprocessing, load_images, outlier_sets, to_float, to_uint8
+from vaebm.cli.outlier_table import SCORES, Known, further_outliers, know_normal, named_scores, shared_images
+from vaebm.data import Preprocessing, outlier_sets, to_float, to_uint8
 from vaebm.distributed import hardware_facts
-from vaebm.evaluation import Baselines, baseline_scores, fit_baselines, png_bits, rank_scores
-from vaebm.metrics import Gaussian, fit_gaussian, mahalanobis_distances
-from vaebm.recipes import Config, ExtraError, LoadedModel, config_class, from_dict, load_extractor, read_model
+from vaebm.evaluation import rank_scores
+from vaebm.recipes import Config, config_class, from_dict, read_model
 
 RESULTS = Path(__file__).parent / "results" / "outliers.json"
-DOCS = Path(__file__).parents[1] / "docs" / "evidence.md"
-NATS_PER_BIT = math.log(2)
-OURS = ("joint", "energy", "elbo")
-ORDER = (*OURS, "typicality", "gradient_norm", "likelihood_regret", "complexity_corrected", "complexity",
-         "pixel_statistics", "knn_pixels", "knn_features", "mahalanobis_features")  # fmt: skip
-NAMES = {"kNN, pixels": "knn_pixels", "kNN, features": "knn_features", "Mahalanobis, features": "mahalanobis_features"}
-
-
-@dataclass(frozen=True, eq=False)
-class Known:
-    """What scores know of normal images: the model, the median of its joint, baselines, moments of pixels."""
-
-    loaded: LoadedModel
-    typical: float
-    baselines: Baselines
-    moments: Gaussian
-
-
-def pixel_moments(images: Tensor) -> Tensor:
-    """Returns mean and standard deviation of each channel of images (N, C, H, W): (N, 2 C)."""
-    flat = to_float(images).double().flatten(2)
-    return torch.cat([flat.mean(2), flat.std(2)], 1)
-
-
-def know(loaded: LoadedModel, training: Tensor, num_reference: int) -> Known:
-    """Looks at so many of the normal images, uint8 (n, C, H, W)."""
-    assert loaded.calibration is not None
-    try:
-        extractor = load_extractor()
-    except ExtraError:
-        extractor = None
-    typical = -float(torch.tensor(loaded.calibration["outlier_scores"], dtype=torch.float64).median())
-    reference = training[torch.linspace(0, len(training) - 1, min(len(training), num_reference)).long()]
-    return Known(loaded, typical, fit_baselines(reference, extractor), fit_gaussian(pixel_moments(reference)))
+DOCS = Path(__file__).parents[1] / "docs" / "scores.md"
+FIGURES = {"auroc": "AUROC against", "aupr": "AUPR", "fpr95": "FPR95"}
 
 
 def resized_there_and_back(images: NDArray[np.uint8]) -> Tensor:
@@ -87,53 +58,44 @@ def resized_there_and_back(images: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.stack(found))
 
 
-def all_scores(known: Known, images: Tensor, regret_steps: int) -> dict[str, Tensor]:
-    """Returns every score (N,) of images, uint8, by name; higher = outlier."""
-    model, calibration = known.loaded.model, known.loaded.calibration
-    assert calibration is not None
-    values, bits = to_float(images), png_bits(images)
-    ours = scores_of(model, values, calibration)
-    seed = torch.Generator().manual_seed(calibration["seed"])
-    cheap = {NAMES.get(name, name): score for name, score in baseline_scores(known.baselines, images).items()}
-    found = {
-        "joint": -ours.joint,
-        "energy": ours.energy,
-        "elbo": -ours.elbo,
-        "typicality": (ours.joint - known.typical).abs(),
-        "gradient_norm": gradient_norms(model, values, generator=seed),
-        "likelihood_regret": likelihood_regrets(
-            model, values, generator=torch.Generator().manual_seed(0), num_steps=regret_steps
-        ),
-        "complexity_corrected": -ours.joint - NATS_PER_BIT * bits,
-        "pixel_statistics": mahalanobis_distances(known.moments, pixel_moments(images)),
-        **cheap,
-    }
-    return {name: found[name].cpu() for name in ORDER if name in found}
+def kept_scores(known: Known, identity: str, images: Tensor, folder: Path) -> dict[str, Tensor]:
+    """Returns the scores of images, uint8, from a file in the folder if they were made before."""
+    content = hashlib.sha256(f"{identity} {known.names} {tuple(images.shape)} ".encode())
+    content.update(images.contiguous().numpy().tobytes())
+    path = folder / f"{content.hexdigest()}.safetensors"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, save(named_scores(known, images)))
+    return load_file(path)
 
 
-def run(
-    name: str, model: str, others: Sequence[str], count: int, regret_steps: int, num_reference: int, source: str | None
-) -> dict[str, Any]:
+def run(options: argparse.Namespace) -> dict[str, Any]:
     """Scores normal images and every set of outliers."""
-    began = time.monotonic()
-    loaded = read_model(model)
+    began, count = time.monotonic(), options.count
+    loaded = read_model(options.model)
+    assert loaded.calibration is not None
     config: Config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
-    splits = load_splits_of(config, loaded.details, source)
-    known = know(loaded, torch.from_numpy(splits.training.images), num_reference)
+    splits = load_splits_of(config, loaded.details, options.source)
+    others = further_outliers([f"{Path(path).stem}={path}" for path in options.others], loaded, print)
+    for name, images in others.items():
+        print(shared_images(name, images, splits), end="")
+    looked = {"num_reference": options.num_reference, "regret_steps": options.regret_steps}
+    known = know_normal(loaded.model, loaded.calibration, splits.training.images, SCORES, print, **looked)
+    model = tensors_sha256(loaded.model.state_dict())
+    identity = (
+        f"{model} {looked} {loaded.calibration['seed']} {hashlib.sha256(splits.training.images.tobytes()).hexdigest()}"
+    )
     test = torch.from_numpy(splits.test.images[:count])
-    channels, height, width = loaded.model.image_shape
-    form = replace(loaded.preprocessing or Preprocessing(), image_size=(height, width), channels=channels)
-    shape = (channels, height, width)
-    sets = {Path(path).stem: torch.from_numpy(load_images(path, shape, form).images[:count]) for path in others}
+    sets = {name: torch.from_numpy(to_uint8(images[:count])) for name, images in others.items()}
     made = outlier_sets(to_float(test), torch.Generator().manual_seed(0))
     sets |= {kind: torch.from_numpy(to_uint8(images)) for kind, images in made.items()}
     # What the way of other sets does to images: a score that knows these sees interpolation, not content.
     sets["normal, resized"] = resized_there_and_back(test.numpy())
-    normal = all_scores(known, test, regret_steps)
+    normal = kept_scores(known, identity, test, options.runs)
     scores = {}
     for kind, images in sets.items():
-        scores[kind] = all_scores(known, images, regret_steps)
-        print(f"{name} against {kind}: {time.monotonic() - began:.0f} s", flush=True)
+        scores[kind] = kept_scores(known, identity, images, options.runs)
+        print(f"{options.name} against {kind}: {time.monotonic() - began:.0f} s", flush=True)
     ranked = rank_scores(normal, scores, generator=torch.Generator().manual_seed(0))
     rows = [
         {"set": row.outliers, "score": row.score, **{
@@ -142,12 +104,11 @@ def run(
         for row in ranked
     ]  # fmt: skip
     return {
-        "model": Path(model).name,
+        "model": Path(options.model).name,
         "data": Path(config.data.source).name,
         "num_normal": len(test),
         "num_outliers": {kind: len(images) for kind, images in sets.items()},
-        "regret_steps": regret_steps,
-        "num_reference": num_reference,
+        **looked,
         "rows": rows,
         "seconds": time.monotonic() - began,
         "threads": torch.get_num_threads(),
@@ -156,19 +117,25 @@ def run(
 
 
 def table(results: Path, document: Path) -> None:
-    """Writes the tables of AUROC into a document."""
+    """Writes the tables of each figure into a document."""
     lines: list[str] = []
-    for name, entry in json.loads(results.read_text()).items():
+    for name, entry in read_json(results).items():
         kinds = list(entry["num_outliers"])
-        lines += [f"| {name}: AUROC against | {' | '.join(kinds)} |", "|---" * (1 + len(kinds)) + "|"]
-        for score in ORDER:
-            found = {row["set"]: row["auroc"] for row in entry["rows"] if row["score"] == score}
-            cells = [f"{found[kind]['value']:.3f} ({found[kind]['low']:.3f}–{found[kind]['high']:.3f})"
-                     for kind in kinds if kind in found]  # fmt: skip
-            if cells:
-                lines.append(f"| {score} | {' | '.join(cells)} |")
-        lines.append("")
+        for figure, title in FIGURES.items():
+            lines += [f"| {name}: {title} | {' | '.join(kinds)} |", "|---" * (1 + len(kinds)) + "|"]
+            for score in SCORES:
+                found = {row["set"]: row[figure] for row in entry["rows"] if row["score"] == score}
+                cells = [told(found[kind], figure == "auroc") for kind in kinds if kind in found]
+                if cells:
+                    lines.append(f"| {score} | {' | '.join(cells)} |")
+            lines.append("")
     put_table(document, "outliers", lines[:-1])
+
+
+def told(interval: dict[str, float], has_ends: bool) -> str:
+    """Returns a figure, with its interval or alone."""
+    ends = f" ({interval['low']:.3f}–{interval['high']:.3f})" if has_ends else ""
+    return f"{interval['value']:.3f}{ends}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -183,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     part.add_argument("--count", type=int, default=1000, help="images of each set")
     part.add_argument("--regret-steps", type=int, default=100)
     part.add_argument("--num-reference", type=int, default=5000, help="training images that cheap scores look at")
+    part.add_argument("--runs", type=Path, default=Path("runs/outliers"), help="where scores are kept")
     part.add_argument("--results", type=Path, default=RESULTS)
     part = commands.add_parser("table")
     part.add_argument("document", type=Path, nargs="?", default=DOCS)
@@ -191,18 +159,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.what == "table":
         table(options.results, options.document)
         return
-    found = run(
-        options.name,
-        options.model,
-        options.others,
-        options.count,
-        options.regret_steps,
-        options.num_reference,
-        options.source,
-    )
-    known = json.loads(options.results.read_text()) if options.results.exists() else {}
-    options.results.write_text(json.dumps({**known, options.name: found}, indent=1) + "\n")
+    found = run(options)
+    known = read_json(options.results) if options.results.exists() else {}
+    write_json(options.results, {**known, options.name: found})
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from typing import Any
 
 import torch
 
+from endings import ended
 from tables import put_table
 from vaebm.applications import snapshots, start_noise
 from vaebm.checkpoint import read_json, write_json
@@ -31,6 +33,7 @@ from vaebm.cli.candidates import distance_of
 from vaebm.cli.choosing import Measure, selection_measure
 from vaebm.cli.evaluation import judges_for
 from vaebm.cli.known_images import load_splits_of
+from vaebm.cli.parsing import UsageError
 from vaebm.distributed import Engine, hardware_facts, make_engine
 from vaebm.models import VAEBM
 from vaebm.recipes import config_class, from_dict, read_model
@@ -81,7 +84,7 @@ def run(model: str, source: str | None, count: int, results: Path, steps: Sequen
     judges = judges_for(config.data.source, splits.training.shape, print)
     few = max((step for step in steps if step <= FEW), default=0)
     if not judges or not few:
-        raise SystemExit(f"expected a judge of {config.data.source}, and a number of steps up to {FEW}")
+        raise UsageError(f"expected a judge of {config.data.source}, and a number of steps up to {FEW}")
     engine = make_engine(config.precision)
     loaded.model.to(engine.device)
     chains, own = Chains(loaded.model, engine), SamplingConfig(**loaded.model.sampling)
@@ -153,4 +156,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

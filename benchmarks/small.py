@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import vaebm
+from endings import ended
 from tables import put_table
 from vaebm.applications import snapshots, start_noise
 from vaebm.checkpoint import RunFolder
@@ -38,7 +39,7 @@ from vaebm.data import load_splits, to_float, to_uint8
 from vaebm.distributions import bits_per_dim
 from vaebm.models import VAEBM
 from vaebm.plots import image_grid, png_bytes
-from vaebm.recipes import Config, ExtraError, config_class, from_dict, load_extractor, read_model, save
+from vaebm.recipes import Config, config_class, from_dict, load_extractor, read_model, save
 from vaebm.recipes.config import SamplingConfig
 
 ROOT = Path(__file__).parent
@@ -230,14 +231,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = options.runs / options.which
         if options.which != "stacked_mnist-small":
             # Its samples are judged by these, which is better known before hours of training than behind them.
-            try:
-                load_extractor()
-            except ExtraError as error:
-                print(f"small: {error}", file=sys.stderr)
-                raise SystemExit(2) from None
+            load_extractor()
         train(options.which, folder, options.source, words[end + 1 :])
     collect(folder, options.results, options.num_test, options.first)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

@@ -41,7 +41,8 @@ def test_the_page_of_a_run(finished: FinishedRun, cli: Cli) -> None:
     assert "the other 5 are in the csv" in page
     chances = [float(text) for text in re.findall(r"p = ([0-9.]+)</h3>", page)]
     assert chances == sorted(chances)
-    for name in ("joint", "energy", "ELBO", "complexity", "kNN, pixels", "kNN, features", "Mahalanobis, features"):
+    baselines = ("complexity", "pixel statistics", "kNN, pixels", "kNN, features", "Mahalanobis, features")
+    for name in ("joint", "energy", "ELBO", *baselines):
         # Once in the comparison, once in the explanations, and in every card.
         assert page.count(f">{name}<") + page.count(f"</i>{name}<") >= 12, name
     assert re.search(r"Trust [^:]+: over 4 kinds of defects of 12 normal images", page)

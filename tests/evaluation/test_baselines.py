@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from sklearn.covariance import LedoitWolf
 from torch import Tensor
 
 from vaebm.data import blurs, load_splits, scratches, to_float
@@ -23,7 +24,9 @@ def test_each_notices_noise(digits: Tensor) -> None:
     normal = baseline_scores(baselines, digits[300:])
     noise = torch.randint(256, (100, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     odd = baseline_scores(baselines, noise)
-    assert list(normal) == ["complexity", "kNN, pixels", "kNN, features", "Mahalanobis, features"]
+    assert list(normal) == [
+        "complexity", "pixel statistics", "kNN, pixels", "kNN, features", "Mahalanobis, features",
+    ]  # fmt: skip
     for name, values in odd.items():
         ranking = rank_outliers(normal[name], values, num_bootstrap=1, generator=torch.Generator().manual_seed(0))
         assert ranking.auroc.value > 0.9, name
@@ -39,9 +42,9 @@ def test_scores_do_not_depend_on_company(digits: Tensor) -> None:
         assert torch.allclose(alone[name], values[:1], rtol=1e-4), name
 
 
-def test_without_an_extractor_two_are_left(digits: Tensor) -> None:
+def test_without_an_extractor_three_are_left(digits: Tensor) -> None:
     baselines = fit_baselines(digits[:3], None)
-    assert list(baseline_scores(baselines, digits[:5])) == ["complexity", "kNN, pixels"]
+    assert list(baseline_scores(baselines, digits[:5])) == ["complexity", "pixel statistics", "kNN, pixels"]
     # Fewer images than neighbours: the furthest of them.
     furthest = torch.cdist(to_float(digits[9:10]).flatten(1), to_float(digits[:3]).flatten(1)).max()
     assert float(baseline_scores(baselines, digits[9:10])["kNN, pixels"]) == pytest.approx(float(furthest), rel=1e-6)
@@ -57,6 +60,19 @@ def test_complexity_counts_both_ways() -> None:
     for spoilt in (scratches(images[200:], generator, 1.0), blurs(images[200:], generator, 0.5), images[200:] * 0):
         score = baseline_scores(baselines, spoilt)["complexity"]
         assert float(score.mean()) > float(baseline_scores(baselines, images[200:])["complexity"].mean())
+
+
+def test_pixel_statistics_are_those_of_a_shrunk_gaussian() -> None:
+    images = torch.from_numpy(load_splits("stacked_mnist").training.images[:200])
+    flat = to_float(images).double().flatten(2)
+    moments = torch.cat([flat.mean(2), flat.std(2)], 1).numpy()
+    known = LedoitWolf().fit(moments[:150])
+    expected = known.mahalanobis(moments[150:]) ** 0.5
+    scores = baseline_scores(fit_baselines(images[:150], None), images[150:])["pixel statistics"]
+    assert scores.numpy() == pytest.approx(expected, rel=1e-6)
+    # Pictures of the same pixels in other places have the same statistics, which tell nothing.
+    moved = torch.stack([images[0].roll(shift, 2) for shift in range(4)])
+    assert "pixel statistics" not in baseline_scores(fit_baselines(moved, None), images[:2])
 
 
 def test_the_extractor_takes_any_picture() -> None:

@@ -51,7 +51,7 @@ def test_coverage_counts_modes_and_compares_with_equal_shares() -> None:
     shares = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
     assert found.num_modes == 3
     assert found.kl == pytest.approx(float((shares * (4 * shares).log()).sum()))
-    assert mode_coverage(torch.arange(10), 10) == (10, 0.0)
+    assert mode_coverage(torch.arange(10), 10)[:2] == (10, 0.0)
     assert mode_coverage(torch.zeros(5).long(), 10).kl == pytest.approx(math.log(10))
 
 
@@ -59,3 +59,12 @@ def test_equally_probable_classes_have_a_divergence_by_chance() -> None:
     generator = torch.Generator().manual_seed(0)
     found = [mode_coverage(torch.randint(0, 100, (5000,), generator=generator), 100).kl for _ in range(20)]
     assert sum(found) / 20 == pytest.approx(uniform_kl(5000, 100), rel=0.1)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.3, 1.0])
+def test_the_standard_error_is_the_deviation_of_many_draws(spread: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shares = (spread * torch.randn(100, generator=generator)).softmax(0)
+    found = [mode_coverage(torch.multinomial(shares, 3000, True, generator=generator), 100) for _ in range(300)]
+    deviation = float(torch.tensor([one.kl for one in found]).std())
+    assert deviation == pytest.approx(float(torch.tensor([one.kl_error for one in found]).mean()), rel=0.15)

@@ -1,4 +1,4 @@
-r"""Outlier scores of published work that need more than one pass of the model. Higher = outlier.
+r"""Outlier scores of published work, beside the model's own. Higher = outlier.
 
 *Gradient norm* (JEM's "approximate mass"): |∂ joint/∂x|, the slope of the log-density's bound at the image, averaged
 over the noise of the other scores. A normal image lies where the density is flat.
@@ -12,13 +12,24 @@ N(m, s²) over the latent noise, from the encoder's own,
 with K draws ε_k that all images share. The encoder has learned to do this well for normal images. Its scale s₀ is the
 difference that one standard deviation of its noise makes: exact for one latent group, a diagonal of it for several.
 
+*Typicality*: |joint − m|, with the median m of the joint of normal images. An image that is likelier than these is odd,
+too.
+
+*Complexity corrected*: −joint − L log 2, with the length L of the image in bits as a lossless code writes it, here as a
+PNG file. A simple image is likely under any model; by how much, its code tells.
+
 References:
     Your Classifier is Secretly an Energy Based Model (approximate mass), https://arxiv.org/abs/1912.03263
     Likelihood Regret: An Out-of-Distribution Detection Score For Variational Auto-encoder,
     https://arxiv.org/abs/2003.02977
+    Detecting Out-of-Distribution Inputs to Deep Generative Models Using Typicality, https://arxiv.org/abs/1906.02994
+    Input complexity and out-of-distribution detection with likelihood-based generative models,
+    https://arxiv.org/abs/1909.11480
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -29,9 +40,37 @@ from vaebm.models import VAEBM
 from vaebm.nn import frozen
 from vaebm.sampling.kernel import grad_log_density
 
-__all__ = ["gradient_norms", "likelihood_regrets"]
+__all__ = ["complexity_corrected", "gradient_norms", "likelihood_regrets", "typicality"]
 
 LEAST_SCALE = 1e-3
+
+
+def typicality(joint: Tensor, of_normal: Tensor) -> Tensor:
+    """Returns |joint − m| in nats, shape (N,).
+
+    Arguments:
+        joint: The joint of images, (N,).
+        of_normal: The joint of normal images that no network learned from, (M,), whose median m is.
+
+    Example:
+        >>> typicality(torch.tensor([-7.0, -1.0]), torch.tensor([-4.0, -5.0, -3.0]))
+        tensor([3., 3.])
+    """
+    return (joint - of_normal.median()).abs()
+
+
+def complexity_corrected(joint: Tensor, bits: Tensor) -> Tensor:
+    """Returns −joint − bits · log 2 in nats, shape (N,).
+
+    Arguments:
+        joint: The joint of images, (N,).
+        bits: Their lengths as a lossless code writes them, in bits, (N,); see ``vaebm.evaluation.png_bits``.
+
+    Example:
+        >>> complexity_corrected(torch.tensor([-7.0]), torch.tensor([10.0]))
+        tensor([0.0685])
+    """
+    return -joint - math.log(2) * bits
 
 
 def gradient_norms(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,10 +23,6 @@ from vaebm.cli.parsing import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from torch import Tensor
-
     from vaebm.cli.evaluation import Against
     from vaebm.cli.progress import Console
     from vaebm.data import Splits
@@ -99,6 +95,16 @@ def _add_single_measures(parser: Parser) -> None:
         help="the real images of --fid (default test; many published figures have the training images)",
     )
     parser.add_argument(
+        "--scores",
+        metavar="NAME,NAME,…",
+        help="only measure how well these scores tell outliers, on at most N images of each set (-n, default 1000): "
+        "all, or some of joint, energy, elbo, typicality, gradient_norm, likelihood_regret, complexity_corrected, "
+        "complexity, pixel_statistics, knn_pixels, knn_features, mahalanobis_features",
+    )
+    parser.add_argument(
+        "--regret-steps", type=positive, metavar="N", help="steps of the likelihood regret (default 100)"
+    )
+    parser.add_argument(
         "--bootstrap", type=natural, metavar="N", help=f"resamples behind the interval of FID (default {RESAMPLES})"
     )
 
@@ -113,8 +119,10 @@ def run(arguments: Sequence[str]) -> int:
     from vaebm.checkpoint import CheckpointError
     from vaebm.cli.evaluation import Against
     from vaebm.cli.known_images import load_splits_of
+    from vaebm.cli.outlier_table import further_outliers, score_names, shared_images
     from vaebm.recipes import config_class, from_dict, read_model
 
+    names = score_names(options.scores) if options.scores else ()
     loaded = read_model(options.model)
     if "config" not in loaded.details:
         raise CheckpointError(f"{loaded.folder} doesn't say what it was trained on: evaluate a model of `vaebm train`")
@@ -122,14 +130,16 @@ def run(arguments: Sequence[str]) -> int:
         return _planar(loaded, options)
     loaded.model.sampling.update(given_chains(options))
     config: Config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
-    settings, extra = _settings(config, options), _outliers(options.outliers, loaded)
+    settings, notes = _settings(config, options), list[str]()
+    extra = further_outliers(options.outliers, loaded, notes.append)
     splits = load_splits_of(config, loaded.details, options.source)
     if options.fid:
         return _standard(loaded, splits, config, settings, options)
-    overlaps = [_overlap(name, images, splits) for name, images in extra.items()]
+    notes += filter(None, [shared_images(name, images, splits) for name, images in extra.items()])
+    if names:
+        return _named_scores(loaded, Against(splits, [], extra), config, settings, options, names, notes)
     judges = _judges(options.judges, config.data.source, splits.training.shape)
-    notes = [*filter(None, overlaps), *judges.notes]
-    return _measure(loaded, Against(splits, judges.judges, extra), config, settings, options, notes)
+    return _measure(loaded, Against(splits, judges.judges, extra), config, settings, options, [*notes, *judges.notes])
 
 
 def _measure(
@@ -151,7 +161,7 @@ def _measure(
     for note in [*filter(None, [engine.warning]), *score_notes(loaded.model), *notes, *left_out(against.splits)]:
         console.tell(note)
     if options.modes is not None:
-        modes = _modes(loaded, against, options.modes, config, settings.seed, engine, console)
+        modes = _modes(loaded, against, options, config, settings.seed, engine, console)
         return _told(modes, options, config, engine, console)
     scored, sampling = settings.num_posterior_samples, replace(config.sampling, **loaded.model.sampling)
     calibration = loaded.calibration or calibrate(loaded.model, against.splits.calibration, scored, engine)
@@ -163,13 +173,16 @@ def _measure(
 
 
 def _modes(
-    loaded: LoadedModel, against: Against, count: int, config: Config, seed: int, engine: Engine, console: Console
-) -> Evaluation:
+    loaded: LoadedModel, against: Against, options: Namespace, config: Config, seed: int, engine: Engine,
+    console: Console,
+) -> Evaluation:  # fmt: skip
     """Counts the classes that samples reach, and nothing else."""
     from vaebm.cli.mode_count import check_mode_count, count_modes, counting_judges
     from vaebm.reports import Evaluation
 
-    counting = counting_judges(against.judges, against.splits, config.data.source, console.tell)
+    chosen = options.judges is not None
+    counting = counting_judges(against.judges, against.splits, config.data.source, console.tell, chosen)
+    count: int = options.modes
     check_mode_count(counting.judges, count)
     sampling = replace(config.sampling, **loaded.model.sampling)
     with console.busy("counting"):
@@ -177,20 +190,54 @@ def _modes(
     return Evaluation(n=count, seed=seed, sampling=asdict(sampling), modes=modes)
 
 
+def _named_scores(
+    loaded: LoadedModel,
+    against: Against,
+    config: Config,
+    settings: EvaluationConfig,
+    options: Namespace,
+    names: Sequence[str],
+    notes: Sequence[str],
+) -> int:
+    """Measures how well scores tell outliers, and nothing else."""
+    from vaebm.cli.evaluation import calibrate, left_out
+    from vaebm.cli.outlier_table import MOST_IMAGES, REGRET_STEPS, know_normal, rank_named
+    from vaebm.cli.progress import Console
+    from vaebm.reports import Evaluation
+
+    engine = _engine(loaded, config, options)
+    if engine.num_processes > 1:
+        raise UsageError("--scores runs in one process: start it without a launcher")
+    console, splits = Console(), against.splits
+    for note in [*filter(None, [engine.warning]), *notes, *left_out(splits)]:
+        console.tell(note)
+    calibration = loaded.calibration or calibrate(loaded.model, splits.calibration, settings.num_posterior_samples)
+    steps = options.regret_steps or REGRET_STEPS
+    known = know_normal(loaded.model, calibration, splits.training.images, names, console.tell, regret_steps=steps)
+    count = options.num_samples or MOST_IMAGES
+    with console.busy("measuring"):
+        rows = rank_named(known, splits, against.outliers, count, settings.seed, console.tell)
+    return _told(Evaluation(n=count, seed=settings.seed, outliers=rows), options, config, engine, console)
+
+
 def _check_alone(options: Namespace) -> None:
-    """Checks that nothing is asked for that --fid or --modes would leave out, nor a VAEBM that is its VAE.
+    """Checks that nothing is asked for that a single measure would leave out, nor a VAEBM that is its VAE.
 
     Raises:
         UsageError: If something is.
     """
     if options.num_steps == 0 and not options.fid and not options.modes:
         raise UsageError("--num-steps 0 is the VAE, which has its own row: expected 1 or more")
-    if options.fid and options.modes:
-        raise UsageError("--fid and --modes measure one thing each: expected one of them")
-    alone = {"fid": ("judges", "steps", "outliers"), "modes": ("steps", "outliers", "num_samples")}
+    if sum(map(bool, (options.fid, options.modes, options.scores))) > 1:
+        raise UsageError("--fid, --modes and --scores measure one thing each: expected one of them")
+    alone = {
+        "fid": ("judges", "steps", "outliers"),
+        "modes": ("steps", "outliers", "num_samples"),
+        "scores": ("judges", "steps", "num_steps", "step_size", "persistence"),
+    }
     for measure, others in alone.items():
         for name in others:
-            if getattr(options, measure) and getattr(options, name):
+            if getattr(options, measure) and getattr(options, name) not in (None, []):
                 told = f"--{name.replace('_', '-')}"
                 raise UsageError(f"--{measure} measures nothing else: expected no {told} beside it")
     for name, is_given in (
@@ -199,6 +246,8 @@ def _check_alone(options: Namespace) -> None:
     ):
         if is_given and not options.fid:
             raise UsageError(f"--{name} is for --fid EXTRACTOR: expected both")
+    if options.regret_steps and not options.scores:
+        raise UsageError("--regret-steps is for --scores: expected both")
 
 
 def _standard(
@@ -264,9 +313,12 @@ def _planar(loaded: LoadedModel, options: Namespace) -> int:
     from vaebm.recipes import PlanarConfig, from_dict
     from vaebm.reports.planar import planar_text
 
-    others = (options.outliers, options.judges, options.steps, options.precision, options.modes, options.fid)
+    others = (options.outliers, options.judges, options.steps, options.precision, options.modes, options.fid,
+              options.scores)  # fmt: skip
     if any(others) or given_chains(options):
-        for_images = "options of chains, --outliers, --judges, --steps, --precision, --modes and --fid are for images"
+        for_images = (
+            "options of chains, --outliers, --judges, --steps, --precision, --modes, --fid, --scores are for images"
+        )
         raise UsageError(f"{loaded.folder} is a model of points: {for_images}")
     config: PlanarConfig = from_dict(PlanarConfig, loaded.details["config"])
     told = {"num_samples": options.num_samples, "seed": options.seed}
@@ -308,44 +360,3 @@ def _judges(folder: Path | None, source: str, image_shape: tuple[int, int, int])
         raise UsageError(f"--judges {folder}: none of its classifiers takes images of {size}")
     warn_of_judges(judges, source, notes.append)
     return _Judges(judges, notes)
-
-
-def _overlap(name: str, images: Tensor, splits: Splits) -> str:
-    """Says how many outliers are images that the model learned from, or that stand for normal; nothing if none is.
-
-    Raises:
-        UsageError: If all of them are.
-    """
-    from hashlib import blake2b
-
-    from vaebm.data import to_uint8
-
-    def hashes(pictures: Iterable[NDArray[np.uint8]]) -> list[bytes]:
-        return [blake2b(picture.tobytes()).digest() for picture in pictures]
-
-    learned, found = set(hashes(splits.training.images)), hashes(to_uint8(images))
-    normal = {digest for part in (splits.selection, splits.calibration, splits.test) for digest in hashes(part.images)}
-    counts = {
-        "that the model learned from": sum(digest in learned for digest in found),
-        "of the data set's other splits": sum(digest in normal and digest not in learned for digest in found),
-    }
-    if sum(counts.values()) == len(found):
-        raise UsageError(
-            f"--outliers {name}: all of its images are of the data set that the model was trained on: expected others"
-        )
-    told = [f"{count:,} images {which}" for which, count in counts.items() if count]
-    return f"among the {len(found):,} outliers of {name} are {' and '.join(told)}" if told else ""
-
-
-def _outliers(entries: Sequence[str], loaded: LoadedModel) -> dict[str, Tensor]:
-    from vaebm.data import load_images, to_float
-
-    channels, height, width = loaded.model.image_shape
-    found = {}
-    for entry in entries:
-        name, sign, path = entry.partition("=")
-        if not sign or not name or not path:
-            raise UsageError(f"--outliers {entry}: expected NAME=PATH")
-        images = load_images(path, (channels, height, width), loaded.preprocessing)
-        found[name] = to_float(images.images)
-    return found

@@ -23,6 +23,7 @@ from vaebm.distributed import Engine
 from vaebm.evaluation import (
     FEWEST_STEPS,
     Judge,
+    RankedScore,
     Reference,
     SampleQuality,
     diagnose_chains,
@@ -315,6 +316,11 @@ def _score_outliers(
 def _rank(
     normal: OutlierScores, outliers: Mapping[str, Mapping[str, Tensor]], generator: torch.Generator
 ) -> list[OutlierRow]:
+    return outlier_rows(rank_scores(_named(normal), outliers, generator=generator))
+
+
+def outlier_rows(ranked: Sequence[RankedScore]) -> list[OutlierRow]:
+    """Returns the rows of a table of outliers."""
     return [
         OutlierRow(
             set=row.outliers,
@@ -326,7 +332,7 @@ def _rank(
             num_outliers=row.ranking.num_outlier,
             seed=row.seed,
         )
-        for row in rank_scores(_named(normal), outliers, generator=generator)
+        for row in ranked
     ]
 
 

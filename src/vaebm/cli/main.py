@@ -50,7 +50,7 @@ def module_of(verb: str) -> str:
 MEMORY = ("can't allocate memory", "Storage size calculation overflowed", "not enough memory", "out of memory")
 
 
-def _explain(error: Exception) -> str | None:
+def explain(error: Exception) -> str | None:
     """Returns what to tell the user of an error, or None if it is one of this program."""
     if isinstance(error, _user_errors()):
         return str(error)
@@ -88,7 +88,7 @@ def run(arguments: Sequence[str]) -> int:
         # argparse leaves so when it has shown its help.
         return 0 if leaving.code is None else int(leaving.code)
     except Exception as error:
-        explained = _explain(error)
+        explained = explain(error)
         if explained is None:
             raise
         message = explained

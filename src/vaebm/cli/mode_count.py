@@ -16,7 +16,7 @@ from vaebm.evaluation import Judge, Probe, extract, fit_probe
 from vaebm.metrics import class_shares, mode_coverage, uniform_kl
 from vaebm.models import VAEBM
 from vaebm.recipes.config import SamplingConfig
-from vaebm.reports.content import ModeRow
+from vaebm.reports.content import IntervalFigure, ModeRow
 
 CHUNK, MOST_SHOWN = 2000, 50
 
@@ -29,13 +29,25 @@ class Counting:
     probe: Probe | None = None
 
 
-def counting_judges(judges: Sequence[Judge], splits: Splits, source: str, tell: Callable[[str], None]) -> Counting:
+def counting_judges(
+    judges: Sequence[Judge], splits: Splits, source: str, tell: Callable[[str], None], are_chosen: bool = False
+) -> Counting:
     """Returns the judges that know classes; where none does, a linear probe on the first one's features.
+
+    Arguments:
+        judges: The judges at hand.
+        splits: The images.
+        source: Where they come from.
+        tell: Is told what goes on.
+        are_chosen: Whether the judges are the user's choice. Else classifiers of other data don't count: they would
+            find the classes that they know in anything.
 
     Raises:
         UsageError: If there is no judge, or there are no labels that a probe could learn.
     """
     counting = [judge for judge in judges if hasattr(judge.classifier, "head")]
+    if not are_chosen:
+        counting = [judge for judge in counting if judge.data in ("", source)]
     if counting:
         return Counting(counting)
     if not judges:
@@ -116,6 +128,7 @@ def _row(judge: Judge, probe: Probe | None, what: str, images: Tensor, seed: int
     count = _num_classes(judge)
     labels = _labels(judge, images)
     found, shares = mode_coverage(labels, count), class_shares(labels, count).tolist()
+    margin = 1.96 * found.kl_error
     return ModeRow(
         judge=judge.name,
         judge_sha256=judge.sha256,
@@ -126,6 +139,7 @@ def _row(judge: Judge, probe: Probe | None, what: str, images: Tensor, seed: int
         num_modes=found.num_modes,
         kl=found.kl,
         kl_by_chance=uniform_kl(len(images), count),
+        kl_interval=IntervalFigure(value=found.kl, low=max(0.0, found.kl - margin), high=found.kl + margin),
         shares=shares if count <= MOST_SHOWN else None,
         labels=None if probe is None else probe.labels.tolist(),
         accuracy=None if probe is None else probe.accuracy,

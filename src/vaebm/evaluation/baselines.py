@@ -3,6 +3,7 @@
 | score | what it is |
 |---|---|
 | complexity | how far the size of the image as a PNG file, in bits, lies from the median size of normal images |
+| pixel statistics | the Mahalanobis distance of mean and standard deviation of each channel, covariance shrunk |
 | kNN, pixels | the distance to the k-th nearest normal image, pixel by pixel |
 | kNN, features | the same on the features of a network that was trained on other pictures |
 | Mahalanobis, features | the Mahalanobis distance to the mean of the normal images' features, covariance shrunk |
@@ -36,6 +37,7 @@ class Baselines:
         bits: The median size of a normal image as a PNG file, in bits.
         pixels: The normal images, float in [-1, 1], (n, D).
         num_neighbours: k.
+        moments: The Gaussian fitted to mean and standard deviation of each channel, or None if these don't vary.
         extractor: The network behind the features, or None.
         features: Features of the normal images, (n, F), float64, or None.
         gaussian: The Gaussian fitted to them, or None.
@@ -44,6 +46,7 @@ class Baselines:
     bits: float
     pixels: Tensor
     num_neighbours: int
+    moments: Gaussian | None
     extractor: Judge | None = None
     features: Tensor | None = None
     gaussian: Gaussian | None = None
@@ -87,11 +90,19 @@ def fit_baselines(reference: Tensor, extractor: Judge | None, num_neighbours: in
     if len(reference) < 2:
         raise ValueError(f"the baselines have {len(reference)} normal images, expected at least 2")
     bits, pixels = float(png_bits(reference).median()), to_float(reference).flatten(1)
-    count = min(num_neighbours, len(reference))
+    count, found = min(num_neighbours, len(reference)), _pixel_moments(to_float(reference))
+    # Pixels in another order have sums that differ by rounding.
+    moments = fit_gaussian(found) if float((found - found[:1]).abs().max()) > 1e-9 else None
     if extractor is None:
-        return Baselines(bits, pixels, count)
+        return Baselines(bits, pixels, count, moments)
     features = extract(extractor, to_float(reference)).features
-    return Baselines(bits, pixels, count, extractor, features, fit_gaussian(features))
+    return Baselines(bits, pixels, count, moments, extractor, features, fit_gaussian(features))
+
+
+def _pixel_moments(images: Tensor) -> Tensor:
+    """Returns mean and standard deviation of each channel of images (N, C, H, W): (N, 2 C), float64."""
+    flat = images.double().flatten(2)
+    return torch.cat([flat.mean(2), flat.std(2)], 1)
 
 
 def baseline_scores(baselines: Baselines, images: Tensor) -> dict[str, Tensor]:
@@ -107,6 +118,7 @@ def baseline_scores(baselines: Baselines, images: Tensor) -> dict[str, Tensor]:
     pixels = to_float(images)
     scores = {
         "complexity": (png_bits(images) - baselines.bits).abs(),
+        **_statistics(baselines, pixels),
         "kNN, pixels": neighbour_distances(baselines.pixels, pixels.flatten(1), baselines.num_neighbours),
     }
     if baselines.extractor is None or baselines.features is None or baselines.gaussian is None:
@@ -117,3 +129,10 @@ def baseline_scores(baselines: Baselines, images: Tensor) -> dict[str, Tensor]:
         "kNN, features": neighbour_distances(baselines.features, features, baselines.num_neighbours),
         "Mahalanobis, features": mahalanobis_distances(baselines.gaussian, features),
     }
+
+
+def _statistics(baselines: Baselines, images: Tensor) -> dict[str, Tensor]:
+    """Returns the pixel statistics of images (N, C, H, W) as a score; nothing if those of normal ones don't vary."""
+    if baselines.moments is None:
+        return {}
+    return {"pixel statistics": mahalanobis_distances(baselines.moments, _pixel_moments(images))}

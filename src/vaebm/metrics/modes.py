@@ -66,17 +66,23 @@ def total_variation(shares: Tensor, reference: Tensor) -> float:
 
 
 class ModeCoverage(NamedTuple):
-    """How many modes occur, and KL(p ‖ uniform) of their shares p, in nats."""
+    """How many modes occur, and KL(p ‖ uniform) of their shares p, in nats, with its standard error."""
 
     num_modes: int
     kl: float
+    kl_error: float
 
 
 def mode_coverage(labels: Tensor, num_classes: int) -> ModeCoverage:
     """Counts the classes that occur, and compares their shares with equal ones.
 
     KL(p ‖ uniform) = Σ_c p(c) log(K p(c)), as the StackedMNIST tables of published work have it (VEEGAN, PacGAN and
-    after). Of n draws of a uniform distribution it is about (K − 1)/2n, see ``uniform_kl``.
+    after). Of n draws of a uniform distribution it is about (K − 1)/2n, see ``uniform_kl``. Its standard error is
+
+        √( (Var_p(log p) − (K − 1)/n)/n + (K − 1)/2n² ),
+
+    by the delta method, less what the variance of log p is by chance; the last term is what is left where p is uniform,
+    the variance of half a χ² of K − 1 degrees over n.
 
     Arguments:
         labels: The class of each sample, in 0 … K − 1, (N,).
@@ -91,10 +97,16 @@ def mode_coverage(labels: Tensor, num_classes: int) -> ModeCoverage:
 
     Example:
         >>> mode_coverage(torch.tensor([0, 1, 1, 0]), 4)
-        ModeCoverage(num_modes=2, kl=0.6931471805599453)
+        ModeCoverage(num_modes=2, kl=0.6931471805599453, kl_error=0.30618621784789724)
     """
     shares = class_shares(labels, num_classes)
-    return ModeCoverage(int((shares > 0).sum()), float(torch.special.xlogy(shares, num_classes * shares).sum()))
+    occurring = shares[shares > 0]
+    surprise = (num_classes * occurring).log()
+    kl = float((occurring * surprise).sum())
+    variance = float((occurring * (surprise - kl).square()).sum())
+    by_chance = (num_classes - 1) / len(labels)
+    error = ((max(variance - by_chance, 0) + by_chance / 2) / len(labels)) ** 0.5
+    return ModeCoverage(len(occurring), kl, error)
 
 
 def uniform_kl(num_samples: int, num_classes: int) -> float:

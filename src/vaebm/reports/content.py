@@ -95,8 +95,8 @@ class GuardRecord(TypedDict):
 class ModeRow(TypedDict):
     """The classes of one set of images by one judge: how many there are, and KL(shares ‖ uniform) in nats.
 
-    `kl_by_chance` is what as many draws of equally probable classes would have; `shares` are left out of many classes.
-    A probe's classes are `labels`; `accuracy` is the share of held-out images whose label it tells.
+    `kl_interval` is ±1.96 standard errors, `kl_by_chance` what as many draws of equally probable classes would have;
+    `shares` are left out of many classes. A probe's classes are `labels`; `accuracy` is the share of held-out images whose label it tells.
     """
 
     judge: str
@@ -108,6 +108,7 @@ class ModeRow(TypedDict):
     num_modes: int
     kl: float
     kl_by_chance: float
+    kl_interval: NotRequired[IntervalFigure]
     shares: NotRequired[list[float] | None]
     labels: NotRequired[list[int] | None]
     accuracy: NotRequired[float | None]

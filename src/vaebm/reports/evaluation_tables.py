@@ -147,15 +147,20 @@ def mode_table(evaluation: Evaluation) -> Table:
     Returns:
         The table, grouped by judge.
     """
-    rows = [{**row, "group": _told_of(row), "tone": tone_of(row["what"])} for row in evaluation.get("modes", [])]
+    rows = [
+        # Figures of before errors were measured have none.
+        {"kl_interval": {"value": row["kl"]}, **row, "group": _told_of(row), "tone": tone_of(row["what"])}
+        for row in evaluation.get("modes", [])
+    ]
     columns = (
         Column("what", "images"),
         Column("num_modes", "modes", "count", better="high", meaning="classes that occur at least once"),
         Column("num_classes", "of", "count"),
-        Column("kl", "KL", "digits", better="low", meaning="KL divergence of their shares from equal ones, in nats"),
+        Column("kl_interval", "KL", "interval", better="low",
+               meaning="KL divergence of their shares from equal ones, in nats, ±1.96 standard errors"),
         Column("kl_by_chance", "by chance", "digits", meaning="that of as many draws of equally probable classes"),
         Column("n", "n", "count"),
-    )
+    )  # fmt: skip
     return Table("Classes that samples reach", columns, rows, "group", "tone")
 
 

@@ -26,6 +26,7 @@ _MEANINGS = {
     "energy": "E(x), high = odd",
     "ELBO": "the VAE's bound on log p(x), low = odd",
     "complexity": "how far the size as a PNG file lies from that of normal images, in bits",
+    "pixel statistics": "Mahalanobis distance of each channel's mean and standard deviation",
     "kNN, pixels": "distance to the fifth nearest normal image, pixel by pixel",
     "kNN, features": "the same on the features of an ImageNet network",
     "Mahalanobis, features": "Mahalanobis distance to the normal images' mean of these features",
