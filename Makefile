@@ -34,7 +34,7 @@ examples:
 
 # make reproduce, or make reproduce CLAIM=NAME IMAGES=FOLDER
 reproduce:
-	python benchmarks/reproduce.py $(CLAIM) --images $(IMAGES)
+	python benchmarks/reproduce.py $(CLAIM) --images "$(IMAGES)"
 
 short:
 	python benchmarks/short.py

@@ -68,13 +68,19 @@ def run(model: str, count: int, results: Path, source: str | None) -> None:
     write_json(results, {**known, Path(found["data"]).stem: entry})
 
 
+def told(row: dict[str, Any]) -> str:
+    """Returns the divergence of a row, with its interval if that was measured."""
+    ends = row.get("kl_interval")
+    return f"{row['kl']:.3f}" + (f" [{ends['low']:.3f}, {ends['high']:.3f}]" if ends else "")
+
+
 def table(results: Path, document: Path) -> None:
     """Writes the tables into a document."""
     lines = ["| data | judge | images | number | modes | KL | by chance alone |", "|---" * 7 + "|"]
     for name, entry in json.loads(results.read_text()).items():
         lines += [
             f"| {name} | {row['judge']} | {row['what']} | {row['n']:,} | {row['num_modes']:,} of "
-            f"{row['num_classes']:,} | {row['kl']:.3f} | {row['kl_by_chance']:.3f} |"
+            f"{row['num_classes']:,} | {told(row)} | {row['kl_by_chance']:.3f} |"
             for row in entry["rows"]
         ]
     lines += [f"| stacked_mnist | theirs | {name}, published | 26,000 | {modes:,} of 1,000 | {kl:.3f} | 0.019 |"

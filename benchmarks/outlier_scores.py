@@ -66,7 +66,8 @@ def kept_scores(known: Known, identity: str, images: Tensor, folder: Path) -> di
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(path, save(named_scores(known, images)))
-    return load_file(path)
+    found = load_file(path)
+    return {name: found[name] for name in known.names if name in found}
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:

@@ -4,10 +4,12 @@
     python benchmarks/reproduce.py modes-plane     # runs what stands behind one
     python benchmarks/reproduce.py modes-plane --dry-run
 
-Each claim is a list of command lines, run one after another; what a benchmark has finished it doesn't do again. The
-last one puts what was found into the table of docs/evidence.md, if the claim has a row there. Images that the package
-doesn't bring are looked for in the folder ``--images``: mnist.npz, fashion.npz, cifar10.npz, each with ``train_x``,
-``train_y``, ``test_x`` and ``test_y``; and photographs, a folder of pictures, which is left out if it isn't there.
+Each claim is a list of command lines, run one after another. Runs, rows of rivals and scores of outliers that are
+there aren't made again, and a run that was stopped goes on; what takes minutes is measured anew. The last one puts what
+was found into the table of docs/evidence.md, if the claim has a row there. Images that the package doesn't bring are
+looked for in the folder ``--images``: mnist.npz, fashion.npz, cifar10.npz, each with ``train_x``, ``train_y``,
+``test_x`` and ``test_y`` (docs/evidence.md tells how they are made); and photographs, a folder of pictures, which is
+left out if it isn't there.
 """
 
 from __future__ import annotations
@@ -52,9 +54,14 @@ CLAIMS = {
         extra="features"),
     "stacked-mnist": Claim("and of StackedMNIST", 2.2, (
         "small.py run stacked_mnist-small", "small.py table docs/nvae.md", EVIDENCE)),
-    "rivals": Claim("and than other energy-based models and a GAN on the same networks, for as long", 1.0, (
-        "rivals.py run mnist --model mnist --budget 3m -n 1000 --judges benchmarks/judges --replace",
-        "rivals.py table docs/evidence.md", EVIDENCE)),
+    "rivals": Claim("and than other energy-based models and a GAN on the same networks, for as long", 4.0, (
+        "rivals.py run mnist --model mnist --budget 5m -n 1000 --judges benchmarks/judges --replace --seeds 0 1 2",
+        "rivals.py table docs/benchmark.md", EVIDENCE)),
+    "standard": Claim("FID, KID and IS by torchmetrics, on extractors at hand", 0.6, (
+        "standard_scores.py run mnist --fid classifiers -n 10000",
+        "standard_scores.py run mnist --fid efficientnet_lite0 -n 2000",
+        "standard_scores.py run cifar10-small --fid efficientnet_lite0 -n 2000 --source IMAGES/cifar10.npz",
+        "standard_scores.py table docs/evidence.md"), extra="features"),
     "own-images": Claim("and of one's own images, in half an hour", 1.6, (
         "images.py folders --cifar10 IMAGES/cifar10.npz --photographs IMAGES/photographs --output IMAGES/own",
         "images.py run --data IMAGES/own --budget 30m --runs runs/images", EVIDENCE),
@@ -72,11 +79,11 @@ CLAIMS = {
     "density": Claim("the normaliser of the bundled model, bounded", 0.2, ("density.py",)),
     "outliers-mnist": Claim("which score knows which outliers of MNIST", 0.3, (
         "outlier_scores.py run mnist --model mnist --others IMAGES/fashion.npz IMAGES/cifar10.npz",
-        "outlier_scores.py table docs/evidence.md", EVIDENCE), extra="features"),
+        "outlier_scores.py table docs/scores.md", EVIDENCE), extra="features"),
     "outliers-cifar10": Claim("and of CIFAR-10", 0.8, (
         "outlier_scores.py run cifar10 --model cifar10-small --source IMAGES/cifar10.npz --others IMAGES/mnist.npz "
         "IMAGES/fashion.npz --count 200 --num-reference 1000 --regret-steps 10",
-        "outlier_scores.py table docs/evidence.md", EVIDENCE), extra="features"),
+        "outlier_scores.py table docs/scores.md", EVIDENCE), extra="features"),
     "defects": Claim("which score finds which defect", 0.2, ("defects.py run",), extra="features"),
     "false-alarms": Claim("a p-value keeps its promise", 0.4, (
         "false_alarms.py run --data mnist --data IMAGES/fashion.npz --data IMAGES/cifar10.npz --runs runs/alarms",
@@ -114,9 +121,8 @@ def missing(claim: Claim, images: Path) -> str:
     files = missing_images(claim, images)
     if files:
         return (
-            f"{', '.join(files)} missing in {images}: put there any npz files with train_x, train_y, test_x and "
-            "test_y, made from the data sets of torchvision or tfds, say, or name their folder by --images "
-            "(make reproduce IMAGES=FOLDER)"
+            f"{', '.join(files)} missing in {images}: make them by benchmarks/image_files.py of the published "
+            "files (docs/evidence.md, Images), or name their folder by --images (make reproduce IMAGES=FOLDER)"
         )
     if claim.extra and find_spec(MODULES[claim.extra]) is None:
         return f"that needs the extra '{claim.extra}': pip install -c constraints.txt '.[{claim.extra}]'"
@@ -139,7 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.claim not in CLAIMS:
         print(f"reproduce: unknown claim {options.claim!r}: expected one of {', '.join(CLAIMS)}", file=sys.stderr)
         return 2
-    claim = CLAIMS[options.claim]
+    # Commands run in the repository's folder.
+    claim, options.images = CLAIMS[options.claim], options.images.absolute()
     lacking = missing(claim, options.images)
     if lacking and not options.dry_run:
         print(f"reproduce: {lacking}", file=sys.stderr)

@@ -1,7 +1,7 @@
 """A VAEBM beside other ways to train the same networks, for the same time: quality, steps, wall time, iterations.
 
     python benchmarks/rivals.py run mnist --model mnist --budget 5m --judges benchmarks/judges --seeds 0 1 2
-    python benchmarks/rivals.py table docs/evidence.md
+    python benchmarks/rivals.py table docs/benchmark.md
 
 ``run`` is ``vaebm benchmark``, once for each seed, in ``runs/rivals/NAME``; rows that are there aren't made again. Kept
 are its figures, ``benchmarks/results/rivals.json``, a picture with eight samples of each row,

@@ -118,7 +118,6 @@ def verbs(folder: Path, first: Path) -> list[Chain]:
         ("vaebm", "sample", first, "--chain", folder / "chain.gif"),
         ("vaebm", "likelihood", first, "--num-draws", 200, "--num-chains", 10, "--temperatures", "3"),
         ("vaebm", "evaluate", first, "-n", 200, "--steps", "0,5", "--output", folder / "evaluation.json"),
-        ("vaebm", "evaluate", first, "--fid", "classifiers", "-n", 100, "--bootstrap", 2),
         ("vaebm", "data", images, "--sheet", folder / "sheet.png"),
         ("vaebm", "export", first, "--onnx", folder / "scorer.onnx"),
     ]
@@ -201,9 +200,21 @@ def evidence(folder: Path, first: Path) -> list[Chain]:
     some = ("--rows", "vae,vaebm,wgan-gp", "--config", folder / "rivals.yaml")
     return [
         [("rivals.py", "run", "mnist", "--model", first, *short, *some)],
-        [("outlier_scores.py", "run", "mnist", *ranked, "--results", folder / "outliers.json")],
+        [
+            (
+                "outlier_scores.py",
+                "run",
+                "mnist",
+                *ranked,
+                "--runs",
+                folder / "ranked",
+                "--results",
+                folder / "outliers.json",
+            )
+        ],
         [
             ("modes.py", "run", first, "--count", 60, "--results", folder / "modes.json"),
+            ("standard_scores.py", "run", first, "-n", 60, "--results", folder / "standard_scores.json"),
             ("short_chains.py", "run", first, "-n", 50, "--steps", 1, 2, "--results", folder / "short_chains.json"),
         ],
         [("reproduce.py", "survival", "--dry-run")],
@@ -217,12 +228,12 @@ def tables(folder: Path) -> list[Chain]:
         return ("--results", folder / f"{name}.json")
 
     evidence_page, scores_page, guard_page = (folder / f"{name}.md" for name in ("evidence", "scores", "guard"))
+    rivals_page = folder / "benchmark.md"
     nvae_page, density_page = folder / "nvae.md", folder / "density.md"
     return [
         [
-            *((f"{name}.py", "table", evidence_page, *results(name_of))
-              for name, name_of in (("outlier_scores", "outliers"), ("modes", "modes"), ("rivals", "rivals"),
-                                    ("short_chains", "short_chains"))),
+            *((f"{name}.py", "table", evidence_page, *results(name))
+              for name in ("modes", "short_chains", "standard_scores")),
             ("evidence.py", evidence_page),
         ],
         [("scaling.py", "table", folder / "scaling.md", "--recipes", "cifar10-small", *results("scaling"))],
@@ -234,12 +245,14 @@ def tables(folder: Path) -> list[Chain]:
         [("kills.py", "--table", folder / "kills.md", *results("kills"))],
         [
             ("defects.py", "table", "--document", scores_page),
+            ("outlier_scores.py", "table", scores_page, *results("outliers")),
             ("false_alarms.py", "table", "--document", scores_page, *results("false_alarms")),
         ],
         [(f"{name}.py", "--table", density_page) for name in ("gaussians", "density")],
         [("images.py", "table", "--document", folder / "images.md", *results("images"))],
         [("mnist.py", "table", "--readme", folder / "README.md")],
         [("vae.py", "--table", folder / "training.md")],
+        [("rivals.py", "table", rivals_page, *results("rivals"))],
     ]  # fmt: skip
 
 
@@ -250,7 +263,7 @@ def prepare(folder: Path) -> None:
     np.savez(folder / "few.npz", images=images[:50])
     np.savez(folder / "colours.npz", images=load_images("stacked_mnist").images[:400])
     (folder / "rivals.yaml").write_text(RIVALS)
-    for name in ("training", "density", "scores", "images", "scaling", "nvae", "guard", "evidence"):
+    for name in ("training", "density", "scores", "images", "scaling", "nvae", "guard", "evidence", "benchmark"):
         shutil.copy(ROOT.parent / "docs" / f"{name}.md", folder)
     shutil.copy(ROOT.parent / "README.md", folder)
     shutil.copy(folder / "guard.md", folder / "kills.md")

@@ -50,7 +50,8 @@ def test_rivals_are_compared_seed_by_seed_by_the_last_judge(evidence: Any, write
     write("rivals", kept(*ours, row("pixels", 1, 6.0), row("pixels", 0, 2.0)))
     found = evidence.rivals(["pixels"])
     assert found.verdict == "holds"
-    assert found.found == "Fréchet distance by apart: VAEBM 20, PIXELS 40; 2 seed(s)"
+    told = "Fréchet distance (kernel distance's interval) by apart: VAEBM 20 (0 to 5), PIXELS 40 (2 to 7); 2 seeds"
+    assert found.found == told
     write("rivals", kept(*ours, row("pixels", 1, 2.0), row("pixels", 0, 6.0)))
     assert evidence.rivals(["pixels"]).verdict == "fails"
 
@@ -147,13 +148,36 @@ def test_published_figures_say_how_far_they_are_trusted(evidence: Any, monkeypat
 
 
 def test_the_run_whose_modes_are_counted_is_better_than_its_vae(evidence: Any, write: Write) -> None:
-    rows = [{"judge": "plain", "what": what, "kernel_interval": {"value": low, "low": low, "high": low + 0.1}}
-            for what, low in (("VAE", 0.5), ("VAEBM", 0.2))]  # fmt: skip
+    rows = [
+        {"judge": "plain", "what": what, "n": 2000, "kernel_interval": {"value": low, "low": low, "high": low + 0.1}}
+        for what, low in (("VAE", 0.5), ("VAEBM", 0.2))
+    ]
     write("modes", {"stacked_mnist": {"rows": [], "quality": rows}})
     assert evidence.quick_stacked().verdict == "holds"
     write("modes", {"stacked_mnist": {"rows": [], "quality": [*rows[::-1], dict(rows[0], what="floor")]}})
-    assert evidence.quick_stacked().found == "kernel distance 0.500 [0.500, 0.600] → 0.200 [0.200, 0.300]"
+    told = "kernel distance 0.500 [0.500, 0.600] → 0.200 [0.200, 0.300] by plain"
+    assert evidence.quick_stacked().found == f"{told}, which also chose, n = 2,000"
+    # The last judge took no part in choices: it decides.
+    other = [dict(row, judge="apart", kernel_interval={"value": 0.5, "low": 0.4, "high": 0.6}) for row in rows]
+    write("modes", {"stacked_mnist": {"rows": [], "quality": [*rows, *other]}})
+    found = evidence.quick_stacked()
+    assert (found.verdict, found.found.endswith("by apart, n = 2,000")) == ("not shown", True)
     # A model folder has no quality of its own.
     write("modes", {"stacked_mnist": {"rows": []}})
     with pytest.raises(evidence.NotMeasured):
         evidence.quick_stacked()
+
+
+def test_modes_are_told_with_what_is_chance(evidence: Any, write: Write) -> None:
+    rows = [
+        {"judge": "plain", "what": what, "n": count, "num_modes": 1000, "kl": 0.06, "kl_by_chance": 500 / count,
+         "kl_interval": {"value": 0.06, "low": 0.05, "high": 0.07}}
+        for what, count in (("test images", 10_000), ("VAE", 25_000), ("VAEBM", 25_000))
+    ]  # fmt: skip
+    write("modes", {"stacked_mnist": {"rows": rows}})
+    found = evidence.modes()
+    assert found.verdict == "holds"
+    assert "VAEBM 1,000 modes, KL 0.060 [0.050, 0.070] of 25,000 (by chance 0.020)" in found.found
+    assert "test images 1,000 modes, KL 0.060 [0.050, 0.070] of 10,000 (by chance 0.050)" in found.found
+    write("modes", {"stacked_mnist": {"rows": [*rows[:2], dict(rows[2], num_modes=999)]}})
+    assert evidence.modes().verdict == "fails"

@@ -18,8 +18,9 @@ from vaebm.cli.benchmark import _parser as rivals_parser
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 CLAIMS = (
-    "mnist", "cifar10", "stacked-mnist", "rivals", "own-images", "short-chains", "modes-plane", "modes-stacked",
-    "density", "outliers-mnist", "outliers-cifar10", "defects", "false-alarms", "export", "survival", "step", "scaling",
+    "mnist", "cifar10", "stacked-mnist", "rivals", "standard", "own-images", "short-chains", "modes-plane",
+    "modes-stacked", "density", "outliers-mnist", "outliers-cifar10", "defects", "false-alarms", "export", "survival",
+    "step", "scaling",
 )  # fmt: skip
 
 

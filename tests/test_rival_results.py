@@ -153,8 +153,8 @@ def test_candidates_after_the_guard_went_back_stand_apart(rivals: Any) -> None:
 
 
 def test_the_results_that_are_committed_make_tables(rivals: Any) -> None:
-    document = Path("evidence.md")
-    shutil.copy(BENCHMARKS.parent / "docs" / "evidence.md", document)
+    document = Path("benchmark.md")
+    shutil.copy(BENCHMARKS.parent / "docs" / "benchmark.md", document)
     assert rivals.main(["table", str(document)]) == 0
     text = document.read_text(encoding="utf-8")
     assert "seconds until as near as VAEBM after 15 steps" in text

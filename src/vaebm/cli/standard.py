@@ -149,13 +149,20 @@ def check_standard(standard: Standard, splits: Splits) -> None:
     Raises:
         UsageError: If there are not.
     """
-    real = len(splits.training if standard.against == "training" else splits.test)
+    real, other = len(splits.test), len(splits.training)
+    if standard.against == "training":
+        real, other = other, real
     if standard.num_bootstrap == 1:
         raise UsageError("--bootstrap 1: one resample has no spread, expected 0 or at least 2")
     if min(standard.num_samples, real) < FEWEST:
         raise UsageError(
             f"--fid of {standard.num_samples} samples against {real} {standard.against} images: too few for a "
             f"covariance, expected {FEWEST} of each, and thousands for a figure that means something"
+        )
+    if other < FEWEST:
+        split = "test" if standard.against == "training" else "training"
+        raise UsageError(
+            f"--fid-against {standard.against}: {other} {split} images are too few for the floor: expected {FEWEST}"
         )
 
 

@@ -35,6 +35,7 @@ class EfficientNetFeatures(nn.Module):
     def __init__(self, network: nn.Module, num_features: int = 1280, size: int = 128, batch_size: int = 50) -> None:
         super().__init__()
         self.network: Any = network
+        self.channels = (1, 3)
         self.num_features, self.size, self.batch_size = num_features, size, batch_size
 
     def features(self, images: Tensor) -> Tensor:
@@ -58,6 +59,7 @@ class InceptionFeatures(nn.Module):
     """
 
     num_features = 2048
+    channels = (1, 3)
 
     def __init__(self, network: nn.Module, batch_size: int = 50) -> None:
         super().__init__()

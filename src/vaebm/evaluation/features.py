@@ -123,6 +123,11 @@ def extract(judge: Judge, images: Tensor, batch_size: int = 500) -> JudgedImages
     expected_shape = getattr(network, "image_shape", None)
     if expected_shape is not None and tuple(expected_shape) != tuple(images.shape[1:]):
         raise ValueError(f"judge {judge.name} takes images {tuple(expected_shape)}, found {tuple(images.shape[1:])}")
+    channels = getattr(network, "channels", None)
+    if channels is not None and images.shape[1] not in channels:
+        raise ValueError(
+            f"judge {judge.name} takes images of {' or '.join(map(str, channels))} channels, found {images.shape[1]}"
+        )
     features, probabilities = [], []
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]

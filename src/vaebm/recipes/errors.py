@@ -15,9 +15,9 @@ class ExtraError(ConfigError):
         what: What needs it.
 
     Example:
-        >>> ExtraError("features", "ImageNet features")
-        ExtraError("ImageNet features need the extra 'features': pip install 'vaebm[features]'")
+        >>> ExtraError("fid", "Features")
+        ExtraError("Features need the extra 'fid': pip install 'vaebm[fid]' (offline: after pip download)")
     """
 
     def __init__(self, extra: str, what: str) -> None:
-        super().__init__(f"{what} need the extra '{extra}': pip install 'vaebm[{extra}]'")
+        super().__init__(f"{what} need the extra '{extra}': pip install 'vaebm[{extra}]' (offline: after pip download)")

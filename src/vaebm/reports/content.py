@@ -96,7 +96,8 @@ class ModeRow(TypedDict):
     """The classes of one set of images by one judge: how many there are, and KL(shares ‖ uniform) in nats.
 
     `kl_interval` is ±1.96 standard errors, `kl_by_chance` what as many draws of equally probable classes would have;
-    `shares` are left out of many classes. A probe's classes are `labels`; `accuracy` is the share of held-out images whose label it tells.
+    `shares` are left out of many classes. A probe's classes are `labels`; `accuracy` is the share of held-out images
+    whose label it tells.
     """
 
     judge: str

@@ -19,7 +19,7 @@ COLUMNS = (
     Column("range", "from, to", meaning="of the seeds"),
     Column("closed", "closed", "percent", better="high", meaning="share of the way from the VAE to the floor"),
     Column("kernel_interval", "kernel", "interval", better="low",
-           meaning="unbiased squared MMD with its 95 % interval, of one seed"),
+           meaning="unbiased squared MMD, mean over seeds, with the outermost ends of their 95 % intervals"),
     Column("recall", "recall", "unit", better="high", meaning="share of real images in the range of the samples"),
 )  # fmt: skip
 
@@ -83,8 +83,19 @@ def _line(rows: Sequence[Mapping[str, Any]], judge: str, vae: float | None) -> d
         "frechet": frechet,
         "range": f"{min(distances):.3g}, {max(distances):.3g}" if len(rows) > 1 else None,
         "closed": (vae - frechet) / (vae - floor) if vae is not None and vae > floor and vae != frechet else None,
-        "kernel_interval": seen[0].get("kernel_interval"),
+        "kernel_interval": _outermost([entry["kernel_interval"] for entry in seen if entry.get("kernel_interval")]),
         "recall": fmean(entry["recall"] for entry in seen),
+    }
+
+
+def _outermost(intervals: Sequence[Mapping[str, float]]) -> dict[str, float] | None:
+    """Returns the mean of figures, with the lowest and the highest end of their intervals."""
+    if not intervals:
+        return None
+    return {
+        "value": fmean(one["value"] for one in intervals),
+        "low": min(one["low"] for one in intervals),
+        "high": max(one["high"] for one in intervals),
     }
 
 

@@ -1,0 +1,102 @@
+"""``vaebm evaluate --scores``: scores by name, and what they know of normal images."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from commandline import Cli, FinishedRun, assert_user_error
+
+from vaebm.cli.outlier_table import OF_FEATURES, SCORES, know_normal, named_scores, score_names
+from vaebm.data import load_splits
+from vaebm.evaluation import png_bits
+from vaebm.recipes import ExtraError, read_model
+
+
+def rows_of(path: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(Path(path).read_text())["outliers"]
+    return found
+
+
+def test_every_score_ranks_every_set(finished: FinishedRun, cli: Cli) -> None:
+    drawn = np.random.default_rng(0)
+    # Of another size and in colour: brought to the form of the model's own images.
+    np.savez("colours.npz", images=drawn.integers(0, 256, (30, 12, 12, 3), dtype=np.uint8))
+    words = ("--scores", "all", "-n", 40, "--regret-steps", 2, "--outliers", "colours=colours.npz")
+    outcome = cli("evaluate", finished.folder, *words, "--output", "x.json")
+    assert (outcome.code, outcome.errors) == (0, "")
+    assert "outliers of colours: brought to 1 × 8 × 8" in outcome.output
+    rows = rows_of("x.json")
+    assert {row["score"] for row in rows} == set(SCORES)
+    sets = {row["set"] for row in rows}
+    assert {"colours", "gaussian noise", "uniform noise", "grey levels", "averaged pairs"} <= sets
+    assert len(rows) == len(SCORES) * len(sets)
+    assert {(row["num_normal"], row["num_outliers"]) for row in rows if row["set"] == "colours"} == {(40, 30)}
+    assert next(row for row in rows if (row["set"], row["score"]) == ("uniform noise", "elbo"))["auroc"]["value"] > 0.99
+    # The usual table has the same figures of the model's own scores.
+    assert cli("evaluate", finished.folder, "--scores", "elbo", "--output", "few.json").code == 0
+    assert cli("evaluate", finished.folder, "-n", 50, "--output", "usual.json").code == 0
+    few, usual = rows_of("few.json"), [row for row in rows_of("usual.json") if row["score"] == "elbo"]
+    assert [row["set"] for row in few] == [row["set"] for row in usual]
+    # There outliers are scored in half of the digits.
+    assert [row["auroc"]["value"] for row in few] == pytest.approx([row["auroc"]["value"] for row in usual], abs=2e-3)
+
+
+def test_scores_are_what_their_formulas_say_and_each_images_own(finished: FinishedRun) -> None:
+    loaded, splits = read_model(finished.folder), load_splits("digits", 0)
+    assert loaded.calibration is not None
+    wanted = tuple(name for name in SCORES if name not in OF_FEATURES)
+    known = know_normal(loaded.model, loaded.calibration, splits.training.images, wanted, print, regret_steps=3)
+    images = torch.from_numpy(splits.test.images[:12])
+    found = named_scores(known, images)
+    assert tuple(found) == wanted
+    typical = np.median(loaded.calibration["outlier_scores"])
+    assert found["typicality"].numpy() == pytest.approx(np.abs(found["joint"].numpy() - typical), abs=1.0)
+    corrected = found["joint"] - math.log(2) * png_bits(images)
+    assert found["complexity_corrected"].tolist() == pytest.approx(corrected.tolist())
+    assert found["joint"].tolist() == pytest.approx((found["elbo"] + found["energy"]).tolist())
+    # What is normal is known beforehand: outliers in the same set change nothing.
+    odd = torch.randint(256, (12, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    mixed = named_scores(known, torch.cat([odd, images]))
+    for name, values in found.items():
+        assert mixed[name][12:].tolist() == pytest.approx(values.tolist(), rel=1e-4), name
+        assert (mixed[name][:12].mean() > values.mean()) or name in ("energy", "likelihood_regret"), name
+
+
+def test_without_the_extra_scores_of_features_are_left_out(
+    finished: FinishedRun, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise ExtraError("features", "ImageNet features")
+
+    monkeypatch.setattr("vaebm.cli.outlier_table.load_extractor", missing)
+    outcome = cli("evaluate", finished.folder, "--scores", "joint,knn_features", "-n", 20, "--output", "x.json")
+    assert outcome.code == 0
+    assert "left out: ImageNet features need the extra 'features'" in outcome.output
+    assert {row["score"] for row in rows_of("x.json")} == {"joint"}
+    refused = cli("evaluate", finished.folder, "--scores", "knn_features,mahalanobis_features", "-n", 20)
+    assert_user_error(refused, "none is left")
+
+
+def test_what_cant_be_asked_for(finished: FinishedRun, cli: Cli) -> None:
+    assert score_names("joint, energy,joint") == ("joint", "energy")
+    for words, told in (
+        (("--scores", "regret"), "--scores regret: expected all, or some of joint"),
+        (("--scores", "energie"), "did you mean 'energy'?"),
+        (("--scores", "all", "--fid", "classifiers"), "measure one thing each"),
+        (("--scores", "all", "--steps", "0,5"), "expected no --steps beside it"),
+        (("--scores", "all", "--num-steps", 5), "expected no --num-steps beside it"),
+        (("--regret-steps", 5), "--regret-steps is for --scores"),
+    ):
+        assert_user_error(cli("evaluate", finished.folder, *words), told)
+    known = load_splits("digits", 0).training.images[:20]
+    np.savez("known.npz", images=known)
+    assert_user_error(
+        cli("evaluate", finished.folder, "--scores", "joint", "--outliers", "known=known.npz"),
+        "all of its images are of the data set that the model was trained on",
+    )
