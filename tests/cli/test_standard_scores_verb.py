@@ -146,7 +146,7 @@ def test_an_extractor_that_isnt_there_or_sees_nonsense_is_one_line(
             return plain.classifier.features(images) * float("nan")
 
     monkeypatch.setattr("vaebm.cli.standard.load_extractor", lambda: Judge("damaged", "0" * 64, Damaged().eval()))
-    assert_user_error(cli(*words), "judge damaged: its features of 30 of 30 images are NaN or infinite", "expected")
+    assert_user_error(cli(*words), "judge damaged: its features of 300 of 300 images are NaN or infinite", "expected")
     monkeypatch.setattr("vaebm.cli.standard.load_judges", lambda shape: [])
     refused = cli("evaluate", finished.folder, "--fid", "classifiers", "-n", 30)
     assert_user_error(refused, "none of the bundled ones takes images of 1 × 8 × 8: use efficientnet_lite0")
