@@ -185,10 +185,10 @@ def _compared(names: Sequence[str]) -> _Compared:
     parts = []
     for name, looks in found.items():
         kept = [look for look in looks if look is not None]
-        mean = f"{statistics.mean(look['frechet'] for look in kept):.3g}" if kept else "diverged"
+        middle = f"{statistics.median(look['frechet'] for look in kept):.3g}" if kept else "diverged"
         lost = f" ({len(looks) - len(kept)} diverged)" if len(kept) < len(looks) else ""
-        parts.append(f"{next(iter(rows[name].values()))['title']} {mean}{_ends(kept)}{lost}")
-    number = f"{len(seeds)} seeds" if len(seeds) > 1 else "one seed"
+        parts.append(f"{next(iter(rows[name].values()))['title']} {middle}{_ends(kept)}{lost}")
+    number = f"medians of {len(seeds)} seeds" if len(seeds) > 1 else "one seed"
     told = f"Fréchet distance (kernel distance's interval) by {judge}: {', '.join(parts)}; {number}"
     if missing:
         return _Compared(f"{told}; not measured: {'; '.join(missing)}", [], [])
@@ -337,7 +337,7 @@ CLAIMS: tuple[tuple[str, str, str, Callable[[], Row]], ...] = (
      "CIFAR-10: FID 12.96, on pixels 48.89, from VAE samples 29.32 (all from memory)", "rivals",
      lambda: rivals(("pixels-short-run", "pixels-persistent", "pixels-from-vae"))),
     ("Near a GAN: MNIST", "CIFAR-10: FID 12.96, WGAN-GP on the decoder 20.39 (both from memory)", "rivals", gan),
-    ("Short chains suffice: MNIST, 8 steps of persistent chains",
+    ("Short chains suffice: MNIST, trained with 8 steps of persistent chains",
      "CIFAR-10: 10 steps in training, 16 for samples (read)", "mnist", short_chains),
     ("… 15 steps from N(0, I)", "", "rivals", fresh_chains),
     ("… 15 steps that keep a part of their momentum", "", "short-chains", kept_momentum),

@@ -19,7 +19,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -139,12 +139,12 @@ def lines_of(rows: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def curve_of(rows: Mapping[str, Any], name: str, judge: str) -> dict[int, float]:
-    """Returns the mean distance of a row by number of steps, where all seeds that have a curve have one."""
+    """Returns the median distance of a row by number of steps, where all seeds that have a curve have one."""
     found: dict[int, list[float]] = {}
     curves = [row["curve"] for row in rows.values() if row["name"] == name and row["curve"]]
     for look in (look for curve in curves for look in curve if look["judge"] == judge):
         found.setdefault(look["num_steps"], []).append(look["frechet"])
-    return {steps: fmean(values) for steps, values in sorted(found.items()) if len(values) == len(curves)}
+    return {steps: median(values) for steps, values in sorted(found.items()) if len(values) == len(curves)}
 
 
 def by_steps(rows: Mapping[str, Any], judge: str) -> list[str]:

@@ -1,7 +1,7 @@
 """The table of ``vaebm benchmark``: a VAEBM beside other ways to train the same networks."""
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from vaebm.reports.tables import Column, Table, text_table
@@ -15,11 +15,11 @@ COLUMNS = (
     Column("acts", "acts", "count", meaning="how often the guard went back, in all seeds"),
     Column("step_size", "step size", meaning="of training and samples, where the guard changed it, by seed"),
     Column("milliseconds", "ms a sample", "digits", better="low", meaning="time to draw one of a batch"),
-    Column("frechet", "Fréchet", "digits", better="low", meaning="Fréchet distance, mean over seeds"),
+    Column("frechet", "Fréchet", "digits", better="low", meaning="Fréchet distance, median over seeds"),
     Column("range", "from, to", meaning="of the seeds"),
     Column("closed", "closed", "percent", better="high", meaning="share of the way from the VAE to the floor"),
     Column("kernel_interval", "kernel", "interval", better="low",
-           meaning="unbiased squared MMD, mean over seeds, with the outermost ends of their 95 % intervals"),
+           meaning="unbiased squared MMD, median over seeds, with the outermost ends of their 95 % intervals"),
     Column("recall", "recall", "unit", better="high", meaning="share of real images in the range of the samples"),
 )  # fmt: skip
 
@@ -48,7 +48,7 @@ def rivals_text(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _vae(rows: Mapping[str, Mapping[str, Any]], judge: str) -> float | None:
     found = [_of(row, judge)["frechet"] for row in rows.values() if row["name"] == "vae" and row["quality"]]
-    return fmean(found) if found else None
+    return median(found) if found else None
 
 
 def _of(row: Mapping[str, Any], judge: str) -> Mapping[str, Any]:
@@ -67,7 +67,7 @@ def _line(rows: Sequence[Mapping[str, Any]], judge: str, vae: float | None) -> d
         return {"group": f"judge {judge}", "title": title, "seeds": count, "acts": acts}
     seen = [_of(row, judge) for row in rows]
     distances = [entry["frechet"] for entry in seen]
-    floor, frechet = seen[0]["floor"], fmean(distances)
+    floor, frechet = seen[0]["floor"], median(distances)
     steps = sorted({row.get("chosen", {}).get("num_steps", 0) for row in rows})
     times = [row["milliseconds_per_step"] * row.get("chosen", {}).get("num_steps", 0) for row in rows]
     return {
@@ -84,16 +84,16 @@ def _line(rows: Sequence[Mapping[str, Any]], judge: str, vae: float | None) -> d
         "range": f"{min(distances):.3g}, {max(distances):.3g}" if len(rows) > 1 else None,
         "closed": (vae - frechet) / (vae - floor) if vae is not None and vae > floor and vae != frechet else None,
         "kernel_interval": _outermost([entry["kernel_interval"] for entry in seen if entry.get("kernel_interval")]),
-        "recall": fmean(entry["recall"] for entry in seen),
+        "recall": median(entry["recall"] for entry in seen),
     }
 
 
 def _outermost(intervals: Sequence[Mapping[str, float]]) -> dict[str, float] | None:
-    """Returns the mean of figures, with the lowest and the highest end of their intervals."""
+    """Returns the median of figures, with the lowest and the highest end of their intervals."""
     if not intervals:
         return None
     return {
-        "value": fmean(one["value"] for one in intervals),
+        "value": median(one["value"] for one in intervals),
         "low": min(one["low"] for one in intervals),
         "high": max(one["high"] for one in intervals),
     }
