@@ -1,4 +1,6 @@
-.PHONY: check lint types layers tests doctests short examples reproduce
+EXAMPLES := $(wildcard examples/*.py)
+
+.PHONY: check lint types layers tests doctests short examples reproduce $(EXAMPLES)
 
 IMAGES ?= data
 
@@ -7,7 +9,7 @@ export GOMP_SPINCOUNT ?= 0
 
 # These go side by side, of one thread each; tests and short versions make use of all cores themselves.
 check:
-	OMP_NUM_THREADS=1 $(MAKE) --jobs=2 lint types layers doctests examples
+	OMP_NUM_THREADS=1 $(MAKE) --jobs=2 --output-sync=target types examples doctests layers lint
 	$(MAKE) tests
 	$(MAKE) short
 
@@ -29,8 +31,10 @@ tests:
 doctests:
 	pytest -c pyproject.toml --rootdir . --pyargs vaebm
 
-examples:
-	set -e; for example in examples/*.py; do echo "$$example"; python "$$example"; done
+examples: $(EXAMPLES)
+
+$(EXAMPLES):
+	python $@
 
 # make reproduce, or make reproduce CLAIM=NAME IMAGES=FOLDER
 reproduce:

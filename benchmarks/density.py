@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -22,11 +20,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from forked import run_vaebm
 from vaebm.applications import snapshots, start_noise
 from vaebm.cli.provenance import describe_origin
 from vaebm.data import load_splits, to_float
 from vaebm.distributed import make_engine
-from vaebm.evaluation import Judge, annealed_weights, diagnose_chains, extract, importance_weights, pilot_ladder
+from vaebm.evaluation import (
+    FEWEST_STEPS,
+    Judge,
+    annealed_weights,
+    diagnose_chains,
+    extract,
+    importance_weights,
+    pilot_ladder,
+)
 from vaebm.metrics import class_shares, total_variation
 from vaebm.models import VAEBM
 from vaebm.nn import frozen
@@ -55,7 +62,7 @@ def likelihood(options: argparse.Namespace) -> dict[str, Any]:
         words = ["likelihood", options.model, "--num-draws", str(options.num_draws)]
         words += ["--num-chains", str(BATCH), "--temperatures", ",".join(map(str, options.temperatures))]
         print("$ vaebm", *words, flush=True)
-        subprocess.run([sys.executable, "-m", "vaebm", *words, "--output", str(target)], check=True)
+        run_vaebm([*words, "--output", str(target)])
         figures: dict[str, Any] = json.loads(target.read_text())
     return {"command": ["vaebm", *words], **figures}
 
@@ -134,7 +141,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     engine, generator = make_engine("fp32", "cpu"), torch.Generator().manual_seed(SEED)
     # In float32: weights and acceptance steps don't forgive rounded energies.
     with frozen(model):
-        kernel, length = Langevin(float(model.sampling["step_size"])), int(model.sampling["num_steps"])
+        kernel = Langevin(float(model.sampling["step_size"]))
+        length = max(FEWEST_STEPS, int(model.sampling["num_steps"]))
         diagnosed = asdict(diagnose_chains(model, kernel, length, generator))
         every = {"test images": Draws(to_float(splits.test.images), None), **every_kind(model, options)}
     judges = load_judges(splits.training.shape)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Lock
 
@@ -24,20 +25,58 @@ IMPORTED = ["torch", "torch._dynamo", "torch.utils.flop_counter", "vaebm.cli.mai
 LOOKING = Lock()
 
 
+class _Here:
+    """Whether this process is forked itself."""
+
+    is_forked = False
+
+
+def run_vaebm(words: Sequence[str], said: Path | None = None, check: bool = True) -> int:
+    """Runs ``vaebm`` to its end and returns its exit code: a new process, or a forked one where this one is forked.
+
+    Arguments:
+        words: Its arguments.
+        said: The file that all it says is written to; by default it is shown.
+        check: Whether another exit code than 0 is an error.
+
+    Raises:
+        subprocess.CalledProcessError: If it is.
+    """
+    if _Here.is_forked:
+        code = Program(["vaebm", *words], said, is_whole=said is not None).wait()
+    else:
+        command = [sys.executable, "-m", "vaebm", *words]
+        if said is None:
+            code = subprocess.run(command, check=False).returncode
+        else:
+            with said.open("w") as file:
+                code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+    if check and code:
+        raise subprocess.CalledProcessError(code, ["vaebm", *words])
+    return code
+
+
 class Program:
     """A program that runs, with the methods of ``subprocess.Popen``; its standard output is thrown away.
 
     Arguments:
         words: ``vaebm`` or the name of a script beside this one, and its arguments.
         errors: The file that its standard error is written to; by default it stays where it is.
+        is_whole: Whether that file gets its standard output, too.
     """
 
-    def __init__(self, words: Sequence[str], errors: Path | None = None) -> None:
+    def __init__(self, words: Sequence[str], errors: Path | None = None, is_whole: bool = False) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(IMPORTED)
         self.args = list(words)
-        self._process = context.Process(target=_become, args=(self.args, errors))
+        told = (self.args, errors, is_whole)
+        self._process: BaseProcess
+        if _Here.is_forked:
+            # What it is forked from has imported all of it.
+            self._process = multiprocessing.get_context("fork").Process(target=_become, args=told)
+        else:
+            context = multiprocessing.get_context("forkserver")
+            context.set_forkserver_preload(IMPORTED)
+            self._process = context.Process(target=_become, args=told)
         with LOOKING:
             self._process.start()
 
@@ -64,12 +103,19 @@ class Program:
         self._process.kill()
 
 
-def _become(words: list[str], errors: Path | None) -> None:
+def _become(words: list[str], errors: Path | None, is_whole: bool) -> None:
+    from vaebm.cli import costs
+
+    _Here.is_forked = True
+    # What work costs beside others says nothing: it is tried once, not for seconds.
+    costs.SECONDS = 0
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
     if errors is not None:
         with errors.open("w") as file:
             os.dup2(file.fileno(), 2)
+            if is_whole:
+                os.dup2(file.fileno(), 1)
     program, sys.argv = words[0], words
     if program == "vaebm":
         runpy.run_module("vaebm", run_name="__main__", alter_sys=True)

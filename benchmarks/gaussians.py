@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
+
+from forked import run_vaebm
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "gaussians.json"
@@ -41,7 +41,7 @@ def run(runs: Path, method: str, seed: int, further: list[str]) -> dict[str, Any
     arguments = ["train", "gaussians", "--seed", str(seed), *METHODS[method][1], *further]
     if not (folder / "evaluation.json").exists():
         print("$ vaebm", *arguments, flush=True)
-        subprocess.run([sys.executable, "-m", "vaebm", *arguments, "--output", str(folder)], check=True)
+        run_vaebm([*arguments, "--output", str(folder)])
     provenance = json.loads((folder / "provenance.json").read_text())
     told = {name: provenance[name] for name in ("commit", "threads", "seconds", "versions", "hardware")}
     return {

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from endings import ended
+from forked import run_vaebm
 from tables import put_table
 
 ROOT = Path(__file__).parent
@@ -74,13 +74,13 @@ def photographs(source: Path, folder: Path) -> None:
             save(patch, folder, f"{path.stem}_{index:03d}")
 
 
-def elevations(folder: Path) -> None:
-    """Cuts the elevations of matplotlib's example into patches of 16 bits."""
+def elevations(folder: Path, every: int = 4) -> None:
+    """Cuts the elevations of matplotlib's example into patches of 16 bits, at every so many pixels."""
     import matplotlib
 
     with np.load(Path(matplotlib.get_data_path()) / "sample_data" / "jacksboro_fault_dem.npz") as arrays:
         metres = arrays["elevation"].astype(np.uint16)
-    for index, patch in enumerate(patches(metres, 32, 4)):
+    for index, patch in enumerate(patches(metres, 32, every)):
         save(patch, folder, f"{index:04d}")
 
 
@@ -90,7 +90,7 @@ def train(name: str, data: Path, runs: Path, budget: str, options: Sequence[str]
     words = ["train", "--data", str(data / name), "--image-size", str(SIZES[name]), "--budget", budget]
     words += ["--output", str(folder), *options]
     print("$ vaebm", *words, flush=True)
-    subprocess.run([sys.executable, "-m", "vaebm", *words], check=True)
+    run_vaebm(words)
 
 
 def measured(name: str, folder: Path) -> dict[str, Any]:
@@ -187,6 +187,7 @@ def main() -> None:
     folders.add_argument("--cifar10", type=Path, metavar="FILE", help="an npz file with train_x and train_y")
     folders.add_argument("--photographs", type=Path, metavar="FOLDER", help="a folder of photographs")
     folders.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="where the folders go")
+    folders.add_argument("--every", type=int, default=4, help="pixels between patches of elevations (default 4)")
     runs = verbs.add_parser("run", help="train on them and measure")
     runs.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="where the folders are")
     runs.add_argument("--runs", type=Path, required=True, metavar="FOLDER", help="where runs go")
@@ -209,7 +210,7 @@ def main() -> None:
             photographs(options.photographs, options.output / "photographs")
         elif options.photographs:
             print(f"there is no folder {options.photographs}: left out", flush=True)
-        elevations(options.output / "elevations")
+        elevations(options.output / "elevations", options.every)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import hashlib
 import json
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -30,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 
 from endings import ended
+from forked import run_vaebm
 from vaebm.applications import snapshots, start_noise
 from vaebm.checkpoint import RunFolder, file_sha256, find_model_folder, model_folders
 from vaebm.cli.card import write_card
@@ -78,7 +78,7 @@ START, END = "<!-- table:mnist -->", "<!-- /table:mnist -->"
 def command(*arguments: str) -> None:
     """Runs one ``vaebm`` command."""
     print("$ vaebm", *arguments, flush=True)
-    subprocess.run([sys.executable, "-m", "vaebm", *arguments], check=True)
+    run_vaebm(arguments)
 
 
 def train(folder: Path, arguments: list[str]) -> None:

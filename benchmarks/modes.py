@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from endings import ended
+from forked import run_vaebm
 from tables import put_table
 from vaebm.checkpoint import read_json, write_json
 from vaebm.recipes import read_model
@@ -35,7 +35,7 @@ def train(recipe: str, folder: str) -> None:
     """Trains a recipe, or goes on with its run."""
     words = ["--resume", folder] if Path(folder).exists() else [recipe, "--output", folder]
     print("$ vaebm train", *words, flush=True)
-    subprocess.run([sys.executable, "-m", "vaebm", "train", *words], check=True)
+    run_vaebm(["train", *words])
 
 
 def told_of_run(folder: Path) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def run(model: str, count: int, results: Path, source: str | None) -> None:
         told = Path(folder) / "modes.json"
         words = ["evaluate", model, "--modes", str(count), *(["--source", source] if source else [])]
         print("$ vaebm", *words, flush=True)
-        subprocess.run([sys.executable, "-m", "vaebm", *words, "--output", str(told)], check=True)
+        run_vaebm([*words, "--output", str(told)])
         found: dict[str, Any] = read_json(told)
     # Of a thousand classes none is shown; of few they stand in the report.
     rows = [{name: value for name, value in row.items() if name != "shares"} for row in found["modes"]]

@@ -26,6 +26,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from forked import run_vaebm
 from tables import put_table
 from vaebm.checkpoint import read_json, write_json
 from vaebm.plots import png_bytes
@@ -51,13 +52,13 @@ def run(options: argparse.Namespace, words: Sequence[str]) -> None:
     """
     folder = options.runs / options.name
     for index, seed in enumerate(options.seeds):
-        told = [sys.executable, "-m", "vaebm", "benchmark", options.model, "--output", str(folder), *words]
+        told = ["benchmark", options.model, "--output", str(folder), *words]
         told += ["--seed", str(seed)]
         if not index:
             # The VAE's row takes no training.
-            subprocess.run([*told, "--rows", "vae"], check=True)
+            run_vaebm([*told, "--rows", "vae"])
             joined(options.name, folder, options.results, options.replace)
-        subprocess.run(told, check=True)
+        run_vaebm(told)
         keep(options.name, folder, options.results, options.replace)
 
 

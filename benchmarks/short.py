@@ -16,8 +16,8 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import TypeAlias
 
@@ -30,12 +30,13 @@ ROOT = Path(__file__).parent
 MOST_JOBS = 4
 SMALL = [
     "--vae.num_iterations", "40", "--vae.batch_size", "16", "--energy.num_iterations", "12",
-    "--energy.batch_size", "8", "--evaluation.num_samples", "100", "--selection.num_candidates", "2",
-    "--evaluation.steps_curve", "[0, 5]", "--sampling.num_steps", "5", "--selection.num_samples", "100",
+    "--energy.batch_size", "8", "--evaluation.num_samples", "45", "--selection.num_candidates", "2",
+    "--evaluation.steps_curve", "[0, 5]", "--sampling.num_steps", "5", "--selection.num_samples", "30",
     "--evaluation.num_posterior_samples", "1", "--evaluation.num_test", "200",
 ]  # fmt: skip
-BRIEF = ("--budget", "5h", "--", *SMALL, "--selection.num_steps", "[5]", "--evaluation.num_samples", 60,
-         "--selection.num_samples", 50)  # fmt: skip
+NARROW = ("--vae_network.widths", "[64,32]", "--energy_network.widths", "[16,32]", "--energy_network.num_hidden", "16")
+BRIEF = ("--budget", "5h", "--", *SMALL, "--selection.num_steps", "[5]", "--vae_network.widths", "[8,16]",
+         "--energy_network.widths", "[16,32]")  # fmt: skip
 
 FEW = "{lengths: [2], energy: {num_steps: 2, batch_size: 8}}"
 RIVALS = f"""vaebm: {FEW}
@@ -83,8 +84,16 @@ def run(command: Command) -> None:
         raise SystemExit(f"exit code {code} of: {' '.join(words)}")
 
 
-def at_once(chains: Sequence[Chain]) -> None:
-    """Runs chains of commands side by side, those of a chain one after the other; the first failure ends it."""
+def at_once(
+    chains: Sequence[Chain], beginning: Callable[[], None] = lambda: None, behind: Sequence[Chain] = ()
+) -> None:
+    """Runs chains of commands side by side, those of a chain one after the other; the first failure ends it.
+
+    Arguments:
+        chains: They run as soon as there is a place.
+        beginning: Runs beside the first of them.
+        behind: Chains that wait until that has ended.
+    """
     failed = threading.Event()
 
     def follow(chain: Chain) -> None:
@@ -92,8 +101,15 @@ def at_once(chains: Sequence[Chain]) -> None:
             if not failed.is_set():
                 run(command)
 
+    def wait_and_follow(begun: Future[None], chain: Chain) -> None:
+        begun.result()
+        follow(chain)
+
     with ThreadPoolExecutor(num_jobs()) as pool:
-        for ended in as_completed([pool.submit(follow, chain) for chain in chains]):
+        begun = pool.submit(beginning)
+        jobs = [begun, *(pool.submit(follow, chain) for chain in chains)]
+        jobs += [pool.submit(wait_and_follow, begun, chain) for chain in behind]
+        for ended in as_completed(jobs):
             if ended.exception() is not None:
                 failed.set()
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -105,14 +121,18 @@ def num_jobs() -> int:
     return min(MOST_JOBS, len(os.sched_getaffinity(0)))
 
 
+def configurations(folder: Path) -> list[Chain]:
+    """Returns the recipes that stand beside ``mnist``'s."""
+    return [
+        [("vaebm", "train", "mnist", "--data.source", folder / "images.npz", "--config", ROOT / f"{kind}.yaml",
+          "--output", folder / kind, *SMALL, *NARROW)]
+        for kind in ("mean", "converged", "groups", "bundled")
+    ]  # fmt: skip
+
+
 def verbs(folder: Path, first: Path) -> list[Chain]:
     """Returns the commands of the README."""
     images = folder / "images.npz"
-    configurations = [
-        [("vaebm", "train", "mnist", "--data.source", images, "--config", ROOT / f"{kind}.yaml",
-          "--output", folder / kind, *SMALL)]
-        for kind in ("mean", "converged", "groups", "bundled")
-    ]  # fmt: skip
     given = [
         ("vaebm", "sample", "mnist", "-n", 64, "--output", folder / "grid.png"),
         ("vaebm", "sample", first, "--chain", folder / "chain.gif"),
@@ -123,7 +143,7 @@ def verbs(folder: Path, first: Path) -> list[Chain]:
     ]
     page = [("vaebm", "score", first, folder / "few.npz", "--reference", images, "--output", folder / "scores.csv",
              "--html", folder / "scores.html")]  # fmt: skip
-    return [*configurations, given, page]
+    return [given, page]
 
 
 def survival(folder: Path) -> list[Chain]:
@@ -134,7 +154,8 @@ def survival(folder: Path) -> list[Chain]:
     brief = ("--vae.num_iterations", 24, "--energy.num_iterations", 16, "--checkpoint_every", 4,
              "--evaluation.num_test", 20)  # fmt: skip
     narrow = ("--vae_network.groups", "[1,1]", "--vae_network.encoder_width", 4, "--vae_network.decoder_width", 4,
-              "--vae.num_iterations", 8, "--energy.num_iterations", 8, "--evaluation.num_test", 20)  # fmt: skip
+              "--energy_network.widths", "[4,4,4,4,4]", "--vae.num_iterations", 8, "--energy.num_iterations", 8,
+              "--evaluation.num_test", 20)  # fmt: skip
     return [
         [("kills.py", "--kills", 16, "--kinds", "digits", "--forked", "--results", folder / "kills.json", "--",
           *brief)],
@@ -157,9 +178,13 @@ def own_images(folder: Path) -> list[Chain]:
     lean = ("--source", colours, "--runs", folder / "small", "--results", folder / "small.json")
     fewer = ("--selection.num_candidates", 1, "--evaluation.num_test", 60, "--vae.num_iterations", 6,
              "--vae.batch_size", 8, "--energy.batch_size", 4, "--energy.num_steps", 2, "--selection.num_steps", "[5]",
-             "--vae_network.encoder_width", 8, "--vae_network.decoder_width", 8)  # fmt: skip
+             "--vae_network.encoder_width", 8, "--vae_network.decoder_width", 8, "--vae_network.groups", "[1,1]",
+             "--energy_network.widths", "[8,8,8,8,8]")  # fmt: skip
     return [
-        [("images.py", "run", "--only", "elevations", *folders, *BRIEF)],
+        [
+            ("images.py", "folders", "--every", 12, "--output", own),
+            ("images.py", "run", "--only", "elevations", *folders, *BRIEF),
+        ],
         [("false_alarms.py", *alarms, "--results", folder / "false_alarms.json", *BRIEF)],
         [
             ("small.py", "run", "cifar10-small", *lean, "--", *SMALL, *fewer),
@@ -171,16 +196,15 @@ def own_images(folder: Path) -> list[Chain]:
 
 def measurements(folder: Path) -> list[Chain]:
     """Returns the scripts that measure a stage, a step or a density."""
-    tiny = {"vae.num_iterations": 1500, "energy.num_iterations": 20, "evaluation.grid_size": 200,
+    tiny = {"vae.num_iterations": 20, "vae_network.scale_kind": "fixed", "vae_network.scale": 0.1,
+            "energy.num_iterations": 20, "evaluation.grid_size": 64, "evaluation.latent_grid_size": 64,
             "evaluation.num_samples": 100, "evaluation.num_draws": 1000, "evaluation.num_annealed": 10}  # fmt: skip
     where = ("--runs", folder / "gaussians", "--results", folder / "gaussians.json")
     cut = [f"--{name}={value}" for name, value in tiny.items()]
-    little = ("--num-samples", 100, "--num-draws", 500, "--steps", 5, "--temperatures", 3)
     some = ("--sizes", "tiny", "--repeats", 2, "--num-chains", 50, "--results", folder / "training.json")
     tried = ("--size", "tiny", "--batch-size", 4, "--repeats", 2, "--no-compile")
     few = ("--seconds", 1, "--only", "recipe", "--num-samples", 300)
     return [
-        [("density.py", *little, "--results", folder / "density.json")],
         [("gaussians.py", "--only", "official", "--seeds", 0, *where, "--", *cut)],
         [("training.py", what, *some) for what in ("stage1", "stage2", "buffer")],
         [
@@ -198,7 +222,9 @@ def evidence(folder: Path, first: Path) -> list[Chain]:
               "--num-reference", 200)  # fmt: skip
     short = ("--budget", "1s", "-n", 60, "--runs", folder / "rivals", "--results", folder / "rivals.json")
     some = ("--rows", "vae,vaebm,wgan-gp", "--config", folder / "rivals.yaml")
+    little = ("--num-samples", 100, "--num-draws", 500, "--steps", 5, "--temperatures", 3)
     return [
+        [("density.py", "--model", first, *little, "--results", folder / "density.json")],
         [("rivals.py", "run", "mnist", "--model", first, *short, *some)],
         [
             (
@@ -215,7 +241,7 @@ def evidence(folder: Path, first: Path) -> list[Chain]:
         [
             ("modes.py", "run", first, "--count", 60, "--results", folder / "modes.json"),
             ("standard_scores.py", "run", first, "-n", 60, "--results", folder / "standard_scores.json"),
-            ("short_chains.py", "run", first, "-n", 50, "--steps", 1, 2, "--results", folder / "short_chains.json"),
+            ("short_chains.py", "run", first, "-n", 30, "--steps", 1, 2, "--results", folder / "short_chains.json"),
         ],
         [("reproduce.py", "survival", "--dry-run")],
     ]
@@ -267,10 +293,6 @@ def prepare(folder: Path) -> None:
         shutil.copy(ROOT.parent / "docs" / f"{name}.md", folder)
     shutil.copy(ROOT.parent / "README.md", folder)
     shutil.copy(folder / "guard.md", folder / "kills.md")
-    run(("images.py", "folders", "--output", folder / "own"))
-    for number, path in enumerate(sorted((folder / "own" / "elevations").iterdir())):
-        if number % 8:
-            path.unlink()
 
 
 def main() -> None:
@@ -279,16 +301,14 @@ def main() -> None:
         folder = Path(name)
         prepare(folder)
         first = folder / "run"
-        run(("vaebm", "train", "mnist", "--output", first, "--seed", 1, "--energy.num_steps", 6, *SMALL))
-        (first / "report.html").unlink()
-        run(("vaebm", "train", "--resume", first))
-        at_once([
-            *survival(folder),
-            *own_images(folder),
-            *evidence(folder, first),
-            *verbs(folder, first),
-            *measurements(folder),
-        ])  # fmt: skip
+
+        def begin() -> None:
+            run(("vaebm", "train", "mnist", "--output", first, "--seed", 1, "--energy.num_steps", 6, *SMALL, *NARROW))
+            (first / "report.html").unlink()
+            run(("vaebm", "train", "--resume", first))
+
+        free = [*survival(folder), *own_images(folder), *configurations(folder), *measurements(folder)]
+        at_once(free, begin, [*evidence(folder, first), *verbs(folder, first)])
         at_once(tables(folder))
         missing = [path for path in PROMISED if not (folder / path).stat().st_size]
         assert not missing, missing

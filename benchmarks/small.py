@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from torch import Tensor
 
 import vaebm
 from endings import ended
+from forked import run_vaebm
 from tables import put_table
 from vaebm.applications import snapshots, start_noise
 from vaebm.checkpoint import RunFolder
@@ -55,10 +55,8 @@ def train(name: str, folder: Path, source: str, overrides: Sequence[str]) -> Non
     if not (folder / "config.yaml").exists():
         told = ["--data.source", source] if source else []
         words = [name, "--output", str(folder), *told, *overrides]
-    code = subprocess.run([sys.executable, "-m", "vaebm", "train", *words], check=False).returncode
-    if code:
-        # Why, it has said itself; a run that was stopped goes on the next time.
-        raise SystemExit(code)
+    # Where it fails it says why itself; a run that was stopped goes on the next time.
+    run_vaebm(["train", *words])
 
 
 @torch.no_grad()

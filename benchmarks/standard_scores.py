@@ -12,7 +12,6 @@ extractor; the same measured anew takes its place. ``table`` writes all of it in
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from endings import ended
+from forked import run_vaebm
 from tables import put_table
 from vaebm.checkpoint import read_json, write_json
 
@@ -32,7 +32,7 @@ def run(model: str, extractor: str, count: int, results: Path, source: str | Non
         found = Path(folder) / "found.json"
         words = ["evaluate", model, "--fid", extractor, "-n", str(count), *(["--source", source] if source else [])]
         print("$ vaebm", *words, flush=True)
-        subprocess.run([sys.executable, "-m", "vaebm", *words, "--output", str(found)], check=True)
+        run_vaebm([*words, "--output", str(found)])
         evaluation = read_json(found)
     known = read_json(results) if results.exists() else {}
     entry = {"model": Path(model).name, "extractor": extractor.partition("=")[0], "sampling": evaluation["sampling"],

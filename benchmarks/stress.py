@@ -32,7 +32,6 @@ import math
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +40,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from forked import run_vaebm
 from tables import put_table
 
 RESULTS = Path(__file__).parent / "results" / "stress.json"
@@ -96,11 +96,12 @@ def run(runs: Path, name: str, words: list[str]) -> dict[str, Any]:
         # What an interrupted benchmark left is no run that broke off.
         shutil.rmtree(folder, ignore_errors=True)
         print("$ vaebm", *words, flush=True)
-        ended = subprocess.run([sys.executable, "-m", "vaebm", *words, "--output", str(folder)], stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, text=True, check=False)  # fmt: skip
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        said = folder.with_suffix(".said")
+        ended = run_vaebm([*words, "--output", str(folder)], said, check=False)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "said.txt").write_text(ended.stdout)
-        code.write_text(str(ended.returncode))
+        said.replace(folder / "said.txt")
+        code.write_text(str(ended))
     if not (folder / "metrics.jsonl").exists():
         raise SystemExit(f"{name} didn't begin: {(folder / 'said.txt').read_text().strip()}")
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

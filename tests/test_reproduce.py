@@ -143,7 +143,8 @@ def test_folders_of_images_that_arent_there_are_left_out(
     monkeypatch.setattr(images, "num_training", lambda data, name: 1)
     monkeypatch.setattr(images, "record", lambda *arguments: None)
     own = tmp_path / "own"
-    monkeypatch.setattr(sys, "argv", ["images.py", "folders", "--photographs", "nowhere", "--output", str(own)])
+    monkeypatch.setattr(sys, "argv", ["images.py", "folders", "--photographs", "nowhere", "--every", "200",
+                                      "--output", str(own)])  # fmt: skip
     images.main()
     assert "no folder nowhere: left out" in capsys.readouterr().out
     assert [path.name for path in own.iterdir()] == ["elevations"]

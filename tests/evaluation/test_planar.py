@@ -49,7 +49,7 @@ def normal(points: Tensor, variance: float) -> Tensor:
 def test_both_densities_and_log_z_are_the_closed_forms(generator: torch.Generator) -> None:
     density = planar_density("ring")
     model = VAEBM(Linear(), Quadratic()).requires_grad_(False)
-    exact = planar_model(model, density)
+    exact = planar_model(model, density, 100, 100)
     variance = SLOPE**2 + SCALE**2
     narrowed = variance / (1 + STRENGTH * variance)
     squared = density.extent**2
@@ -106,8 +106,8 @@ def test_what_quadrature_can_not_do() -> None:
     with pytest.raises(ValueError, match="no density over points"):
         planar_model(on_mean, density)
     with pytest.raises(ValueError, match="make the latent grid finer"):
-        planar_model(VAEBM(Linear(), Quadratic()), density, latent_size=12)
+        planar_model(VAEBM(Linear(), Quadratic()), density, 100, 12)
     wide = VAEBM(Linear(), Quadratic())
     wide.vae.slope.data.fill_(0.5)
     with pytest.raises(ValueError, match="adds up to 0"):
-        planar_model(wide, density)
+        planar_model(wide, density, 100, 100)

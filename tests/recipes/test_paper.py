@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vaebm.models import NVAE, ImageFields
@@ -33,22 +34,29 @@ def costs_of_cifar10() -> Estimate:
 
 
 @pytest.mark.parametrize(
-    ("name", "vae", "energy", "latent", "noise", "num_steps", "step_size", "rate"),
+    ("name", "vae", "of_decoder", "layers", "energy", "latent", "noise", "num_steps", "step_size", "rate"),
     [
-        ("cifar10", 130.7, 5.14, 153_600, 156_672, 10, 8e-5, 4e-5),
-        ("celeba64", 65.0, 4.34, 134_400, 146_688, 10, 5e-6, 5e-5),
-        ("lsun_church64", 65.0, 5.81, 134_400, 146_688, 10, 4e-6, 4e-5),
-        ("celebahq256", 365.4, 14.2, 1_745_920, 1_942_528, 6, 3e-6, 4e-5),
+        ("cifar10", 130.7, 51.7, (610, 364), 5.14, 153_600, 156_672, 10, 8e-5, 4e-5),
+        ("celeba64", 65.0, 24.1, (330, 196), 4.34, 134_400, 146_688, 10, 5e-6, 5e-5),
+        ("lsun_church64", 65.0, 24.1, (330, 196), 5.81, 134_400, 146_688, 10, 4e-6, 4e-5),
+        ("celebahq256", 365.4, 132.3, (570, 268), 14.2, 1_745_920, 1_942_528, 6, 3e-6, 4e-5),
     ],
 )
 def test_sizes_and_settings_are_the_published_ones(
-    name: str, vae: float, energy: float, latent: int, noise: int, num_steps: int, step_size: float, rate: float
-) -> None:
+    name: str, vae: float, of_decoder: float, layers: tuple[int, int], energy: float, latent: int, noise: int,
+    num_steps: int, step_size: float, rate: float,
+) -> None:  # fmt: skip
     config = PAPER_RECIPES[name]()
     with torch.device("meta"):
         model = build_model(config, (3, *config.data.image_size))
     counts = {name: sum(values.numel() for values in getattr(model, name).parameters()) for name in ("vae", "energy")}
     assert round(counts["vae"] / 1e6, 1) == vae
+    below, within = ("start", "rises", "outward", "pixels"), (".cells.", ".prior_map.", ".merger.")
+    decoder = [values.numel() for part, values in model.vae.named_parameters()
+               if part.startswith(below) or any(word in part for word in within)]  # fmt: skip
+    assert round(sum(decoder) / 1e6, 1) == of_decoder
+    kinds = (nn.Conv2d, nn.BatchNorm2d)
+    assert tuple(sum(isinstance(module, kind) for module in model.vae.modules()) for kind in kinds) == layers
     assert counts["energy"] / 1e6 == pytest.approx(energy, rel=0.005)
     assert (model.noise_layout.latent_size, model.noise_layout.size) == (latent, noise)
     assert (config.energy.num_steps, config.energy.step_size, config.energy.learning_rate) == (

@@ -310,10 +310,6 @@ def share_closed(model: VAEBM, digits: Tensor) -> float:
     return (distance(before) - distance(after)) / (distance(before) - floor)
 
 
-def test_on_digits_the_energy_closes_part_of_the_gap(digits: Tensor, engine: Engine) -> None:
-    assert share_closed(trained_on_digits(digits[:1000], engine), digits) > 0.4
-
-
 def test_the_rate_is_constant_where_asked(digits: Tensor, engine: Engine) -> None:
     constant = replace(SETTINGS, schedule="constant")
     rates = [step.figures["learning_rate"] for step in begin(digits).go(engine, 8, constant)]
