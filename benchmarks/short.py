@@ -218,7 +218,7 @@ def measurements(folder: Path) -> list[Chain]:
 
 def evidence(folder: Path, first: Path) -> list[Chain]:
     """Returns the scripts whose figures stand in docs/evidence.md."""
-    ranked = ("--model", first, "--others", folder / "images.npz", "--count", 20, "--regret-steps", 2,
+    ranked = ("--model", first, "--others", folder / "colours.npz", "--count", 20, "--regret-steps", 2,
               "--num-reference", 200)  # fmt: skip
     short = ("--budget", "1s", "-n", 60, "--runs", folder / "rivals", "--results", folder / "rivals.json")
     some = ("--rows", "vae,vaebm,wgan-gp", "--config", folder / "rivals.yaml")
