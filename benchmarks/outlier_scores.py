@@ -65,7 +65,7 @@ def kept_scores(known: Known, identity: str, images: Tensor, folder: Path) -> di
     path = folder / f"{content.hexdigest()}.safetensors"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, save(named_scores(known, images)))
+        write_bytes(path, save({name: values.contiguous() for name, values in named_scores(known, images).items()}))
     found = load_file(path)
     return {name: found[name] for name in known.names if name in found}
 
