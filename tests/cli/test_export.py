@@ -148,7 +148,7 @@ def test_every_network_is_exported_whole(folder: Path, cli: Cli) -> None:
     loaded = read_model(folder)
     assert loaded.calibration is not None
     scorer = Scorer(loaded.model, torch.tensor(loaded.calibration["outlier_scores"], dtype=torch.float64), 0.25)
-    noise = draw_scoring_noise(loaded.model, 3, torch.Generator().manual_seed(9))
+    noise = draw_scoring_noise(loaded.model, 2, torch.Generator().manual_seed(9))
     session = session_of(Path("s.onnx"))
     named = [item.name for item in session.get_overridable_initializers()]
     assert named == ["posterior_noise", "pixel_noise"][: 1 + (loaded.model.image_fields.loss_image == "sampled")]

@@ -71,11 +71,12 @@ def test_html_table_escapes_and_scrolls() -> None:
 
 def test_spreads_decide_the_digits_of_their_values() -> None:
     column = [Column("v", "v", "digits", "s")]
-    pairs = [(25.13, 1.149), (0.00031, 0.00042), (1.7412, 0.0213), (427.0, 12.3), (20.0, None), (20.0, "nan")]
+    pairs = [(25.13, 1.149), (0.00031, 0.00042), (1.7412, 0.0213), (427.0, 12.3), (5210.0, 3.2), (20.0, None),
+             (20.0, "nan")]  # fmt: skip
     rows = [{"v": value, "s": spread} for value, spread in pairs]
     assert text_table(Table("", column, rows)).split("\n")[2:] == [
-        "     25.1 ± 1.1", "0.0003 ± 0.0004", "    1.74 ± 0.02", "       427 ± 12", "           20.0",
-        "           20.0",
+        "     25.1 ± 1.1", "0.0003 ± 0.0004", "    1.74 ± 0.02", "       427 ± 12", "      5,210 ± 3",
+        "           20.0", "           20.0",
     ]  # fmt: skip
 
 

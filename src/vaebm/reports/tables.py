@@ -139,7 +139,7 @@ def _cell(row: Mapping[str, Any], column: Column) -> str:
     value, deviation = number(row.get(column.key)), number(spread)
     if value is None or not deviation or not np.isfinite([value, deviation]).all():
         return text
-    decimals = min(max(_decimals(deviation), 0), _decimals(value) + 2)
+    decimals = max(0, min(_decimals(deviation), _decimals(value) + 2))
     return f"{value:,.{decimals}f} ± {deviation:,.{decimals}f}"
 
 
