@@ -201,7 +201,8 @@ def reached(curve: Mapping[int, float], wanted: float | None, pace: float) -> st
 def by_iterations(rows: Mapping[str, Any]) -> list[str]:
     """Returns a table of the candidates: the smallest distance from the selection split by share of training."""
     lines = ["| row | " + " | ".join(f"candidate {number}" for number in (1, 2, 3)) + " |", "|---" * 4 + "|"]
-    for row in rows.values():
+    places = list(dict.fromkeys(row["name"] for row in rows.values()))
+    for row in sorted(rows.values(), key=lambda row: (places.index(row["name"]), row["seed"])):
         # After the guard went back, iterations come again; seconds don't.
         looks: dict[float, dict[str, float]] = {}
         for look in row.get("candidates", []):
