@@ -110,6 +110,7 @@ def draw(rows: Mapping[str, Any], path: Path) -> None:
         by_seconds.plot(steps * pace_of(rows, name), distances, **style)
     for axes, title in ((by_number, "steps"), (by_seconds, "seconds for 1,000 samples")):
         axes.set_xscale("symlog", linthresh=1)
+        axes.set_xlim(left=0)
         axes.set_yscale("log")
         axes.set_xlabel(title)
         axes.grid(alpha=0.3)
