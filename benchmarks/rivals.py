@@ -115,7 +115,7 @@ def draw(rows: Mapping[str, Any], path: Path) -> None:
         axes.set_xlabel(title)
         axes.grid(alpha=0.3)
     by_number.set_ylabel(f"Fréchet distance ({judge})")
-    by_seconds.legend(fontsize=8)
+    figure.legend(*by_seconds.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     figure.savefig(path, dpi=110)
 
 
