@@ -82,8 +82,7 @@ def test_it_is_told_before_anything_is_trained(
 ) -> None:
     asked: list[list[str]] = []
 
-    def benchmark(words: list[str], check: bool) -> None:
-        assert check
+    def benchmark(words: list[str]) -> None:
         asked.append(words)
         seed = int(words[words.index("--seed") + 1])
         rows = (
@@ -91,7 +90,7 @@ def test_it_is_told_before_anything_is_trained(
         )
         written(Path("runs/digits"), rows)
 
-    monkeypatch.setattr(subprocess, "run", benchmark)
+    monkeypatch.setattr(rivals, "run_vaebm", benchmark)
     words = ["run", "digits", "--runs", "runs", "--results", "rivals.json", "--seeds", "0", "1", "--budget", "1m"]
     assert rivals.main(words) == 0
     assert [words[-2:] for words in asked] == [["--rows", "vae"], ["--seed", "0"], ["--seed", "1"]]
@@ -109,10 +108,10 @@ def test_it_is_told_before_anything_is_trained(
 
 
 def test_what_vaebm_benchmark_refuses_is_an_error(rivals: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(words: list[str], check: bool) -> None:
+    def refuse(words: list[str]) -> None:
         raise subprocess.CalledProcessError(2, words)
 
-    monkeypatch.setattr(subprocess, "run", refuse)
+    monkeypatch.setattr(rivals, "run_vaebm", refuse)
     assert rivals.main(["run", "digits", "--rows", "vaebn"]) == 2
 
 
