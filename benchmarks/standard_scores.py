@@ -46,8 +46,8 @@ def table(results: Path, document: Path) -> None:
     for entry in read_json(results).values():
         lines += [
             f"| {entry['model']} | {row['extractor']} {row['extractor_sha256'][:8]} | {row['what']} | {row['n']:,}, "
-            f"{row['num_reference']:,} | {_fid(row['fid'])} | {1000 * row['kid']:,.1f} ± {1000 * row['kid_std']:,.1f} | "
-            f"{_score(row)} |"
+            f"{row['num_reference']:,} | {_fid(row['fid'])} | {1000 * row['kid']:,.1f} ± {1000 * row['kid_std']:,.1f} "
+            f"| {_score(row)} |"
             for row in entry["rows"]
         ]
     put_table(document, "standard", lines)
