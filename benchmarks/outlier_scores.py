@@ -36,10 +36,10 @@ from tables import put_table
 from vaebm.checkpoint import read_json, tensors_sha256, write_bytes, write_json
 from vaebm.cli.known_images import load_splits_of
 from vaebm.cli.outlier_table import SCORES, Known, further_outliers, know_normal, named_scores, shared_images
-from vaebm.data import Preprocessing, outlier_sets, to_float, to_uint8
+from vaebm.data import Preprocessing, Splits, outlier_sets, to_float, to_uint8
 from vaebm.distributed import hardware_facts
 from vaebm.evaluation import rank_scores
-from vaebm.recipes import Config, config_class, from_dict, read_model
+from vaebm.recipes import Config, LoadedModel, config_class, from_dict, read_model
 
 RESULTS = Path(__file__).parent / "results" / "outliers.json"
 DOCS = Path(__file__).parents[1] / "docs" / "scores.md"
@@ -70,28 +70,35 @@ def kept_scores(known: Known, identity: str, images: Tensor, folder: Path) -> di
     return {name: found[name] for name in known.names if name in found}
 
 
+def sets_of(loaded: LoadedModel, splits: Splits, paths: Sequence[str], test: Tensor) -> dict[str, Tensor]:
+    """Returns the sets of outliers by name, uint8, as many images of each as there are test images at most."""
+    sets = {}
+    for name, images in further_outliers([f"{Path(path).stem}={path}" for path in paths], loaded, print).items():
+        shared = shared_images(name, images, splits)
+        if shared:
+            print(shared)
+        sets[name] = torch.from_numpy(to_uint8(images[: len(test)]))
+    made = outlier_sets(to_float(test), torch.Generator().manual_seed(0))
+    sets |= {kind: torch.from_numpy(to_uint8(images)) for kind, images in made.items()}
+    # What the way of other sets does to images: a score that knows these sees interpolation, not content.
+    return {**sets, "normal, resized": resized_there_and_back(test.numpy())}
+
+
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Scores normal images and every set of outliers."""
-    began, count = time.monotonic(), options.count
+    began = time.monotonic()
     loaded = read_model(options.model)
     assert loaded.calibration is not None
     config: Config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
     splits = load_splits_of(config, loaded.details, options.source)
-    others = further_outliers([f"{Path(path).stem}={path}" for path in options.others], loaded, print)
-    for name, images in others.items():
-        print(shared_images(name, images, splits), end="")
     looked = {"num_reference": options.num_reference, "regret_steps": options.regret_steps}
     known = know_normal(loaded.model, loaded.calibration, splits.training.images, SCORES, print, **looked)
     model = tensors_sha256(loaded.model.state_dict())
     identity = (
         f"{model} {looked} {loaded.calibration['seed']} {hashlib.sha256(splits.training.images.tobytes()).hexdigest()}"
     )
-    test = torch.from_numpy(splits.test.images[:count])
-    sets = {name: torch.from_numpy(to_uint8(images[:count])) for name, images in others.items()}
-    made = outlier_sets(to_float(test), torch.Generator().manual_seed(0))
-    sets |= {kind: torch.from_numpy(to_uint8(images)) for kind, images in made.items()}
-    # What the way of other sets does to images: a score that knows these sees interpolation, not content.
-    sets["normal, resized"] = resized_there_and_back(test.numpy())
+    test = torch.from_numpy(splits.test.images[: options.count])
+    sets = sets_of(loaded, splits, options.others, test)
     normal = kept_scores(known, identity, test, options.runs)
     scores = {}
     for kind, images in sets.items():

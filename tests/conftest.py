@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -28,10 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Orders the files of tests by their packages, otherwise as they were."""
 
     def rank(item: pytest.Item) -> int:
-        parts = (
-            item.path.relative_to(Path(__file__).parent).parts if Path(__file__).parent in item.path.parents else ("",)
-        )
-        return FIRST.index(parts[0]) if parts[0] in FIRST else len(FIRST)
+        package = item.path.parent.name
+        return FIRST.index(package) if package in FIRST else len(FIRST)
 
     items.sort(key=rank)
 
