@@ -26,6 +26,8 @@ from vaebm.recipes.ranges import check_leaves
 from vaebm.training import AdversarialSettings, EnergySettings
 
 SHORT = 15
+# At the temperature of pixel space, energies that begin with a spread of 1 drive chains from noise away for good.
+SMALL_SPREAD = 0.1
 SPACES, STARTS = ("none", "noise", "pixels", "generator"), ("noise", "vae")
 
 
@@ -94,7 +96,7 @@ def _official(config: Config) -> RivalConfig:
     return replace(_vaebm(config), energy=replace(config.energy, potential="official"))
 
 
-def _pixels(config: Config, num_steps: int, learning_rate: float, l2: float) -> RivalConfig:
+def _pixels(config: Config, num_steps: int, learning_rate: float, l2: float, initial_spread: float) -> RivalConfig:
     energy = replace(
         config.energy,
         replay_probability=0.0,
@@ -102,6 +104,7 @@ def _pixels(config: Config, num_steps: int, learning_rate: float, l2: float) -> 
         step_size=4e-3,
         learning_rate=learning_rate,
         l2=l2,
+        initial_spread=initial_spread,
         matched_noise=False,
     )
     lengths = tuple(sorted({num_steps, 60, 120}))
@@ -109,17 +112,17 @@ def _pixels(config: Config, num_steps: int, learning_rate: float, l2: float) -> 
 
 
 def _short_run(config: Config) -> RivalConfig:
-    return _pixels(config, 40, 1e-4, 0.1)
+    return _pixels(config, 40, 1e-4, 0.1, SMALL_SPREAD)
 
 
 def _persistent(config: Config) -> RivalConfig:
-    pixels = _pixels(config, 10, 3e-4, 0.01)
+    pixels = _pixels(config, 10, 3e-4, 0.01, SMALL_SPREAD)
     # Chains go on for some 200 steps.
     return replace(pixels, lengths=(60, 120, 240), energy=replace(pixels.energy, replay_probability=0.95))
 
 
 def _from_vae(config: Config) -> RivalConfig:
-    return replace(_pixels(config, 20, 1e-4, 0.1), start="vae")
+    return replace(_pixels(config, 20, 1e-4, 0.1, config.energy.initial_spread), start="vae")
 
 
 def _wgan(config: Config) -> RivalConfig:
