@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from commandline import FINISHED, Cli, FinishedRun, Outcome, in_process_of_its_own, tiny
+from commandline import FINISHED, Cli, FinishedRun, Outcome, tiny
+from processes import run_forked
 
 from vaebm.cli.main import run
 from vaebm.recipes.estimates import estimate
@@ -42,7 +43,7 @@ def _one_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     folder = tmp_path_factory.mktemp("cli") / "run"
-    outcome = in_process_of_its_own("train", "digits", "--output", folder, "--seed", "3", *tiny(**FINISHED))
+    outcome = run_forked("train", "digits", "--output", folder, "--seed", "3", *tiny(**FINISHED))
     assert (outcome.code, outcome.errors) == (0, "")
     return FinishedRun(folder, outcome.output)
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from commandline import Cli, Outcome, assert_user_error, command, environment, tiny
+from processes import Process
 
 import vaebm
 from vaebm.checkpoint import RunFolder
@@ -174,13 +175,7 @@ def test_a_folder_without_rights_is_named(model: Path, cli: Cli) -> None:
 def limited(words: list[object], size: int, folder: Path) -> Outcome:
     """Runs a command whose files may not grow beyond a size: the write that would fails as on a full disk."""
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-    done = subprocess.run(
-        command(*words), capture_output=True, text=True, check=False, cwd=folder, env=environment(), preexec_fn=limit
-    )
-    return Outcome(done.returncode, done.stdout, done.stderr)
+    return Process(*words, folder=folder, file_size=size).outcome()
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commandline import Cli, Outcome, assert_user_error, environment, in_process_of_its_own
+from commandline import Cli, Outcome, assert_user_error, environment
 from PIL import Image
+from processes import run_forked
 from small_hub import serve
 
 RANDOM = np.random.default_rng(0)
@@ -38,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_as_people_have_them(folder: Path, tmp_path: Path) -> None:
     sheet = tmp_path / "sheet.png"
     words = ("--image-size", "24x32", "--channels", 3, "--fit", "crop", "--sheet", sheet)
-    outcome = in_process_of_its_own("data", folder, *words)
+    outcome = run_forked("data", folder, *words)
     assert (outcome.code, outcome.errors) == (0, "")
     for line in (
         f"{folder}: 31 pictures\n",

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import FINISHED, Cli, FinishedRun, command, environment, tiny
+from commandline import FINISHED, Cli, FinishedRun, Outcome, assert_user_error, tiny
+from processes import Process, run_forked
 from torch import Tensor
 
 from vaebm.checkpoint import RunFolder
@@ -135,48 +133,37 @@ def test_a_signal_does_not_wait_for_the_selection(cli: Cli) -> None:
     assert Path("part/metrics.jsonl").read_bytes() == Path("whole/metrics.jsonl").read_bytes()
 
 
-def stop_when(
-    arguments: list[str], folder: Path, condition: str, number: signal.Signals
-) -> subprocess.CompletedProcess[str]:
-    """Runs a command and sends it a signal once its log or its metrics hold a text."""
-    process = subprocess.Popen(
-        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
-    )
-    deadline = time.monotonic() + 900
-    while process.poll() is None and time.monotonic() < deadline:
-        files = [path for path in (folder / "log.txt", folder / "metrics.jsonl") if path.exists()]
-        if any(condition in path.read_text() for path in files):
-            os.kill(process.pid, number)
-            break
-        time.sleep(0.005)
-    output, errors = process.communicate(timeout=900)
-    return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
+def stop_when(arguments: list[str], said: Path, condition: str, number: signal.Signals) -> Outcome:
+    """Runs a command and sends it a signal once a file holds a text."""
+    process = Process(*arguments)
+    process.wait_for(said, condition)
+    if process.is_running():
+        process.send_signal(number)
+    return process.outcome()
 
 
 def test_signals_save_and_the_run_goes_on_to_the_same_weights(finished: FinishedRun, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     begin_with = ["train", "digits", "--output", str(folder), "--seed", "3", *tiny(**FINISHED)]
     resume = ["train", "--resume", str(folder)]
-    in_energy = '"stage": "energy"'
+    metrics, log = folder / "metrics.jsonl", folder / "log.txt"
     steps = [
-        (begin_with, '"stage": "vae"', signal.SIGINT, "vae"),
-        (resume, in_energy, signal.SIGTERM, "energy"),
-        (resume, "drawing 100 samples", signal.SIGINT, "trained"),
+        (begin_with, metrics, '"stage": "vae"', signal.SIGINT, "vae"),
+        (resume, metrics, '"stage": "energy"', signal.SIGTERM, "energy"),
+        (resume, log, "drawing 100 samples", signal.SIGINT, "trained"),
     ]
-    for arguments, condition, number, stage in steps:
-        stopped = stop_when(arguments, folder, condition, number)
-        assert stopped.returncode == 130, stopped.stderr
-        assert "Traceback" not in stopped.stderr
-        last = stopped.stdout.splitlines()[-1]
+    for arguments, said, condition, number, stage in steps:
+        stopped = stop_when(arguments, said, condition, number)
+        assert stopped.code == 130, stopped.errors
+        assert "Traceback" not in stopped.errors
+        last = stopped.output.splitlines()[-1]
         assert last == f"stopped by {number.name}; all is saved. Go on with: vaebm train --resume {folder}"
         checkpoint = RunFolder(folder).load_checkpoint(CHECKPOINT)
         assert checkpoint is not None
         assert checkpoint["stage"] == stage
     assert not (folder / "report.html").exists()
-    result = subprocess.run(
-        command(*resume), capture_output=True, text=True, timeout=900, check=False, env=environment()
-    )
-    assert (result.returncode, result.stderr) == (0, "")
+    result = run_forked(*resume)
+    assert (result.code, result.errors) == (0, "")
     assert weights(folder) == weights(finished.folder)
     assert (folder / "evaluation.json").read_bytes() == (finished.folder / "evaluation.json").read_bytes()
     assert RunFolder(folder).read_metrics() == RunFolder(finished.folder).read_metrics()
@@ -234,25 +221,17 @@ def _work(stop: StopRequest, done: list[str]) -> None:
 
 def test_a_second_process_leaves_a_run_that_is_under_way_alone(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    words = command("train", "digits", "--output", str(folder), *tiny(energy__num_iterations="2000"))
-    first = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment())
+    first = Process("train", "digits", "--output", folder, *tiny(energy__num_iterations="2000"))
     try:
-        deadline = time.monotonic() + 300
-        while not (folder / "metrics.jsonl").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        second = subprocess.run(
-            command("train", "--resume", str(folder)), capture_output=True, text=True, check=False, env=environment()
-        )
-        assert second.returncode == 2
-        assert second.stderr.count("\n") == 1
-        assert "is in use: another process trains in it" in second.stderr
-        assert first.poll() is None
+        first.wait_for(folder / "checkpoints/last.pt")
+        assert_user_error(run_forked("train", "--resume", folder), "is in use: another process trains in it")
+        assert first.is_running()
     finally:
-        os.kill(first.pid, signal.SIGKILL)
-        first.communicate()
+        first.send_signal(signal.SIGKILL)
+    assert first.outcome().code == -signal.SIGKILL
     # The lock went with its process.
-    stopped = stop_when(["train", "--resume", str(folder)], folder, "going on", signal.SIGTERM)
-    assert stopped.returncode in (0, 130), stopped.stderr
+    stopped = stop_when(["train", "--resume", str(folder)], folder / "log.txt", "going on", signal.SIGTERM)
+    assert stopped.code in (0, 130), stopped.errors
 
 
 def test_of_a_damaged_or_lost_checkpoint_the_one_before_is_offered(cli: Cli) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from commandline import Cli, assert_user_error, in_process_of_its_own, tiny
+from commandline import Cli, assert_user_error, tiny
 from PIL import Image
+from processes import run_forked
 
 from vaebm.checkpoint import RunFolder
 from vaebm.cli.main import run
@@ -144,7 +145,7 @@ def test_a_name_that_is_not_utf_8_is_scored(trained: Path) -> None:
     folder.mkdir()
     shutil.copy("pictures/000.png", os.fsdecode(b"names/caf\xe9.png"))
     Path(os.fsdecode(b"names/bad\xe9.png")).write_text("no picture")
-    assert in_process_of_its_own("score", trained, "names", "--html", "page.html").code == 0
+    assert run_forked("score", trained, "names", "--html", "page.html").code == 0
     assert "caf\\udce9.png" in Path("scores.csv").read_text(encoding="utf-8")
 
 

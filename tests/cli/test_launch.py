@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commandline import Cli, FinishedRun, environment, tiny
+from commandline import Cli, FinishedRun, Outcome, environment, tiny
+from processes import run_group
 
 import vaebm
 from vaebm.checkpoint import RunFolder
@@ -27,6 +28,13 @@ SHORT = tiny(
 def launch(num_processes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
     words = [*LAUNCH, str(num_processes), "-m", "vaebm", *map(str, arguments)]
     return subprocess.run(words, capture_output=True, text=True, timeout=900, check=False, env=environment())
+
+
+def said_once(outcomes: list[Outcome]) -> str:
+    """What processes said that all succeeded, the first one for all of them."""
+    assert [outcome.code for outcome in outcomes] == [0] * len(outcomes), [outcome.errors for outcome in outcomes]
+    assert not any(outcome.output for outcome in outcomes[1:])
+    return outcomes[0].output
 
 
 def test_two_processes_train_what_one_does(cli: Cli) -> None:
@@ -48,9 +56,7 @@ def test_processes_share_a_sample_and_it_is_that_of_one(cli: Cli, finished: Fini
     # Batches of 250: three of them for two processes.
     words = ("sample", finished.folder, "-n", 501, "--output")
     assert cli(*words, "one.npz").code == 0
-    result = launch(2, *words, "two.npz")
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("501 images") == 1
+    assert said_once(run_group(2, *words, "two.npz")).count("501 images") == 1
     one, two = (np.load(name)["images"] for name in ("one.npz", "two.npz"))
     assert len(one) == 501
     assert np.array_equal(one, two)
@@ -60,17 +66,15 @@ def test_processes_share_scores_and_they_are_those_of_one(cli: Cli, finished: Fi
     images = np.random.default_rng(0).integers(0, 256, (1001, 8, 8), dtype=np.uint8)
     np.savez("images.npz", images=images)
     assert cli("score", finished.folder, "images.npz", "--output", "one.csv").code == 0
-    result = launch(2, "score", finished.folder, "images.npz", "--output", "two.csv")
-    assert result.returncode == 0, result.stderr
+    said = said_once(run_group(2, "score", finished.folder, "images.npz", "--output", "two.csv"))
     assert Path("one.csv").read_bytes() == Path("two.csv").read_bytes()
-    assert result.stdout.count("1001 images") == 1
+    assert said.count("1001 images") == 1
 
 
 def test_processes_share_an_evaluation_and_it_is_that_of_one(cli: Cli, finished: FinishedRun) -> None:
     words = ("evaluate", finished.folder, "-n", 300, "--steps", "0,2", "--precision", "fp32", "--output")
     assert cli(*words, "one.json").code == 0
-    result = launch(3, *words, "more.json")
-    assert result.returncode == 0, result.stderr
+    said_once(run_group(3, *words, "more.json"))
     one, more = (json.loads(Path(name).read_text()) for name in ("one.json", "more.json"))
     assert one["quality"]
     assert one["outliers"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from commandline import Cli, assert_user_error, command, environment
+from commandline import Cli, assert_user_error
+from processes import Process, run_forked
 from short_planar import ALARMED, short_planar, stop_after_an_iteration
 
 from vaebm.checkpoint import RunFolder
@@ -49,20 +49,14 @@ def test_a_run_stopped_after_every_iteration_ends_as_one_that_is_not(
     assert_same(Path("parts"), Path("whole"))
 
 
-def kill_at(words: list[str], metrics: Path, num_rows: int, seconds: float) -> int | None:
-    """Runs a command and kills it so long after it has recorded so many rows; None if it was killed."""
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment())
-    deadline = time.monotonic() + 300
-    while process.poll() is None and time.monotonic() < deadline:
-        if metrics.exists() and metrics.read_bytes().count(b"\n") >= num_rows:
-            time.sleep(seconds)
-            break
-        time.sleep(0.002)
-    if process.poll() is None:
-        process.kill()
-        process.communicate()
-        return None
-    return process.returncode
+def kill_at(words: list[str], metrics: Path, num_rows: int, seconds: float) -> int:
+    """Runs a command and kills it so long after it has recorded so many rows; its exit code."""
+    process = Process(*words)
+    process.wait_for(metrics, "\n", num_rows)
+    time.sleep(seconds)
+    if process.is_running():
+        process.send_signal(signal.SIGKILL)
+    return process.outcome().code
 
 
 def test_a_run_killed_at_random_moments_ends_as_one_that_is_not(cli: Cli) -> None:
@@ -71,28 +65,24 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_is_not(cli: Cli) -> Non
     whole, part, chance = RunFolder(Path("whole")), RunFolder(Path("part")), random.Random(0)
     rows = whole.read_metrics()
     assert sum(row["stage"] == "guard" for row in rows) >= 2
-    arguments = command("train", "ring", "--output", "part", *words)
+    arguments = ["train", "ring", "--output", "part", *words]
     # Each comes later than the one before, and the last well before the end, or a kill could come too late.
     for num_rows in sorted(chance.sample(range(2, len(rows) - 15), 4)):
-        assert kill_at(arguments, part.metrics, num_rows, chance.uniform(0, 0.02)) is None
-        arguments = command("train", "--resume", "part")
-    assert subprocess.run(arguments, check=False, capture_output=True, env=environment()).returncode == code
+        assert kill_at(arguments, part.metrics, num_rows, chance.uniform(0, 0.02)) == -signal.SIGKILL
+        arguments = ["train", "--resume", "part"]
+    assert run_forked(*arguments).code == code
     assert_same(part.path, whole.path)
 
 
 def test_a_signal_saves_and_says_how_to_go_on_and_nobody_else_gets_in(cli: Cli) -> None:
-    words = command("train", "ring", "--output", "run", *short_planar(energy__num_iterations="1000000"))
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
-    folder, deadline = RunFolder(Path("run")), time.monotonic() + 300
-    while process.poll() is None and time.monotonic() < deadline:
-        if folder.metrics.exists() and '"stage": "energy"' in folder.metrics.read_text():
-            break
-        time.sleep(0.02)
+    process = Process("train", "ring", "--output", "run", *short_planar(energy__num_iterations="1000000"))
+    folder = RunFolder(Path("run"))
+    process.wait_for(folder.metrics, '"stage": "energy"')
     assert_user_error(cli("train", "--resume", "run"), "is in use: another process trains in it")
     process.send_signal(signal.SIGTERM)
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == 130, errors
-    assert output.splitlines()[-1] == "stopped by SIGTERM; all is saved. Go on with: vaebm train --resume run"
+    outcome = process.outcome()
+    assert outcome.code == 130, outcome.errors
+    assert outcome.output.splitlines()[-1] == "stopped by SIGTERM; all is saved. Go on with: vaebm train --resume run"
     stored = folder.load_checkpoint(CHECKPOINT)
     assert stored is not None
     assert (stored["stage"], stored["state"]["iteration"]) == ("energy", folder.read_metrics()[-1]["iteration"])

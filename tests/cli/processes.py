@@ -1,0 +1,111 @@
+"""Commands as processes of their own, forked from one that has imported what all of them import.
+
+An import of torch takes longer than most of these commands. What is forked ends by itself or by a signal, with an exit
+code, as a program does; but its number of threads and the encoding of its output are those of the process before it:
+where they matter, ``commandline.in_process_of_its_own`` starts a new one.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import runpy
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from commandline import Outcome, environment
+
+IMPORTED = ["torch", "torch._dynamo", "torch.distributed", "accelerate", "sklearn", "vaebm.cli.main", "vaebm.cli.train",
+            "vaebm.reports"]  # fmt: skip
+SECONDS = 900
+
+
+class Process:
+    """``vaebm`` with these arguments, in this working directory or another one.
+
+    Arguments:
+        arguments: Its arguments.
+        folder: Its working directory.
+        file_size: How many bytes a file may have that it writes.
+        variables: What its environment has besides.
+    """
+
+    def __init__(
+        self,
+        *arguments: object,
+        folder: Path | None = None,
+        file_size: int = resource.RLIM_INFINITY,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(IMPORTED)
+        self._said = tempfile.TemporaryDirectory()
+        place = str(folder or Path.cwd())
+        told = ([str(word) for word in arguments], place, file_size, environment(**(variables or {})), self._said.name)
+        self._process = context.Process(target=_become, args=told)
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        """The number that signals are sent to."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def is_running(self) -> bool:
+        """Whether it hasn't ended."""
+        return not wait([self._process.sentinel], 0)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Sends it a signal."""
+        os.kill(self.pid, number)
+
+    def outcome(self) -> Outcome:
+        """Waits for its end; the exit code of a signal is negative."""
+        assert wait([self._process.sentinel], SECONDS), "it didn't end"
+        self._process.join()
+        assert self._process.exitcode is not None
+        output, errors = (Path(self._said.name, name).read_text(errors="replace") for name in ("output", "errors"))
+        return Outcome(self._process.exitcode, output, errors)
+
+    def wait_for(self, path: Path, text: str = "", count: int = 1) -> None:
+        """Waits until a file holds a text so many times, or the process has ended."""
+        deadline = time.monotonic() + SECONDS
+        while self.is_running() and time.monotonic() < deadline:
+            if path.exists() and path.read_bytes().count(text.encode()) >= count:
+                return
+            time.sleep(0.002)
+
+
+def run_forked(*arguments: object) -> Outcome:
+    """Runs a command to its end."""
+    return Process(*arguments).outcome()
+
+
+def run_group(num_processes: int, *arguments: object) -> list[Outcome]:
+    """Runs a command in processes that know of each other, as a launcher would start them; in the order of ranks."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": str(num_processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    started = [Process(*arguments, variables={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+               for rank in range(num_processes)]  # fmt: skip
+    return [process.outcome() for process in started]
+
+
+def _become(words: list[str], folder: str, file_size: int, variables: dict[str, str], said: str) -> None:
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(variables)
+    for name, number in (("output", 1), ("errors", 2)):
+        with Path(said, name).open("w") as file:
+            os.dup2(file.fileno(), number)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
+    sys.argv = ["vaebm", *words]
+    runpy.run_module("vaebm", run_name="__main__", alter_sys=True)
