@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from forking import Outcome, environment
 
 TINY = {
     "vae.num_iterations": "60",
@@ -29,15 +30,6 @@ FINISHED = {"vae__num_iterations": "200"}
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came of a command: exit code, standard output and standard error."""
-
-    code: int
-    output: str
-    errors: str
-
-
-@dataclass(frozen=True)
 class FinishedRun:
     """A run of ``vaebm train digits`` from beginning to end, and what it showed."""
 
@@ -56,11 +48,6 @@ def tiny(**overrides: str) -> list[str]:
 
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "vaebm", *map(str, arguments)]
-
-
-def environment(**variables: str) -> dict[str, str]:
-    quiet = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-    return os.environ | quiet | variables
 
 
 def in_process_of_its_own(*arguments: object, **variables: str) -> Outcome:

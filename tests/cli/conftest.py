@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from commandline import FINISHED, Cli, FinishedRun, Outcome, tiny
-from processes import run_forked
+from commandline import FINISHED, Cli, FinishedRun, tiny
 
+from forking import Outcome, run_forked
 from vaebm.cli.main import run
 from vaebm.recipes.estimates import estimate
 

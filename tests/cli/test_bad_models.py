@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commandline import Cli, Outcome, assert_user_error, command, environment, tiny
-from processes import Process
+from commandline import Cli, assert_user_error, command, tiny
 
 import vaebm
+from forking import Outcome, Process, environment
 from vaebm.checkpoint import RunFolder
 from vaebm.cli.running import CHECKPOINT
 from vaebm.cli.stages import train_stages
@@ -175,7 +175,7 @@ def test_a_folder_without_rights_is_named(model: Path, cli: Cli) -> None:
 def limited(words: list[object], size: int, folder: Path) -> Outcome:
     """Runs a command whose files may not grow beyond a size: the write that would fails as on a full disk."""
 
-    return Process(*words, folder=folder, file_size=size).outcome()
+    return Process("vaebm", *words, folder=folder, file_size=size).outcome()
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commandline import Cli, Outcome, assert_user_error, environment
+from commandline import Cli, assert_user_error
 from PIL import Image
-from processes import run_forked
 from small_hub import serve
+
+from forking import Outcome, environment, run_forked
 
 RANDOM = np.random.default_rng(0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from processes import run_forked
+from forking import run_forked
 
 
 def test_the_recipe_closes_most_of_the_distance(tmp_path: Path) -> None:

@@ -14,9 +14,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from commandline import Cli, assert_user_error, environment, in_process_of_its_own
+from commandline import Cli, assert_user_error, in_process_of_its_own
 
 import vaebm
+from forking import environment
 from vaebm.applications import Scorer, draw_scoring_noise, outlier_scores, round_scores
 from vaebm.applications.onnx_graph import METADATA_KEY, OUTPUTS
 from vaebm.cli.main import run

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import FINISHED, Cli, FinishedRun, Outcome, assert_user_error, tiny
-from processes import Process, run_forked
+from commandline import FINISHED, Cli, FinishedRun, assert_user_error, tiny
 from torch import Tensor
 
+from forking import Outcome, Process, run_forked
 from vaebm.checkpoint import RunFolder
 from vaebm.cli.running import CHECKPOINT
 from vaebm.cli.stages import train_stages
@@ -135,7 +135,7 @@ def test_a_signal_does_not_wait_for_the_selection(cli: Cli) -> None:
 
 def stop_when(arguments: list[str], said: Path, condition: str, number: signal.Signals) -> Outcome:
     """Runs a command and sends it a signal once a file holds a text."""
-    process = Process(*arguments)
+    process = Process("vaebm", *arguments)
     process.wait_for(said, condition)
     if process.is_running():
         process.send_signal(number)
@@ -221,7 +221,7 @@ def _work(stop: StopRequest, done: list[str]) -> None:
 
 def test_a_second_process_leaves_a_run_that_is_under_way_alone(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    first = Process("train", "digits", "--output", folder, *tiny(energy__num_iterations="2000"))
+    first = Process("vaebm", "train", "digits", "--output", folder, *tiny(energy__num_iterations="2000"))
     try:
         first.wait_for(folder / "checkpoints/last.pt")
         assert_user_error(run_forked("train", "--resume", folder), "is in use: another process trains in it")

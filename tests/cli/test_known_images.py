@@ -13,8 +13,8 @@ import pytest
 import yaml
 from commandline import Cli, assert_user_error, tiny
 from PIL import Image
-from processes import run_forked
 
+from forking import run_forked
 from vaebm.checkpoint import RunFolder
 from vaebm.cli.main import run
 from vaebm.cli.train import parse

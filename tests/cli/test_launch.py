@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commandline import Cli, FinishedRun, Outcome, environment, tiny
-from processes import run_group
+from commandline import Cli, FinishedRun, tiny
 
 import vaebm
+from forking import Outcome, environment, run_group
 from vaebm.checkpoint import RunFolder
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
@@ -23,11 +23,6 @@ SHORT = tiny(
     vae__num_iterations="3", energy__num_iterations="2", report_every="1", evaluation__num_samples="10",
     selection__num_samples="0", precision="fp32",
 )  # fmt: skip
-
-
-def launch(num_processes: int, *arguments: object) -> subprocess.CompletedProcess[str]:
-    words = [*LAUNCH, str(num_processes), "-m", "vaebm", *map(str, arguments)]
-    return subprocess.run(words, capture_output=True, text=True, timeout=900, check=False, env=environment())
 
 
 def said_once(outcomes: list[Outcome]) -> str:
@@ -39,10 +34,9 @@ def said_once(outcomes: list[Outcome]) -> str:
 
 def test_two_processes_train_what_one_does(cli: Cli) -> None:
     assert cli("train", "digits", "--output", "one", *SHORT).code == 0
-    result = launch(2, "train", "digits", "--output", "two", *SHORT)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("run folder two, cpu, fp32, 1 threads, 2 processes") == 1
-    assert result.stdout == Path("two/log.txt").read_text()
+    said = said_once(run_group(2, "vaebm", "train", "digits", "--output", "two", *SHORT))
+    assert said.count("run folder two, cpu, fp32, 1 threads, 2 processes") == 1
+    assert said == Path("two/log.txt").read_text()
     one, two = (RunFolder(Path(name)).read_metrics() for name in ("one", "two"))
     assert [(row["stage"], row["iteration"]) for row in two] == [(row["stage"], row["iteration"]) for row in one]
     for left, right in zip(one, two, strict=True):
@@ -56,7 +50,7 @@ def test_processes_share_a_sample_and_it_is_that_of_one(cli: Cli, finished: Fini
     # Batches of 250: three of them for two processes.
     words = ("sample", finished.folder, "-n", 501, "--output")
     assert cli(*words, "one.npz").code == 0
-    assert said_once(run_group(2, *words, "two.npz")).count("501 images") == 1
+    assert said_once(run_group(2, "vaebm", *words, "two.npz")).count("501 images") == 1
     one, two = (np.load(name)["images"] for name in ("one.npz", "two.npz"))
     assert len(one) == 501
     assert np.array_equal(one, two)
@@ -66,7 +60,7 @@ def test_processes_share_scores_and_they_are_those_of_one(cli: Cli, finished: Fi
     images = np.random.default_rng(0).integers(0, 256, (1001, 8, 8), dtype=np.uint8)
     np.savez("images.npz", images=images)
     assert cli("score", finished.folder, "images.npz", "--output", "one.csv").code == 0
-    said = said_once(run_group(2, "score", finished.folder, "images.npz", "--output", "two.csv"))
+    said = said_once(run_group(2, "vaebm", "score", finished.folder, "images.npz", "--output", "two.csv"))
     assert Path("one.csv").read_bytes() == Path("two.csv").read_bytes()
     assert said.count("1001 images") == 1
 
@@ -74,7 +68,7 @@ def test_processes_share_scores_and_they_are_those_of_one(cli: Cli, finished: Fi
 def test_processes_share_an_evaluation_and_it_is_that_of_one(cli: Cli, finished: FinishedRun) -> None:
     words = ("evaluate", finished.folder, "-n", 300, "--steps", "0,2", "--precision", "fp32", "--output")
     assert cli(*words, "one.json").code == 0
-    said_once(run_group(3, *words, "more.json"))
+    said_once(run_group(3, "vaebm", *words, "more.json"))
     one, more = (json.loads(Path(name).read_text()) for name in ("one.json", "more.json"))
     assert one["quality"]
     assert one["outliers"]

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from commandline import Cli, FinishedRun, assert_user_error, command, environment, in_process_of_its_own
+from commandline import Cli, FinishedRun, assert_user_error, command, in_process_of_its_own
 
+from forking import environment
 from vaebm.checkpoint import load_model_folder
 from vaebm.cli.main import VERBS
 

@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from commandline import Cli, environment
-from processes import run_group
+from commandline import Cli
 from safetensors.torch import load_file
 from short_planar import short_planar, stop_after_an_iteration
 
+from forking import environment, run_group
 from vaebm.checkpoint import RunFolder
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vaebm"]
@@ -41,7 +41,7 @@ def test_two_processes_train_what_one_does_and_go_on_with_its_run(cli: Cli) -> N
     assert [(row["stage"], row["iteration"]) for row in two] == [(row["stage"], row["iteration"]) for row in one]
     assert {len(row) for row in two} == {len(row) for row in one}
     assert stop_after_an_iteration([*words[1:], "--output", "part"])
-    first, second = run_group(2, "train", "--resume", "part")
+    first, second = run_group(2, "vaebm", "train", "--resume", "part")
     assert (first.code, second.code) == (0, 0), first.errors
     assert first.output.count("the run began with 1 processes, now 2") == 1
     assert second.output == ""

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from commandline import Cli, assert_user_error
-from processes import Process, run_forked
 from short_planar import ALARMED, short_planar, stop_after_an_iteration
 
+from forking import Process, run_forked
 from vaebm.checkpoint import RunFolder
 from vaebm.cli.planar import parse
 from vaebm.cli.planar_run import begin
@@ -51,7 +51,7 @@ def test_a_run_stopped_after_every_iteration_ends_as_one_that_is_not(
 
 def kill_at(words: list[str], metrics: Path, num_rows: int, seconds: float) -> int:
     """Runs a command and kills it so long after it has recorded so many rows; its exit code."""
-    process = Process(*words)
+    process = Process("vaebm", *words)
     process.wait_for(metrics, "\n", num_rows)
     time.sleep(seconds)
     if process.is_running():
@@ -75,7 +75,7 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_is_not(cli: Cli) -> Non
 
 
 def test_a_signal_saves_and_says_how_to_go_on_and_nobody_else_gets_in(cli: Cli) -> None:
-    process = Process("train", "ring", "--output", "run", *short_planar(energy__num_iterations="1000000"))
+    process = Process("vaebm", "train", "ring", "--output", "run", *short_planar(energy__num_iterations="1000000"))
     folder = RunFolder(Path("run"))
     process.wait_for(folder.metrics, '"stage": "energy"')
     assert_user_error(cli("train", "--resume", "run"), "is in use: another process trains in it")

@@ -7,12 +7,15 @@ import json
 import shutil
 from contextlib import redirect_stderr
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commandline import Cli, assert_user_error
 from short_planar import short_planar
 
+from vaebm.cli import planar_stages
 from vaebm.cli.main import run
+from vaebm.cli.planar_run import PlanarRun
 
 SHORT = {
     "vae.num_iterations": 1500,
@@ -84,14 +87,27 @@ def test_the_gain_is_that_of_the_exact_densities() -> None:
     assert max(gains.values()) == pytest.approx(likelihoods["VAEBM"] - likelihoods["VAE"], abs=0.05)
 
 
-def test_chains_that_are_too_short_are_found_out_and_made_longer(cli: Cli) -> None:
+def test_chains_that_are_too_short_are_found_out_and_made_longer(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     chains = {"energy.objective": "contrastive", "energy.kernel": "langevin", "energy.jump_probability": 0,
               "energy.num_steps": 1, "energy.num_iterations": 250, "energy.batch_size": 128, **BRIEF}  # fmt: skip
     words = [word for name, value in (SHORT | chains).items() for word in (f"--{name}", str(value))]
-    assert cli("train", "gaussians", "--output", "alone", *words, "--guard.rolls_back", "false").code == 0
+    train_energy = planar_stages._train_energy
+
+    def stopped(run: PlanarRun, *others: Any) -> None:
+        run.stop.name = "SIGTERM"
+        train_energy(run, *others)
+
+    # Both have the same VAE.
+    with monkeypatch.context() as patched:
+        patched.setattr(planar_stages, "_train_energy", stopped)
+        assert cli("train", "gaussians", "--output", "guarded", *words).code == 130
+    shutil.copytree("guarded", "alone")
+    config = Path("alone/config.yaml")
+    config.write_text(config.read_text().replace("rolls_back: true", "rolls_back: false"))
+    assert cli("train", "--resume", "alone").code == 0
     alone = [json.loads(line) for line in Path("alone/metrics.jsonl").read_text().splitlines()]
     assert min(row.get("density_gain", 0.0) for row in alone) < -0.5
-    outcome = cli("train", "gaussians", "--output", "guarded", *words)
+    outcome = cli("train", "--resume", "guarded")
     assert "nats less likely than under the VAE); back to iteration" in outcome.output
     assert "step size 0.02, 10 steps" in outcome.output
     rows = json.loads(Path("guarded/evaluation.json").read_text())["rows"]

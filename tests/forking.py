@@ -1,6 +1,6 @@
-"""Commands as processes of their own, forked from one that has imported what all of them import.
+"""Programs as processes of their own, forked from one that has imported what all of them import.
 
-An import of torch takes longer than most of these commands. What is forked ends by itself or by a signal, with an exit
+An import of torch takes longer than most of these programs. What is forked ends by itself or by a signal, with an exit
 code, as a program does; but its number of threads and the encoding of its output are those of the process before it:
 where they matter, ``commandline.in_process_of_its_own`` starts a new one.
 """
@@ -17,21 +17,35 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
-
-from commandline import Outcome, environment
 
 IMPORTED = ["torch", "torch._dynamo", "torch.distributed", "accelerate", "sklearn", "vaebm.cli.main", "vaebm.cli.train",
             "vaebm.reports"]  # fmt: skip
 SECONDS = 900
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a program: exit code, standard output and standard error."""
+
+    code: int
+    output: str
+    errors: str
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The environment of programs, of one thread that doesn't spin."""
+    quiet = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+    return os.environ | quiet | variables
+
+
 class Process:
-    """``vaebm`` with these arguments, in this working directory or another one.
+    """A program that runs, in this working directory or another one.
 
     Arguments:
-        arguments: Its arguments.
+        words: ``vaebm`` or the path of a script, and its arguments.
         folder: Its working directory.
         file_size: How many bytes a file may have that it writes.
         variables: What its environment has besides.
@@ -39,7 +53,7 @@ class Process:
 
     def __init__(
         self,
-        *arguments: object,
+        *words: object,
         folder: Path | None = None,
         file_size: int = resource.RLIM_INFINITY,
         variables: Mapping[str, str] | None = None,
@@ -48,7 +62,7 @@ class Process:
         context.set_forkserver_preload(IMPORTED)
         self._said = tempfile.TemporaryDirectory()
         place = str(folder or Path.cwd())
-        told = ([str(word) for word in arguments], place, file_size, environment(**(variables or {})), self._said.name)
+        told = ([str(word) for word in words], place, file_size, environment(**(variables or {})), self._said.name)
         self._process = context.Process(target=_become, args=told)
         self._process.start()
 
@@ -84,17 +98,18 @@ class Process:
 
 
 def run_forked(*arguments: object) -> Outcome:
-    """Runs a command to its end."""
-    return Process(*arguments).outcome()
+    """Runs ``vaebm`` to its end."""
+    return Process("vaebm", *arguments).outcome()
 
 
-def run_group(num_processes: int, *arguments: object) -> list[Outcome]:
-    """Runs a command in processes that know of each other, as a launcher would start them; in the order of ranks."""
+def run_group(num_processes: int, *words: object) -> list[Outcome]:
+    """Runs a program in processes that know of each other, as a launcher would start them; in the order of ranks."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    common = {"WORLD_SIZE": str(num_processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    started = [Process(*arguments, variables={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+    common = {"WORLD_SIZE": str(num_processes), "LOCAL_WORLD_SIZE": str(num_processes), "MASTER_ADDR": "127.0.0.1",
+              "MASTER_PORT": str(port)}  # fmt: skip
+    started = [Process(*words, variables={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)})
                for rank in range(num_processes)]  # fmt: skip
     return [process.outcome() for process in started]
 
@@ -107,5 +122,9 @@ def _become(words: list[str], folder: str, file_size: int, variables: dict[str, 
         with Path(said, name).open("w") as file:
             os.dup2(file.fileno(), number)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
-    sys.argv = ["vaebm", *words]
-    runpy.run_module("vaebm", run_name="__main__", alter_sys=True)
+    sys.argv = words
+    if words[0] == "vaebm":
+        runpy.run_module("vaebm", run_name="__main__", alter_sys=True)
+    else:
+        sys.path.insert(0, str(Path(words[0]).parent))
+        runpy.run_path(words[0], run_name="__main__")
