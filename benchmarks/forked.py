@@ -12,6 +12,7 @@ import os
 import runpy
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -43,7 +44,7 @@ def run_vaebm(words: Sequence[str], said: Path | None = None, check: bool = True
         subprocess.CalledProcessError: If it is.
     """
     if _Here.is_forked:
-        code = Program(["vaebm", *words], said, is_whole=said is not None).wait()
+        code = Program(["vaebm", *words], said, said).wait()
     else:
         command = [sys.executable, "-m", "vaebm", *words]
         if said is None:
@@ -56,19 +57,38 @@ def run_vaebm(words: Sequence[str], said: Path | None = None, check: bool = True
     return code
 
 
+def output_of(words: Sequence[str]) -> str:
+    """Runs a script beside this one to its end and returns its standard output; a process as those of ``run_vaebm``.
+
+    Arguments:
+        words: The name of the script, and its arguments.
+
+    Raises:
+        subprocess.CalledProcessError: If its exit code isn't 0.
+    """
+    if not _Here.is_forked:
+        command = [sys.executable, str(ROOT / words[0]), *words[1:]]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "output"
+        if code := Program(words, output=output).wait():
+            raise subprocess.CalledProcessError(code, list(words))
+        return output.read_text()
+
+
 class Program:
-    """A program that runs, with the methods of ``subprocess.Popen``; its standard output is thrown away.
+    """A program that runs, with the methods of ``subprocess.Popen``; its standard output is thrown away by default.
 
     Arguments:
         words: ``vaebm`` or the name of a script beside this one, and its arguments.
         errors: The file that its standard error is written to; by default it stays where it is.
-        is_whole: Whether that file gets its standard output, too.
+        output: The file that its standard output is written to; it may be that of its errors.
     """
 
-    def __init__(self, words: Sequence[str], errors: Path | None = None, is_whole: bool = False) -> None:
+    def __init__(self, words: Sequence[str], errors: Path | None = None, output: Path | None = None) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         self.args = list(words)
-        told = (self.args, errors, is_whole)
+        told = (self.args, errors, output)
         self._process: BaseProcess
         if _Here.is_forked:
             # What it is forked from has imported all of it.
@@ -103,19 +123,19 @@ class Program:
         self._process.kill()
 
 
-def _become(words: list[str], errors: Path | None, is_whole: bool) -> None:
+def _become(words: list[str], errors: Path | None, output: Path | None) -> None:
     from vaebm.cli import costs
 
     _Here.is_forked = True
     # What work costs beside others says nothing: it is tried once, not for seconds.
     costs.SECONDS = 0
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-    if errors is not None:
+    with (output or Path(os.devnull)).open("w") as file:
+        os.dup2(file.fileno(), 1)
+    if errors is not None and errors == output:
+        os.dup2(1, 2)
+    elif errors is not None:
         with errors.open("w") as file:
             os.dup2(file.fileno(), 2)
-            if is_whole:
-                os.dup2(file.fileno(), 1)
     program, sys.argv = words[0], words
     if program == "vaebm":
         runpy.run_module("vaebm", run_name="__main__", alter_sys=True)

@@ -22,12 +22,15 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from endings import ended
+from forked import output_of
 from tables import put_table
 from vaebm.applications import snapshots, start_noise
 from vaebm.distributed import Engine, hardware_facts, keep_freed_memory, make_engine
@@ -136,27 +139,33 @@ def time_of_sums(engine: Engine, repeats: int) -> float:
     return seconds(True) - seconds(False)
 
 
-def turn(programs: Sequence[Sequence[str]], options: Sequence[str]) -> list[dict[str, float]]:
+def launched(options: Sequence[str]) -> str:
+    """Returns what two processes print that a launcher has started."""
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__, "work"]
+    return subprocess.run([*words, *options], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def alone(options: Sequence[str]) -> str:
+    """Returns what a process prints that knows of no other."""
+    return output_of(["scaling.py", "work", *options])
+
+
+def turn(programs: Sequence[Callable[[Sequence[str]], str]], options: Sequence[str]) -> list[dict[str, float]]:
     """Starts programs side by side, and returns what each has measured."""
-    variables = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-    begun = [
-        subprocess.Popen([*words, __file__, "work", *options], stdout=subprocess.PIPE, text=True, env=variables)
-        for words in programs
-    ]
-    shown = [program.communicate()[0] for program in begun]
-    if any(program.returncode for program in begun):
-        raise SystemExit(f"{[program.returncode for program in begun]}: a program failed, its reason stands above")
+    with ThreadPoolExecutor(len(programs)) as pool:
+        shown = list(pool.map(lambda program: program(options), programs))
     return [json.loads(text.splitlines()[-1]) for text in shown]
 
 
 def run(rounds: int, repeats: int, num_samples: int, is_tiny: bool) -> dict[str, Any]:
     """Measures one process, two, and two that know nothing of each other, in turns."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    # Of all that is started here, with one thread each.
+    os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     options = ["--repeats", str(repeats), "--num-samples", str(num_samples), *["--tiny"] * is_tiny]
-    turns: dict[str, tuple[list[list[str]], list[str]]] = {
-        "one": ([[sys.executable]], options),
-        "two": ([launcher], options),
-        "apart": ([[sys.executable]] * 2, [*options, "--parts", "2"]),
+    turns: dict[str, tuple[list[Callable[[Sequence[str]], str]], list[str]]] = {
+        "one": ([alone], options),
+        "two": ([launched], options),
+        "apart": ([alone] * 2, [*options, "--parts", "2"]),
     }
     found: dict[str, defaultdict[str, list[float]]] = {way: defaultdict(list) for way in turns}
     for _ in range(rounds):
@@ -243,4 +252,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

@@ -157,9 +157,9 @@ def survival(folder: Path) -> list[Chain]:
               "--energy_network.widths", "[4,4,4,4,4]", "--vae.num_iterations", 8, "--energy.num_iterations", 8,
               "--evaluation.num_test", 20)  # fmt: skip
     return [
-        [("kills.py", "--kills", 16, "--kinds", "digits", "--forked", "--results", folder / "kills.json", "--",
+        [("kills.py", "--kills", 6, "--kinds", "digits", "--forked", "--results", folder / "kills.json", "--",
           *brief)],
-        [("kills.py", "--kills", 4, "--kinds", "NVAE", "--forked", "--results", folder / "kills_nvae.json", "--",
+        [("kills.py", "--kills", 2, "--kinds", "NVAE", "--forked", "--results", folder / "kills_nvae.json", "--",
           *narrow)],
         [
             ("stress.py", "run", *stressed, "--cells", 1, "--", *SMALL),
@@ -222,7 +222,7 @@ def evidence(folder: Path, first: Path) -> list[Chain]:
               "--num-reference", 200)  # fmt: skip
     short = ("--budget", "1s", "-n", 60, "--runs", folder / "rivals", "--results", folder / "rivals.json")
     some = ("--rows", "vae,vaebm,wgan-gp", "--config", folder / "rivals.yaml")
-    little = ("--num-samples", 100, "--num-draws", 500, "--steps", 5, "--temperatures", 3)
+    little = ("--num-samples", 50, "--num-draws", 200, "--steps", 5, "--temperatures", 3)
     return [
         [("density.py", "--model", first, *little, "--results", folder / "density.json")],
         [("rivals.py", "run", "mnist", "--model", first, *short, *some)],

@@ -20,7 +20,6 @@ import argparse
 import gc
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +32,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from endings import ended
+from forked import output_of
 from tables import put_table
 from vaebm.distributed import hardware_facts, keep_freed_memory, peak_memory, supports_bfloat16
 from vaebm.models import NVAE, VAEBM, EnergyNetwork, folded
@@ -175,14 +176,13 @@ def table(results: Path, document: Path) -> None:
 
 def peak_mib(size: str, form: str, batch_size: int) -> float:
     """Returns the largest memory of a process while it makes two steps, the model included, in MiB (Linux)."""
-    words = [sys.executable, __file__, "--size", size, "--batch-size", str(batch_size), "--memory-of", form]
-    return float(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    return float(output_of(["step.py", "--size", size, "--batch-size", str(batch_size), "--memory-of", form]))
 
 
 def seconds_as_any_program(size: str, batch_size: int, repeats: int) -> float:
     """Returns the median of a plain step in a process that hands freed memory back to the system, in seconds."""
-    words = [sys.executable, __file__, "--size", size, "--batch-size", str(batch_size), "--repeats", str(repeats)]
-    return float(subprocess.run([*words, "--plain"], check=True, capture_output=True, text=True).stdout)
+    words = ["step.py", "--size", size, "--batch-size", str(batch_size), "--repeats", str(repeats)]
+    return float(output_of([*words, "--plain"]))
 
 
 def _plain_seconds(size: str, batch_size: int, repeats: int) -> float:
@@ -239,4 +239,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

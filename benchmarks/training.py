@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +31,8 @@ from unittest import mock
 import torch
 from torch import Tensor
 
+from endings import ended
+from forked import output_of
 from tables import put_table
 from vaebm.checkpoint import RowFile, RunFolder
 from vaebm.distributed import Engine, hardware_facts, keep_freed_memory, peak_memory, supports_bfloat16
@@ -255,8 +256,7 @@ def buffer(form: str, num_chains: int) -> dict[str, float]:
 def _buffers(num_chains: int) -> dict[str, Any]:
     rows = {}
     for form in BUFFERS:
-        words = [sys.executable, __file__, "buffer", "--form", form, "--num-chains", str(num_chains)]
-        rows[form] = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+        rows[form] = json.loads(output_of(["training.py", "buffer", "--form", form, "--num-chains", str(num_chains)]))
         print(form, {name: round(value, 4) for name, value in rows[form].items()}, flush=True)
     return {"num_chains": num_chains, "width": LATENTS, "batch_size": BATCH, "forms": rows}
 
@@ -337,4 +337,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))
