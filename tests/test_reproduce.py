@@ -18,8 +18,8 @@ from vaebm.cli.benchmark import _parser as rivals_parser
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 CLAIMS = (
-    "mnist", "cifar10", "stacked-mnist", "rivals", "standard", "own-images", "short-chains", "modes-plane",
-    "modes-stacked", "density", "outliers-mnist", "outliers-cifar10", "defects", "false-alarms", "export", "survival",
+    "mnist", "cifar10", "stacked-mnist", "rivals", "rivals-cifar10", "standard", "own-images", "short-chains",
+    "modes-plane", "modes-stacked", "density", "outliers-mnist", "outliers-cifar10", "defects", "false-alarms", "export", "survival",
     "step", "scaling",
 )  # fmt: skip
 
@@ -81,7 +81,8 @@ def test_its_commands_are_shown_and_parse(
         assert (BENCHMARKS / name).is_file()
         rest = parse(name, words)
         if name == "rivals.py" and rest:
-            assert rivals_parser().parse_args(["mnist", "--output", "out", *rest]).judges.is_dir()
+            judges = rivals_parser().parse_args(["mnist", "--output", "out", *rest]).judges
+            assert judges is None or judges.is_dir()
             rest = []
         assert rest == []
 

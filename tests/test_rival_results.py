@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vaebm.cli.main import run as vaebm
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 IDENTITY = {"budget": 60.0, "vae_time": 9.0, "model_sha256": "abc", "judges": {"plain": "1", "apart": "2"},
             "num_samples": 50}  # fmt: skip
@@ -113,6 +115,21 @@ def test_what_vaebm_benchmark_refuses_is_an_error(rivals: Any, monkeypatch: pyte
 
     monkeypatch.setattr(rivals, "run_vaebm", refuse)
     assert rivals.main(["run", "digits", "--rows", "vaebn"]) == 2
+
+
+def test_a_model_is_trained_once_by_settings_that_can_be_built(rivals: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez("images.npz", images=np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), dtype=np.uint8))
+    asked: list[list[str]] = []
+    monkeypatch.setattr(rivals, "run_vaebm", asked.append)
+    words = ["train", "run", "--data", "images.npz"]
+    assert rivals.main(words) == 0
+    assert vaebm([*asked[0], "--dry-run"]) == 0
+    Path("run").mkdir()
+    assert rivals.main(words) == 0
+    assert asked[1] == ["train", "--resume", "run"]
+    Path("run/report.html").touch()
+    assert rivals.main(words) == 0
+    assert len(asked) == 2
 
 
 def test_curves_are_those_of_the_last_judge_where_all_seeds_are_finite(rivals: Any) -> None:
