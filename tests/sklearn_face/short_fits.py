@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vaebm.sklearn import VAEBMDetector
 
-SHORT: dict[str, Any] = {"num_vae_iterations": 150, "num_energy_iterations": 5}
+SHORT: dict[str, Any] = {"num_vae_iterations": 150, "num_energy_iterations": 5, "num_posterior_samples": 3}
 SHORTEST: dict[str, Any] = {"num_vae_iterations": 3, "num_energy_iterations": 2, "num_posterior_samples": 2}
 
 

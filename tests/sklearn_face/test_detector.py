@@ -92,7 +92,12 @@ def test_scores_are_those_of_the_library(digits: Digits, fitted: VAEBMDetector) 
     found = fitted.scores(digits.images[:50])
     bytes_of = torch.from_numpy(np.rint(digits.images[:50] * (255 / 16))).float()
     generator = torch.Generator().manual_seed(fitted.scoring_seed_)
-    expected = vaebm.outlier_scores(fitted.model_, bytes_of[:, None] / 127.5 - 1, generator=generator)
+    expected = vaebm.outlier_scores(
+        fitted.model_,
+        bytes_of[:, None] / 127.5 - 1,
+        num_posterior_samples=fitted.num_posterior_samples,
+        generator=generator,
+    )
     # The networks run in float64 here, in float32 there.
     torch.testing.assert_close(found.energy, expected.energy, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found.joint, expected.joint, rtol=1e-4, atol=1e-4)

@@ -19,6 +19,7 @@ References:
     An Introduction to the Bootstrap, B. Efron and R. Tibshirani, 1993, chapter 13.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,8 @@ __all__ = ["Interval", "Ranking", "rank_outliers"]
 
 _TRUE_POSITIVE_RATE = 0.95
 _PERCENTILES = (0.025, 0.975)
+# Of resamples that are counted at a time; more of them leave the caches.
+_MOST_COUNTS = 30_000
 
 
 @dataclass(frozen=True)
@@ -107,13 +110,14 @@ def rank_outliers(
     def counts(of: Tensor) -> Tensor:
         return torch.bincount(of, minlength=len(distinct)).double()
 
-    value = _figures(counts(normal_places), counts(outlier_places))
-    resampled = torch.stack(
-        [
-            _figures(counts(_resample(normal_places, generator)), counts(_resample(outlier_places, generator)))
-            for _ in range(num_bootstrap)
-        ]
-    )
+    def resamples(count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for _ in range(count):
+            yield counts(_resample(normal_places, generator)), counts(_resample(outlier_places, generator))
+
+    (value,) = _figures(counts(normal_places)[None], counts(outlier_places)[None])
+    at_once = max(1, _MOST_COUNTS // len(distinct))
+    parts = [min(at_once, num_bootstrap - begin) for begin in range(0, num_bootstrap, at_once)]
+    resampled = torch.cat([_figures(*map(torch.stack, zip(*resamples(part), strict=True))) for part in parts])
     bounds = torch.quantile(resampled, torch.tensor(_PERCENTILES, dtype=torch.float64), dim=0)
     auroc, aupr, fpr95 = (Interval(*row) for row in torch.stack([value, *bounds], dim=1).tolist())
     return Ranking(auroc, aupr, fpr95, len(normal), len(outlier), num_bootstrap)
@@ -125,13 +129,14 @@ def _resample(values: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _figures(normal_counts: Tensor, outlier_counts: Tensor) -> Tensor:
-    """Returns AUROC, AUPR and FPR95, (3,), from counts at the distinct scores in descending order, each (T,)."""
-    false_positives, true_positives = normal_counts.cumsum(0), outlier_counts.cumsum(0)
-    num_normal, num_outlier = false_positives[-1], true_positives[-1]
+    """Returns AUROC, AUPR and FPR95, (R, 3), from counts at the distinct scores in descending order, each (R, T)."""
+    false_positives, true_positives = normal_counts.cumsum(1), outlier_counts.cumsum(1)
+    num_normal, num_outlier = false_positives[:, -1:], true_positives[:, -1:]
     normals_below = num_normal - false_positives + normal_counts / 2
-    auroc = (outlier_counts * normals_below).sum() / (num_normal * num_outlier)
+    auroc = (outlier_counts * normals_below).sum(1, keepdim=True) / (num_normal * num_outlier)
     precision = true_positives / (true_positives + false_positives).clamp_min(1.0)
-    aupr = (outlier_counts * precision).sum() / num_outlier
-    threshold = torch.searchsorted(true_positives / num_outlier, _TRUE_POSITIVE_RATE)
-    fpr95 = false_positives[threshold] / num_normal
-    return torch.stack([auroc, aupr, fpr95])
+    aupr = (outlier_counts * precision).sum(1, keepdim=True) / num_outlier
+    rates = torch.full_like(num_outlier, _TRUE_POSITIVE_RATE)
+    threshold = torch.searchsorted(true_positives / num_outlier, rates)
+    fpr95 = false_positives.gather(1, threshold) / num_normal
+    return torch.cat([auroc, aupr, fpr95], dim=1)

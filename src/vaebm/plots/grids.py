@@ -13,6 +13,8 @@ from PIL import Image
 from vaebm.plots.arrays import UInt8Array
 
 _MOST_PALETTE_FRAMES = 12
+# The strongest, 9, takes nine times as long for two percent less.
+_COMPRESSION = 6
 
 
 def check_pictures(images: UInt8Array, name: str, rank: int) -> None:
@@ -95,7 +97,7 @@ def png_bytes(array: UInt8Array, keeps_channels: bool = False) -> bytes:
         b'PNG'
     """
     buffer = io.BytesIO()
-    _as_picture(array, keeps_channels).save(buffer, format="PNG", optimize=True)
+    _as_picture(array, keeps_channels).save(buffer, format="PNG", compress_level=_COMPRESSION)
     return buffer.getvalue()
 
 
