@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from spoiling import spoil
 
 import vaebm
 from vaebm.checkpoint import RunFolder
+from vaebm.cli.main import run
 from vaebm.cli.stages import train_stages
 from vaebm.cli.stop import StopRequest
 from vaebm.cli.train import begin, parse
@@ -25,6 +28,7 @@ SHORT = tiny(
 )  # fmt: skip
 # No chain stays below this norm.
 HOPELESS = ["--guard.window", "2", "--guard.largest_noise_norm", "0.1", "--guard.num_attempts", "2"]
+OFTEN_SAVED = [*SHORT, *HOPELESS, "--checkpoint_every", "1"]
 
 
 def test_a_run_that_gives_up_ends_with_a_diagnosis_a_model_and_a_report(cli: Cli) -> None:
@@ -79,28 +83,35 @@ def test_on_the_plane_too_and_its_report_says_so(cli: Cli, monkeypatch: pytest.M
     assert "loss is nan" in page
 
 
+@pytest.fixture(scope="module")
+def hopeless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in which the guard acted three times and gave up."""
+    folder = tmp_path_factory.mktemp("hopeless") / "run"
+    with redirect_stdout(io.StringIO()):
+        assert run(["train", "digits", "--output", str(folder), *OFTEN_SAVED]) == 3
+    return folder
+
+
 @pytest.mark.parametrize("deadly", [1, 2, 3])
-def test_a_run_killed_while_the_guard_acts_ends_as_one_that_is_not(cli: Cli, deadly: int) -> None:
-    short = [*SHORT, *HOPELESS, "--checkpoint_every", "1"]
-    assert cli("train", "digits", "--output", "whole", *short).code == 3
-    arguments = ["digits", "--output", "part", *short]
+def test_a_run_killed_while_the_guard_acts_ends_as_one_that_is_not(cli: Cli, hopeless: Path, deadly: int) -> None:
+    arguments = ["digits", "--output", "part", *OFTEN_SAVED]
     request = parse(arguments)
     assert request is not None
-    run = begin(request, StopRequest(), arguments)
-    record = run.record
+    part = begin(request, StopRequest(), arguments)
+    record = part.record
 
     def record_and_die(row: Mapping[str, Any]) -> None:
         record(row)
-        if row["stage"] == "guard" and sum(one["stage"] == "guard" for one in run.folder.read_metrics()) == deadly:
+        if row["stage"] == "guard" and sum(one["stage"] == "guard" for one in part.folder.read_metrics()) == deadly:
             raise KeyboardInterrupt
 
-    run.record = record_and_die  # type: ignore[method-assign]
+    part.record = record_and_die  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
-        train_stages(run)
-    run.close()
+        train_stages(part)
+    part.close()
     assert cli("train", "--resume", "part").code == 3
     for name in ("model/model.safetensors", "metrics.jsonl"):
-        assert (Path("part") / name).read_bytes() == (Path("whole") / name).read_bytes()
+        assert (Path("part") / name).read_bytes() == (hopeless / name).read_bytes()
     rows = RunFolder(Path("part")).read_metrics()
     assert [row["returned_to"] for row in rows if row["stage"] == "guard"] == [0, 0, 0]
 

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 from commandline import Cli
 from safetensors.torch import load_file
 from short_planar import short_planar, stop_after_an_iteration
 
-from forking import environment, run_group
+from forking import run_group
 from vaebm.checkpoint import RunFolder
-
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "vaebm"]
-
-
-def launch(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*LAUNCH, *words], capture_output=True, text=True, timeout=600, check=False, env=environment()
-    )
 
 
 def assert_close(one: Path, two: Path) -> None:
@@ -32,10 +22,11 @@ def assert_close(one: Path, two: Path) -> None:
 def test_two_processes_train_what_one_does_and_go_on_with_its_run(cli: Cli) -> None:
     words = ["train", "ring", *short_planar(energy__num_iterations="20")]
     assert cli(*words, "--output", "one").code == 0
-    result = launch(*words, "--output", "two")
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.count("run folder two, cpu, fp32, 1 threads, 2 processes") == 1
-    assert result.stdout == Path("two/log.txt").read_text()
+    first, second = run_group(2, "vaebm", *words, "--output", "two")
+    assert (first.code, second.code) == (0, 0), first.errors
+    assert first.output.count("run folder two, cpu, fp32, 1 threads, 2 processes") == 1
+    assert first.output == Path("two/log.txt").read_text()
+    assert second.output == ""
     assert_close(Path("one"), Path("two"))
     one, two = (RunFolder(Path(name)).read_metrics() for name in ("one", "two"))
     assert [(row["stage"], row["iteration"]) for row in two] == [(row["stage"], row["iteration"]) for row in one]
