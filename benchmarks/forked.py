@@ -13,6 +13,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -22,14 +23,13 @@ from threading import Lock
 ROOT = Path(__file__).parent
 # torch imports its compiler with the first optimizer, the others are what nearly all programs here need.
 IMPORTED = ["torch", "torch._dynamo", "torch.utils.flop_counter", "vaebm.cli.main", "vaebm.cli.train", "vaebm.reports"]
-# multiprocessing looks at all processes when it starts one, and an exit code can be read but once.
-LOOKING = Lock()
 
 
 class _Here:
-    """Whether this process is forked itself."""
+    """Whether this process is forked itself, and whose turn it is: an exit code can be read but once."""
 
     is_forked = False
+    looking = Lock()
 
 
 def run_vaebm(words: Sequence[str], said: Path | None = None, check: bool = True) -> int:
@@ -97,7 +97,7 @@ class Program:
             context = multiprocessing.get_context("forkserver")
             context.set_forkserver_preload(IMPORTED)
             self._process = context.Process(target=_become, args=told)
-        with LOOKING:
+        with _Here.looking:
             self._process.start()
 
     def wait(self, timeout: float | None = None) -> int:
@@ -109,7 +109,7 @@ class Program:
         if timeout is not None and not wait([self._process.sentinel], timeout):
             raise subprocess.TimeoutExpired(self.args, timeout)
         wait([self._process.sentinel])
-        with LOOKING:
+        with _Here.looking:
             self._process.join()
             assert self._process.exitcode is not None
             return self._process.exitcode
@@ -126,7 +126,8 @@ class Program:
 def _become(words: list[str], errors: Path | None, output: Path | None) -> None:
     from vaebm.cli import costs
 
-    _Here.is_forked = True
+    # The lock is held by whoever has forked this process.
+    _Here.is_forked, _Here.looking = True, Lock()
     # What work costs beside others says nothing: it is tried once, not for seconds.
     costs.SECONDS = 0
     with (output or Path(os.devnull)).open("w") as file:
@@ -136,9 +137,30 @@ def _become(words: list[str], errors: Path | None, output: Path | None) -> None:
     elif errors is not None:
         with errors.open("w") as file:
             os.dup2(file.fileno(), 2)
+    code = 1
+    try:
+        code = _run(words)
+    except BaseException:  # What nobody else has caught is shown, as Python shows it.
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Not by multiprocessing: behind a process that was forked by a thread it can't join it, and says 1.
+        os._exit(code)
+
+
+def _run(words: list[str]) -> int:
+    """Runs a program in this process, and returns its exit code."""
     program, sys.argv = words[0], words
-    if program == "vaebm":
-        runpy.run_module("vaebm", run_name="__main__", alter_sys=True)
-    else:
-        sys.path.insert(0, str(ROOT))
-        runpy.run_path(str(ROOT / program), run_name="__main__")
+    try:
+        if program == "vaebm":
+            runpy.run_module("vaebm", run_name="__main__", alter_sys=True)
+        else:
+            sys.path.insert(0, str(ROOT))
+            runpy.run_path(str(ROOT / program), run_name="__main__")
+    except SystemExit as ended:
+        if ended.code is None or isinstance(ended.code, int):
+            return ended.code or 0
+        print(ended.code, file=sys.stderr)
+        return 1
+    return 0

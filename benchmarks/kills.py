@@ -118,6 +118,8 @@ def measure(kind: str, num_kills: int, seed: int, folder: Path, forks: bool, fur
     began = time.monotonic()
     whole = ["train", recipe, "--output", str(folder / "whole"), *options]
     code = kill_after(whole, 36_000, None, errors, forks)
+    if code not in (0, 3):
+        raise SystemExit(f"{kind}: the run that nothing kills ended with exit code {code}, its reason stands above")
     longest = time.monotonic() - began
     phases: Counter[str] = Counter()
     in_checkpoint = num_runs = num_lost = num_differing = 0

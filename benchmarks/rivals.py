@@ -64,7 +64,7 @@ def train(folder: Path, data: Path) -> None:
     """Trains a model of images of one's own, or goes on with it, unless it is there."""
     if (folder / "report.html").is_file():
         print(f"{folder}: trained before")
-    elif folder.exists():
+    elif (folder / "config.yaml").is_file():
         run_vaebm(["train", "--resume", str(folder)])
     else:
         settings = [word for name, value in QUICK.items() for word in (f"--{name}", value)]
@@ -93,7 +93,7 @@ def joined(name: str, folder: Path, results: Path, is_replaced: bool) -> dict[st
     """Returns the results with the rows of a folder in them, or instead of them.
 
     Raises:
-        Other: If rows of another identity are kept.
+        Other: If rows of another identity are kept, or rows of this name of other settings.
     """
     found = read_json(folder / "benchmark.json")
     identity = {part: found[part] for part in IDENTITY}
@@ -104,7 +104,12 @@ def joined(name: str, folder: Path, results: Path, is_replaced: bool) -> dict[st
         told = ", ".join(f"{part} {kept['identity'].get(part)} instead of {identity[part]}"
                          if isinstance(identity[part], float | int) else part for part in other)  # fmt: skip
         raise Other(f"{results} keeps rows of another comparison ({told}): --replace drops them")
-    return {**known, name: {"identity": identity, "rows": {**kept.get("rows", {}), **found["rows"]}}}
+    rows = {**kept.get("rows", {}), **found["rows"]}
+    settings: dict[str, Any] = {}
+    for key, row in rows.items():
+        if settings.setdefault(row["name"], row.get("settings")) != row.get("settings"):
+            raise Other(f"{results} keeps rows of other settings than those of {key}: --replace drops them")
+    return {**known, name: {"identity": identity, "rows": rows}}
 
 
 def keep(name: str, folder: Path, results: Path, is_replaced: bool = False) -> None:

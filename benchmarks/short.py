@@ -5,8 +5,8 @@
 Each line is a command of the README or of ``benchmarks/`` with its sizes cut down; it must end with exit code 0 and
 leave the files that it promises. As many run at a time as there are cores, of one thread each: what they time says
 nothing. Each is a process of its own, forked from one that has imported what all of them import. Left out:
-``train_judges.py``, whose judges are committed, and ``mnist.py run`` and ``bundle``, which are ``vaebm train`` and
-``vaebm evaluate`` with the configurations that are run here.
+``train_judges.py``, whose judges are committed; ``mnist.py run`` and ``bundle``, which are ``vaebm train`` and ``vaebm
+evaluate`` with the configurations that are run here; and ``rivals.py train``, which is one ``vaebm train``.
 """
 
 from __future__ import annotations

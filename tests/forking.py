@@ -1,8 +1,8 @@
 """Programs as processes of their own, forked from one that has imported what all of them import.
 
 An import of torch takes longer than most of these programs. What is forked ends by itself or by a signal, with an exit
-code, as a program does; but its number of threads and the encoding of its output are those of the process before it:
-where they matter, ``commandline.in_process_of_its_own`` starts a new one.
+code, as a program does; but the encoding of its output is that of the process before it: where that matters,
+``commandline.in_process_of_its_own`` starts a new one. What still runs in the end is ended with the tests.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
+
+import torch
 
 IMPORTED = ["torch", "torch._dynamo", "torch.distributed", "accelerate", "sklearn", "vaebm.cli.main", "vaebm.cli.train",
             "vaebm.reports"]  # fmt: skip
@@ -42,7 +45,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 class Process:
-    """A program that runs, in this working directory or another one.
+    """A program that runs on one thread, in this working directory or another one.
 
     Arguments:
         words: ``vaebm`` or the path of a script, and its arguments.
@@ -63,7 +66,7 @@ class Process:
         self._said = tempfile.TemporaryDirectory()
         place = str(folder or Path.cwd())
         told = ([str(word) for word in words], place, file_size, environment(**(variables or {})), self._said.name)
-        self._process = context.Process(target=_become, args=told)
+        self._process = context.Process(target=_become, args=told, daemon=True)
         self._process.start()
 
     @property
@@ -77,12 +80,14 @@ class Process:
         return not wait([self._process.sentinel], 0)
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Sends it a signal."""
-        os.kill(self.pid, number)
+        """Sends it a signal, unless it has ended."""
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
 
-    def outcome(self) -> Outcome:
-        """Waits for its end; the exit code of a signal is negative."""
-        assert wait([self._process.sentinel], SECONDS), "it didn't end"
+    def outcome(self, seconds: float = SECONDS) -> Outcome:
+        """Waits for its end, at most so long; the exit code of a signal is negative."""
+        if not wait([self._process.sentinel], seconds):
+            self.send_signal(signal.SIGKILL)
         self._process.join()
         assert self._process.exitcode is not None
         output, errors = (Path(self._said.name, name).read_text(errors="replace") for name in ("output", "errors"))
@@ -111,6 +116,12 @@ def run_group(num_processes: int, *words: object) -> list[Outcome]:
               "MASTER_PORT": str(port)}  # fmt: skip
     started = [Process(*words, variables={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)})
                for rank in range(num_processes)]  # fmt: skip
+    # Who has lost another one would wait for it for ever.
+    while any(process.is_running() for process in started):
+        ended = [process for process in started if not process.is_running()]
+        if any(process.outcome().code for process in ended):
+            return [process.outcome(10) for process in started]
+        time.sleep(0.01)
     return [process.outcome() for process in started]
 
 
@@ -121,6 +132,7 @@ def _become(words: list[str], folder: str, file_size: int, variables: dict[str, 
     for name, number in (("output", 1), ("errors", 2)):
         with Path(said, name).open("w") as file:
             os.dup2(file.fileno(), number)
+    torch.set_num_threads(int(variables["OMP_NUM_THREADS"]))
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     sys.argv = words
     if words[0] == "vaebm":

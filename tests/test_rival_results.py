@@ -128,6 +128,7 @@ def test_a_model_is_trained_once_by_settings_that_can_be_built(rivals: Any, monk
     assert rivals.main(words) == 0
     assert vaebm([*asked[0], "--dry-run"]) == 0
     Path("run").mkdir()
+    Path("run/config.yaml").touch()
     assert rivals.main(words) == 0
     assert asked[1] == ["train", "--resume", "run"]
     Path("run/report.html").touch()

@@ -103,10 +103,13 @@ def test_chains_that_are_too_short_are_found_out_and_made_longer(cli: Cli, monke
         assert cli("train", "gaussians", "--output", "guarded", *words).code == 130
     shutil.copytree("guarded", "alone")
     config = Path("alone/config.yaml")
-    config.write_text(config.read_text().replace("rolls_back: true", "rolls_back: false"))
+    before = config.read_text()
+    assert before.count("rolls_back: true") == 1
+    config.write_text(before.replace("rolls_back: true", "rolls_back: false"))
     assert cli("train", "--resume", "alone").code == 0
     alone = [json.loads(line) for line in Path("alone/metrics.jsonl").read_text().splitlines()]
     assert min(row.get("density_gain", 0.0) for row in alone) < -0.5
+    assert not any(row["stage"] == "guard" for row in alone)
     outcome = cli("train", "--resume", "guarded")
     assert "nats less likely than under the VAE); back to iteration" in outcome.output
     assert "step size 0.02, 10 steps" in outcome.output

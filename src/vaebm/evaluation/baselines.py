@@ -69,7 +69,7 @@ def png_bits(images: Tensor) -> Tensor:
     """
     pictures = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
     # One code for all images of a model: a file of grey ones would be smaller for its form alone.
-    files = [png_bytes(picture[..., 0] if picture.shape[-1] == 1 else picture, True) for picture in pictures]
+    files = [png_bytes(picture[..., 0] if picture.shape[-1] == 1 else picture, True, 9) for picture in pictures]
     return torch.tensor([8 * len(file) for file in files], dtype=torch.float64)
 
 

@@ -79,12 +79,13 @@ def _as_picture(array: UInt8Array, keeps_channels: bool = False) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def png_bytes(array: UInt8Array, keeps_channels: bool = False) -> bytes:
+def png_bytes(array: UInt8Array, keeps_channels: bool = False, compression: int = _COMPRESSION) -> bytes:
     """Encode a picture as PNG; a picture without colour is stored with one channel.
 
     Arguments:
         array: uint8 (H, W) or (H, W, 3).
         keeps_channels: Whether a picture without colour keeps its three channels.
+        compression: How hard zlib tries, from 0 to 9.
 
     Returns:
         The bytes of the file.
@@ -97,7 +98,7 @@ def png_bytes(array: UInt8Array, keeps_channels: bool = False) -> bytes:
         b'PNG'
     """
     buffer = io.BytesIO()
-    _as_picture(array, keeps_channels).save(buffer, format="PNG", compress_level=_COMPRESSION)
+    _as_picture(array, keeps_channels).save(buffer, format="PNG", compress_level=compression)
     return buffer.getvalue()
 
 

@@ -51,7 +51,8 @@ class EnergySettings:
         jump_probability: How often a step is a jump from N(0, I) with an accept step instead.
         potential: What the chains of training follow: the exact density, or, for comparison, the official release's.
         compile_decoder: Whether chains run through an NVAE's decoder as ``torch.compile`` makes it, which needs a C++
-            compiler and a minute. For GPUs, where it hasn't been run; on a CPU it is no faster (docs/nvae.md).
+            compiler and a minute. For GPUs, where it hasn't been run; on a CPU it is no faster (docs/nvae.md). The
+            checks compile its graph, but not the C++ code.
     """
 
     num_iterations: int = 1000
