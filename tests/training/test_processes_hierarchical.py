@@ -17,7 +17,7 @@ from vaebm.training import EnergySettings, energy_step, fit, start_energy
 
 PRECISIONS = ("fp32", "bf16")
 # Uneven, so that one process has more rows than the other.
-BATCH_SIZE, NUM_ITERATIONS = 7, 10
+BATCH_SIZE, NUM_ITERATIONS = 7, 20
 
 
 def train(engine: Engine) -> dict[str, Tensor]:
