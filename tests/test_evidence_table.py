@@ -37,7 +37,8 @@ def row(name: str, seed: int, low: float, curve: Mapping[int, float] | None = No
                for judge, start in (("plain", 5.0), ("apart", low))]  # fmt: skip
     looks = [{"judge": judge, "num_steps": steps, "frechet": value if judge == "apart" else 1.0}
              for judge in ("plain", "apart") for steps, value in (curve or {}).items()]  # fmt: skip
-    return {"name": name, "title": name.upper(), "seed": seed, "quality": quality, "curve": looks, "seconds": 180.0}
+    return {"name": name, "title": name.upper(), "seed": seed, "quality": quality, "curve": looks, "seconds": 180.0,
+            "chosen": {"num_steps": 30}}  # fmt: skip
 
 
 def kept(*rows: dict[str, Any]) -> dict[str, Any]:
@@ -95,6 +96,15 @@ def test_short_chains_are_judged_by_the_last_judge(evidence: Any, write: Write) 
     assert (found.verdict, "seed 1 not finite" in found.found) == ("fails", True)
 
 
+def test_chains_of_15_steps_must_have_come_somewhere(evidence: Any, write: Write) -> None:
+    """Half of the way by the Fréchet distance; or, if 15 steps are the choice, apart from the VAE by the kernel distance."""
+    curve = {0: 8.0, 15: 6.0, 30: 6.0}
+    for num_steps, low, verdict in ((30, 0.0, "fails"), (15, 0.0, "holds"), (15, 2.5, "fails")):
+        short = {**row("vaebm-no-buffer", 0, low, curve), "chosen": {"num_steps": num_steps}}
+        write("rivals", kept(short, row("vae", 0, 2.0)))
+        assert evidence.fresh_chains().verdict == verdict
+
+
 def test_chains_with_momentum_are_compared_with_the_best_of_all(evidence: Any, write: Write) -> None:
     def entry(**curves: float) -> dict[str, Any]:
         rows = [{"chains": chains, "curve": {"15": few, "200": 2.0}} for chains, few in curves.items()]
@@ -116,7 +126,7 @@ def test_chains_with_momentum_are_compared_with_the_best_of_all(evidence: Any, w
 
 def test_only_missing_results_are_open(evidence: Any, write: Write) -> None:
     assert {line.split(" | ")[3] for line in evidence.lines_of()[2:]} == {"open"}
-    write("rivals", {"cifar10": {}})
+    write("rivals", {"fashion": {}})
     with pytest.raises(evidence.NotMeasured):
         evidence.fresh_chains()
     # A result that lacks something is an error, not a row that is open.
