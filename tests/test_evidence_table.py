@@ -97,7 +97,7 @@ def test_short_chains_are_judged_by_the_last_judge(evidence: Any, write: Write) 
 
 
 def test_chains_of_15_steps_must_have_come_somewhere(evidence: Any, write: Write) -> None:
-    """Half of the way by the Fréchet distance; or, if 15 steps are the choice, apart from the VAE by the kernel distance."""
+    """Half of the way by the Fréchet distance; or, if 15 steps were chosen, apart from the VAE by the kernel one."""
     curve = {0: 8.0, 15: 6.0, 30: 6.0}
     for num_steps, low, verdict in ((30, 0.0, "fails"), (15, 0.0, "holds"), (15, 2.5, "fails")):
         short = {**row("vaebm-no-buffer", 0, low, curve), "chosen": {"num_steps": num_steps}}
