@@ -28,6 +28,7 @@ from torch import Tensor
 
 from endings import ended
 from forked import run_vaebm
+from tables import put_table
 from vaebm.applications import heat_maps, nearest_normal
 from vaebm.cli.evaluation import p_values_of, scores_of
 from vaebm.cli.provenance import describe_origin
@@ -41,7 +42,6 @@ from vaebm.recipes import LoadedModel, load_extractor, read_model
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "defects.json"
 DOCS = ROOT.parent / "docs" / "scores.md"
-START, END = "<!-- table:defects -->", "<!-- /table:defects -->"
 SEED, NUM_TRAINING, NUM_SHOWN = 2023, 2000, 16
 LEVELS = ("0.01", "0.05", "0.1")
 SHORT = {
@@ -166,9 +166,7 @@ def table(results: Path, document: Path) -> None:
         f"test images flagged by the joint: {rates}, with {images['calibration']} calibration images. Made by "
         "`python benchmarks/defects.py run` from [defects.json](../benchmarks/results/defects.json)."
     )
-    before, rest = document.read_text().split(START)
-    _, after = rest.split(END)
-    document.write_text(f"{before}{START}\n" + "\n".join([*lines, "", told]) + f"\n{END}{after}")
+    put_table(document, "defects", [*lines, "", told])
 
 
 def _mean(runs: list[dict[str, Any]], score: str, kind: str) -> tuple[float, float, float]:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from forked import run_vaebm
+from tables import put_table
 from vaebm.applications import snapshots, start_noise
 from vaebm.cli.provenance import describe_origin
 from vaebm.data import load_splits, to_float
@@ -43,7 +44,6 @@ from vaebm.sampling import Jump, Kernel, Langevin, Mixture, effective_sample_siz
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "density.json"
 DOCS = ROOT.parent / "docs" / "density.md"
-START, END = "<!-- table:mnist-density -->", "<!-- /table:mnist-density -->"
 SEED, BATCH = 2023, 250
 JUMPS = 0.2
 
@@ -207,10 +207,8 @@ def table(document: Path) -> None:
         f"{1 / results['jump_probability']:.0f} a jump. Made by `python benchmarks/density.py` from "
         "[density.json](../benchmarks/results/density.json)."
     )
-    text = "\n".join([*_normalizer(results["likelihood"]), "", told, "", *_masses(results), "", made])
-    before, rest = document.read_text().split(START)
-    _, after = rest.split(END)
-    document.write_text(f"{before}{START}\n{text}\n{END}{after}")
+    lines = [*_normalizer(results["likelihood"]), "", told, "", *_masses(results), "", made]
+    put_table(document, "mnist-density", lines)
 
 
 def main() -> None:

@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tables import put_table
 from vaebm.applications import Scorer, ScoringNoise, draw_scoring_noise, outlier_scores
 from vaebm.applications.onnx_graph import to_onnx
 from vaebm.applications.outlier_scores import average_terms
@@ -38,7 +39,6 @@ from vaebm.recipes import read_model
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "export.json"
 DOCS = ROOT.parent / "docs" / "export.md"
-START, END = "<!-- table:export -->", "<!-- /table:export -->"
 RATE, REPEATS = 0.05, 3
 Terms = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -180,9 +180,7 @@ def main() -> None:
     print(table(results))
     document = options.table or (DOCS if options.results == RESULTS else None)
     if document is not None:
-        text = document.read_text()
-        head, tail = text.split(START)[0], text.split(END)[1]
-        document.write_text(f"{head}{START}\n{table(results)}\n{END}{tail}")
+        put_table(document, "export", [table(results)])
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from forked import run_vaebm
+from tables import put_table
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "gaussians.json"
 DOCS = ROOT.parent / "docs" / "density.md"
-START, END = "<!-- table:{} -->", "<!-- /table:{} -->"
 # What each comes to by itself: the guard would make chains longer and keep the best.
 ALONE = ["--guard.rolls_back", "false"]
 CHAINS = [*ALONE, "--energy.objective", "contrastive"]
@@ -118,17 +118,9 @@ def table(document: Path) -> None:
     """Writes the tables into a document."""
     results = json.loads(RESULTS.read_text())
     groups = {name: [entry for key, entry in results.items() if key.split("-")[0] == name] for name in METHODS}
-    _write(document, "gaussians", [*_remedies(groups), "", *_normalizers(groups["importance"])])
+    put_table(document, "gaussians", [*_remedies(groups), "", *_normalizers(groups["importance"])])
     if groups["official"]:
-        _write(document, "official", _official(groups))
-
-
-def _write(document: Path, name: str, lines: list[str]) -> None:
-    start, end = START.format(name), END.format(name)
-    before, rest = document.read_text().split(start)
-    _, after = rest.split(end)
-    text = "\n".join(lines)
-    document.write_text(f"{before}{start}\n{text}\n{end}{after}")
+        put_table(document, "official", _official(groups))
 
 
 def _interval(interval: dict[str, float]) -> str:

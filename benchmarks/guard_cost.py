@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -25,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from endings import ended
 from tables import put_table
 from vaebm.checkpoint import RunFolder, write_json
 from vaebm.data import Batches, load_splits, to_float
@@ -117,4 +119,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from endings import ended
 from forked import run_vaebm
+from tables import put_table
 from vaebm.applications import snapshots, start_noise
 from vaebm.checkpoint import RunFolder, file_sha256, find_model_folder, model_folders
 from vaebm.cli.card import write_card
@@ -72,7 +73,6 @@ KINDS = {
 }
 DRAWS = (1, 2)
 ELBO_SHARES = (0.25, 0.5, 0.75, 0.9, 1.0)
-START, END = "<!-- table:mnist -->", "<!-- /table:mnist -->"
 
 
 def command(*arguments: str) -> None:
@@ -353,9 +353,7 @@ def table(readme: Path) -> None:
         "`draws` and `table` from [mnist.json](benchmarks/results/mnist.json) and "
         "[bundled_mnist.json](benchmarks/results/bundled_mnist.json).",
     ]  # fmt: skip
-    before, rest = readme.read_text().split(START)
-    _, after = rest.split(END)
-    readme.write_text(f"{before}{START}\n" + "\n".join(text) + f"\n{END}{after}")
+    put_table(readme, "mnist", text)
 
 
 def main() -> None:

@@ -91,14 +91,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     assert loaded.calibration is not None
     config: Config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
     splits = load_splits_of(config, loaded.details, options.source)
+    test = torch.from_numpy(splits.test.images[: options.count])
+    sets = sets_of(loaded, splits, options.others, test)
     looked = {"num_reference": options.num_reference, "regret_steps": options.regret_steps}
     known = know_normal(loaded.model, loaded.calibration, splits.training.images, SCORES, print, **looked)
     model = tensors_sha256(loaded.model.state_dict())
     identity = (
         f"{model} {looked} {loaded.calibration['seed']} {hashlib.sha256(splits.training.images.tobytes()).hexdigest()}"
     )
-    test = torch.from_numpy(splits.test.images[: options.count])
-    sets = sets_of(loaded, splits, options.others, test)
     normal = kept_scores(known, identity, test, options.runs)
     scores = {}
     for kind, images in sets.items():
@@ -133,17 +133,16 @@ def table(results: Path, document: Path) -> None:
             lines += [f"| {name}: {title} | {' | '.join(kinds)} |", "|---" * (1 + len(kinds)) + "|"]
             for score in SCORES:
                 found = {row["set"]: row[figure] for row in entry["rows"] if row["score"] == score}
-                cells = [told(found[kind], figure == "auroc") for kind in kinds if kind in found]
+                cells = [told(found[kind]) for kind in kinds if kind in found]
                 if cells:
                     lines.append(f"| {score} | {' | '.join(cells)} |")
             lines.append("")
     put_table(document, "outliers", lines[:-1])
 
 
-def told(interval: dict[str, float], has_ends: bool) -> str:
-    """Returns a figure, with its interval or alone."""
-    ends = f" ({interval['low']:.3f}–{interval['high']:.3f})" if has_ends else ""
-    return f"{interval['value']:.3f}{ends}"
+def told(interval: dict[str, float]) -> str:
+    """Returns a figure with its interval."""
+    return f"{interval['value']:.3f} ({interval['low']:.3f}–{interval['high']:.3f})"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -47,8 +47,9 @@ class Claim:
 
 CLAIMS = {
     "mnist": Claim(
-        "samples of MNIST are better than those of the VAE, three seeds", 2.0, (
-            "mnist.py run --outliers 'fashion mnist=IMAGES/fashion.npz'", "mnist.py table", EVIDENCE)),
+        "samples of MNIST are better than those of the VAE, three seeds", 1.0, (
+            "mnist.py run --outliers 'fashion mnist=IMAGES/fashion.npz' --only sampled-0 --only sampled-1 "
+            "--only sampled-2", "mnist.py table", EVIDENCE)),
     "cifar10": Claim("so are those of CIFAR-10", 2.8, (
         "small.py run cifar10-small --source IMAGES/cifar10.npz", "small.py table docs/nvae.md", EVIDENCE),
         extra="features"),

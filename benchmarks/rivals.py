@@ -1,8 +1,8 @@
 """A VAEBM beside other ways to train the same networks, for the same time: quality, steps, wall time, iterations.
 
-    python benchmarks/rivals.py run mnist --model mnist --budget 5m --judges benchmarks/judges --seeds 0 1 2
+    python benchmarks/rivals.py run mnist --replace --budget 5m --judges benchmarks/judges --seeds 0 1 2
     python benchmarks/rivals.py train runs/cifar10-quick --data cifar10.npz
-    python benchmarks/rivals.py run cifar10 --model runs/cifar10-quick --source cifar10.npz --budget 10m -n 500
+    python benchmarks/rivals.py run cifar10 --replace --model runs/cifar10-quick --source cifar10.npz --budget 10m
     python benchmarks/rivals.py table docs/benchmark.md
 
 ``run`` is ``vaebm benchmark``, once for each seed, in ``runs/rivals/NAME``; rows that are there aren't made again. Kept
@@ -11,7 +11,8 @@ are its figures, ``benchmarks/results/rivals.json``, a picture with eight sample
 common (``IDENTITY``). Rows of another model, time, number of samples or judge don't join them; ``--replace`` drops
 those that are kept. ``table`` writes the rows, the Fréchet distance by number of steps, what the nearest costs in time
 of sampling, and the distance by iterations of training; steps and times by the last judge, which takes part in no
-choice where there are several.
+choice where there are several. 15 steps are compared with the best number by what is above the floor, the distance of
+as many training images, which is large where images are few.
 
 ``train`` makes a model of one's own images as ``vaebm train --data`` does, with a convolutional VAE of ten minutes; of
 its energy network only the settings matter here, so it is hardly trained. The step size is the one that the guard
@@ -32,6 +33,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from endings import ended
 from forked import run_vaebm
 from tables import put_table
 from vaebm.checkpoint import read_json, write_json
@@ -53,7 +55,7 @@ QUICK = {
     "evaluation.steps_curve": "[0,60]",
     "evaluation.num_posterior_samples": "1",
 }
-IDENTITY = ("budget", "vae_time", "model_sha256", "judges", "num_samples")
+IDENTITY = ("budget", "vae_time", "model_sha256", "judges", "num_samples", "device", "precision")
 
 
 class Other(Exception):
@@ -127,9 +129,10 @@ def keep(name: str, folder: Path, results: Path, is_replaced: bool = False) -> N
 
 
 def draw(rows: Mapping[str, Any], path: Path) -> None:
-    """Draws the distance by number of steps, and by seconds of sampling."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    by_number, by_seconds = figure.subplots(1, 2, sharey=True)
+    """Draws the distance by number of steps and by seconds of sampling, and candidates by iterations of training."""
+    figure = Figure(figsize=(14, 4.2), layout="constrained")
+    by_number, by_seconds, by_training = figure.subplots(1, 3)
+    by_seconds.sharey(by_number)
     judge = last_judge(rows)
     titles = {row["name"]: row["title"] for row in rows.values()}
     for name in SHOWN:
@@ -137,16 +140,25 @@ def draw(rows: Mapping[str, Any], path: Path) -> None:
         if not curve:
             continue
         steps, distances = np.array(list(curve)), np.array(list(curve.values()))
-        style = {"label": titles[name], "marker": ".", "linestyle": "--" if name.startswith("pixels") else "-"}
+        style = {
+            "marker": ".",
+            "linestyle": "--" if name.startswith("pixels") else "-",
+            "color": f"C{SHOWN.index(name)}",
+        }
         by_number.plot(steps, distances, **style)
-        by_seconds.plot(steps * pace_of(rows, name), distances, **style)
+        by_seconds.plot(steps * pace_of(rows, name), distances, label=titles[name], **style)
+        for looks in (looks_of(row) for row in rows.values() if row["name"] == name):
+            by_training.plot([look["iteration"] for look in looks], [look["distance"] for look in looks], **style)
     for axes, title in ((by_number, "steps"), (by_seconds, "seconds for 1,000 samples")):
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xlim(left=0)
-        axes.set_yscale("log")
         axes.set_xlabel(title)
+        axes.set_ylabel(f"Fréchet distance ({judge})")
+    by_training.set_xlabel("iterations of training, each seed")
+    by_training.set_ylabel("distance from the selection split")
+    for axes in (by_number, by_seconds, by_training):
+        axes.set_yscale("log")
         axes.grid(alpha=0.3)
-    by_number.set_ylabel(f"Fréchet distance ({judge})")
     figure.legend(*by_seconds.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     figure.savefig(path, dpi=110)
 
@@ -154,6 +166,24 @@ def draw(rows: Mapping[str, Any], path: Path) -> None:
 def last_judge(rows: Mapping[str, Any]) -> str:
     """Returns the name of the last judge, which didn't choose unless it is the only one; none if all rows diverged."""
     return next((str(row["quality"][-1]["judge"]) for row in rows.values() if row["quality"]), "")
+
+
+def floor_of(rows: Mapping[str, Any], judge: str) -> float:
+    """Returns a judge's distance of as many training images from the test images, the median over rows."""
+    return float(median(look["floor"] for row in rows.values() for look in row["quality"] if look["judge"] == judge))
+
+
+def looks_of(row: Mapping[str, Any]) -> list[dict[str, float]]:
+    """Returns the nearest look at each candidate of a row, in their order.
+
+    After the guard went back, iterations come again; seconds don't.
+    """
+    looks: dict[float, dict[str, float]] = {}
+    for look in row.get("candidates", []):
+        known = looks.get(look["seconds"])
+        if known is None or look["distance"] < known["distance"]:
+            looks[look["seconds"]] = look
+    return [look for _, look in sorted(looks.items())]
 
 
 def pace_of(rows: Mapping[str, Any], name: str) -> float:
@@ -182,17 +212,23 @@ def curve_of(rows: Mapping[str, Any], name: str, judge: str) -> dict[int, float]
 
 
 def by_steps(rows: Mapping[str, Any], judge: str) -> list[str]:
-    """Returns a table of the distance by number of steps; the last column compares 15 steps with the best number."""
+    """Returns a table of the distance by number of steps; the last column compares 15 steps with the best number.
+
+    What it compares is above the floor.
+    """
     curves = {name: curve for name in SHOWN if (curve := curve_of(rows, name, judge))}
     steps = sorted({number for curve in curves.values() for number in curve})
-    titles = {row["name"]: row["title"] for row in rows.values()}
+    titles, floor = {row["name"]: row["title"] for row in rows.values()}, floor_of(rows, judge)
     lines = [
-        f"| {judge}, after steps | {' | '.join(map(str, steps))} | {NUM_STEPS} over the best |",
+        f"| {judge}, after steps | {' | '.join(map(str, steps))} | {NUM_STEPS} over the best, above the floor of "
+        f"{floor:.3g} |",
         "|---" * (len(steps) + 2) + "|",
     ]
     for name, curve in curves.items():
         cells = [f"{curve[number]:.3g}" if number in curve else "" for number in steps]
-        share = f"{curve[NUM_STEPS] / min(curve.values()):.2f}" if NUM_STEPS in curve else "not finite"
+        share = "not finite"
+        if NUM_STEPS in curve:
+            share = f"{(curve[NUM_STEPS] - floor) / (min(curve.values()) - floor):.2f}"
         lines.append(f"| {titles[name]} | {' | '.join(cells)} | {share} |")
     return lines
 
@@ -236,15 +272,9 @@ def by_iterations(rows: Mapping[str, Any]) -> list[str]:
     lines = ["| row | " + " | ".join(f"candidate {number}" for number in (1, 2, 3)) + " |", "|---" * 4 + "|"]
     places = list(dict.fromkeys(row["name"] for row in rows.values()))
     for row in sorted(rows.values(), key=lambda row: (places.index(row["name"]), row["seed"])):
-        # After the guard went back, iterations come again; seconds don't.
-        looks: dict[float, dict[str, float]] = {}
-        for look in row.get("candidates", []):
-            known = looks.get(look["seconds"])
-            if known is None or look["distance"] < known["distance"]:
-                looks[look["seconds"]] = look
-        if looks:
-            cells = [f"{look['distance']:.3g} ({look['iteration']:,} iterations, {seconds / 60:.1f} min)"
-                     for seconds, look in sorted(looks.items())]  # fmt: skip
+        if looks := looks_of(row):
+            cells = [f"{look['distance']:.3g} ({look['iteration']:,} iterations, {look['seconds'] / 60:.1f} min)"
+                     for look in looks]  # fmt: skip
             lines.append(f"| {row['title']}, seed {row['seed']} | {' | '.join(([*cells, '', ''])[:3])} |")
     return lines
 
@@ -301,4 +331,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(main))

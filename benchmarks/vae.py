@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from tables import put_table
 from vaebm.applications import generate
 from vaebm.cli.provenance import describe_origin
 from vaebm.data import Batches, load_splits, to_float
@@ -34,7 +35,6 @@ from vaebm.training import fit, start_vae, vae_step
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "vae.json"
 DOCS = ROOT.parent / "docs" / "training.md"
-START, END = "<!-- table:vae -->", "<!-- /table:vae -->"
 RECIPE = mnist().vae_network
 KINDS: dict[str, VAENetworkConfig] = {
     "recipe": RECIPE,
@@ -158,9 +158,7 @@ def table(document: Path) -> None:
         f"{results['threads']} thread{'s' * (results['threads'] > 1)}. Made by `python benchmarks/vae.py` from "
         "[vae.json](../benchmarks/results/vae.json)."
     )
-    before, rest = document.read_text().split(START)
-    _, after = rest.split(END)
-    document.write_text(f"{before}{START}\n" + "\n".join([*lines, "", told]) + f"\n{END}{after}")
+    put_table(document, "vae", [*lines, "", told])
 
 
 def main() -> None:

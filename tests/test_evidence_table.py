@@ -33,7 +33,8 @@ def write(tmp_path: Path) -> Write:
 
 def row(name: str, seed: int, low: float, curve: Mapping[int, float] | None = None) -> dict[str, Any]:
     """A row; by the first judge everything is alike, by the last the interval begins at ``low``."""
-    quality = [{"judge": judge, "frechet": 10 * start, "kernel_interval": {"low": start, "high": start + 1}}
+    quality = [{"judge": judge, "frechet": 10 * start, "floor": 0.4,
+                "kernel_interval": {"value": start + 0.5, "low": start, "high": start + 1}}
                for judge, start in (("plain", 5.0), ("apart", low))]  # fmt: skip
     looks = [{"judge": judge, "num_steps": steps, "frechet": value if judge == "apart" else 1.0}
              for judge in ("plain", "apart") for steps, value in (curve or {}).items()]  # fmt: skip
@@ -51,8 +52,10 @@ def test_rivals_are_compared_seed_by_seed_by_the_last_judge(evidence: Any, write
     write("rivals", kept(*ours, row("pixels", 1, 6.0), row("pixels", 0, 2.0)))
     found = evidence.rivals(["pixels"])
     assert found.verdict == "holds"
-    assert found.found.startswith("Fréchet distance (kernel distance's interval) by apart: ")
-    assert found.found.endswith("VAEBM 20 (0 to 5), PIXELS 40 (2 to 7); medians of 2 seeds")
+    assert found.found == (
+        "kernel distance by apart: VAEBM 2.500 [0.000, 5.000], PIXELS 4.500 [2.000, 7.000]; medians of 2 seeds, "
+        "outermost ends of their intervals"
+    )
     write("rivals", kept(*ours, row("pixels", 1, 2.0), row("pixels", 0, 6.0)))
     assert evidence.rivals(["pixels"]).verdict == "fails"
 
@@ -71,7 +74,7 @@ def test_a_rival_that_diverged_is_worse_and_a_vaebm_too(evidence: Any, write: Wr
     lost = {**row("pixels", 0, 0.0), "quality": []}
     write("rivals", kept(row("vaebm", 0, 1.0), lost))
     found = evidence.rivals(["pixels"])
-    assert (found.verdict, "PIXELS diverged (1 diverged)" in found.found) == ("holds", True)
+    assert (found.verdict, "PIXELS diverged; one seed" in found.found) == ("holds", True)
     write("rivals", kept({**row("vaebm", 0, 0.0), "quality": []}, row("pixels", 0, 1.0)))
     assert evidence.rivals(["pixels"]).verdict == "fails"
 
@@ -87,10 +90,11 @@ def test_the_gan_is_as_it_comes_out(evidence: Any, write: Write) -> None:
 
 
 def test_short_chains_are_judged_by_the_last_judge(evidence: Any, write: Write) -> None:
-    curve = {0: 8.0, 15: 2.4, 30: 2.0}
+    curve = {0: 8.4, 15: 2.8, 30: 2.4}
     write("rivals", kept(row("vaebm-no-buffer", 0, 0.0, curve)))
     found = evidence.fresh_chains()
-    assert (found.verdict, found.found.startswith("at 15 steps over the best, by apart: 1.20")) == ("holds", True)
+    told = "Fréchet distance above the floor at 15 steps over the best, by apart: 1.20 (2.4 above the floor, the VAE 8)"
+    assert (found.verdict, found.found) == ("holds", told)
     write("rivals", kept(row("vaebm-no-buffer", 0, 0.0, curve), row("vaebm-no-buffer", 1, 0.0, {0: 8.0, 30: 2.0})))
     found = evidence.fresh_chains()
     assert (found.verdict, "seed 1 not finite" in found.found) == ("fails", True)
@@ -122,6 +126,37 @@ def test_chains_with_momentum_are_compared_with_the_best_of_all(evidence: Any, w
     write("short_chains", {"mnist": entry(**{"as trained": float("inf"), "longer steps": 2.2})})
     found = evidence.kept_momentum()
     assert (found.verdict, "mnist 1.10 (without momentum 1.10, as trained inf)" in found.found) == ("holds", True)
+
+
+def test_a_recipe_is_judged_by_the_judge_that_chose_nothing(evidence: Any, write: Write) -> None:
+    curve = [{"judge": judge, "num_steps": steps, "frechet": distance}
+             for judge, distances in (("digits_plain", (8.0, 1.0)), ("digits_apart", (2.4, 2.0)))
+             for steps, distance in zip((15, 60), distances, strict=True)]  # fmt: skip
+    write("mnist", {"sampled-0": {"evaluation": {"steps_curve": curve}}})
+    found = evidence.short_chains()
+    assert (found.verdict, found.found.endswith("by digits_apart: 1.20")) == ("holds", True)
+
+
+def test_every_stressed_run_must_hold(evidence: Any, write: Write) -> None:
+    def entries(*closed: float) -> dict[str, Any]:
+        found = [{"cell": "default", "guarded": True, "exit_code": 0, "closed": 0.8}]
+        found += [{"cell": "other", "guarded": True, "exit_code": 0, "closed": share} for share in closed]
+        found += [{"cell": "other", "guarded": False, "exit_code": 0, "closed": 0.1}]
+        return {str(place): entry for place, entry in enumerate(found)}
+
+    write("kills", {"kills": 40, "lost": 0, "differing": 0})
+    write("stress", {"digits": entries(0.8, 0.4), "mnist": entries(0.8), "gaussians": entries(0.8)})
+    found = evidence.survival()
+    told = (
+        "stressed runs that hold with the guard: digits 2 of 2 (0 without), mnist 1 of 1 (0 without), gaussians 1 of 1"
+    )
+    assert (found.verdict, found.found.startswith(told)) == ("holds", True)
+    write("stress", {"digits": entries(0.8, 0.4), "mnist": entries(0.8), "gaussians": entries(0.3)})
+    found = evidence.survival()
+    assert (found.verdict, "gaussians 0 of 1 (0 without)" in found.found) == ("in part", True)
+    write("stress", {"digits": entries(0.8), "mnist": entries(0.8), "gaussians": entries(0.8)})
+    write("kills", {"kills": 40, "lost": 1, "differing": 0})
+    assert evidence.survival().verdict == "in part"
 
 
 def test_only_missing_results_are_open(evidence: Any, write: Write) -> None:
