@@ -63,7 +63,7 @@ CLAIMS = {
         "rivals.py run cifar10 --model runs/cifar10-quick --source IMAGES/cifar10.npz --budget 10m -n 500 "
         "--replace",
         "rivals.py table docs/benchmark.md", EVIDENCE), extra="features"),
-    "standard": Claim("FID, KID and IS by torchmetrics, on extractors at hand", 0.6, (
+    "standard": Claim("FID, KID and IS by torchmetrics, on extractors at hand", 0.8, (
         "standard_scores.py run mnist --fid classifiers -n 10000",
         "standard_scores.py run mnist --fid efficientnet_lite0 -n 2000",
         "standard_scores.py run cifar10-small --fid efficientnet_lite0 -n 2000 --source IMAGES/cifar10.npz",
