@@ -376,7 +376,8 @@ def lines_of() -> list[str]:
             row = measure()
         except NotMeasured:
             row = Row("not measured yet", "open")
-        lines.append(f"| {claim} | {paper} | {row.found} | {row.verdict} | {name} | {COMMANDS[name].hours:g} |")
+        behind = f", after {COMMANDS[name].behind}" if COMMANDS[name].behind else ""
+        lines.append(f"| {claim} | {paper} | {row.found} | {row.verdict} | {name}{behind} | {COMMANDS[name].hours:g} |")
     return lines
 
 
