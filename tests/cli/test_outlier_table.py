@@ -104,3 +104,23 @@ def test_what_cant_be_asked_for(finished: FinishedRun, cli: Cli) -> None:
         cli("evaluate", finished.folder, "--scores", "joint", "--outliers", "known=known.npz"),
         "all of its images are of the data set that the model was trained on",
     )
+
+
+def test_names_of_sets_that_are_taken_are_refused(finished: FinishedRun, cli: Cli) -> None:
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        np.savez(f"{folder}/odd.npz", images=np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), dtype=np.uint8))
+    for first, second, told in (
+        (
+            "odd=a/odd.npz",
+            "uniform noise=b/odd.npz",
+            "--outliers uniform noise=b/odd.npz: a set uniform noise is built",
+        ),
+        ("odd=a/odd.npz", "Flat  Colours=b/odd.npz", "a set flat colours is built in: expected another name"),
+        ("odd=a/odd.npz", "odd=b/odd.npz", "--outliers odd=b/odd.npz: a set odd is given twice: expected another name"),
+        ("odd=a/odd.npz", " Odd =b/odd.npz", "a set odd is given twice"),
+        ("odd=a/odd.npz", " =b/odd.npz", "expected NAME=PATH"),
+    ):
+        words = ("--outliers", first, "--outliers", second)
+        assert_user_error(cli("evaluate", finished.folder, *words), told)
+        assert_user_error(cli("evaluate", finished.folder, "--scores", "joint", *words), told)
