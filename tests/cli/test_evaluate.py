@@ -219,4 +219,6 @@ def test_what_can_not_be_evaluated_gets_one_line(finished: FinishedRun, cli: Cli
     assert_user_error(cli("evaluate", "newer"), "later")
     assert_user_error(cli("evaluate", finished.folder, "--outliers", "bright"), "expected NAME=PATH")
     assert_user_error(cli("evaluate", finished.folder, "--outliers", "bright=no.npz"), "no.npz")
-    assert_user_error(cli("evaluate", finished.folder, "-n", 5), "at least 10")
+    assert_user_error(
+        cli("evaluate", finished.folder, "-n", 5), "vaebm: -n/--num-samples is 5: expected a number of at least 10"
+    )

@@ -96,6 +96,9 @@ def test_what_cant_be_asked_for(finished: FinishedRun, cli: Cli) -> None:
         (("--scores", "all", "--steps", "0,5"), "expected no --steps beside it"),
         (("--scores", "all", "--num-steps", 5), "expected no --num-steps beside it"),
         (("--regret-steps", 5), "--regret-steps is for --scores"),
+        (("--scores", ""), "--scores: '' is empty: expected all, or names such as joint,energy"),
+        (("--scores", " ,"), "--scores: ' ,' is empty"),
+        (("--scores", "joint", "-n", 1), "vaebm: -n/--num-samples is 1: expected a number of at least 10"),
     ):
         assert_user_error(cli("evaluate", finished.folder, *words), told)
     known = load_splits("digits", 0).training.images[:20]
