@@ -165,6 +165,9 @@ def test_what_cant_be_compared_is_refused(finished: FinishedRun, cli: Cli) -> No
         return outcome.errors
 
     assert "did you mean wgan-gp?" in refused("--rows", "wgan")
+    for nothing in ("", " ", ","):
+        told = f"--rows: {nothing!r} is empty: expected rows such as vae,vaebm, or list"
+        assert told in refused("--rows", nothing)
     Path("bad.yaml").write_text("vaebn: {}\n")
     assert "bad.yaml: unknown row vaebn (did you mean vaebm?)" in refused("--config", "bad.yaml")
     Path("bad.yaml").write_text("pixels-short-run: {temperature: 0.0}\n")

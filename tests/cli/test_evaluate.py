@@ -54,7 +54,9 @@ def test_fewer_samples_and_further_outliers(finished: FinishedRun, cli: Cli) -> 
     rows = [row for row in figures["outliers"] if row["set"] == "bright"]
     assert [row["num_outliers"] for row in rows] == [30, 30, 30]
     assert next(row for row in rows if row["score"] == "elbo")["auroc"]["value"] > 0.99
-    assert "\nbright " in outcome.output
+    assert "\nbright (n = 30)\n" in outcome.output
+    (title,) = [line for line in outcome.output.splitlines() if "FPR95" in line]
+    assert title.split() == ["score", "AUROC", "↑", "AUPR", "↑", "FPR95", "↓"]
 
 
 def test_another_seed_draws_other_chains_and_scores_alike(finished: FinishedRun, cli: Cli) -> None:
@@ -219,4 +221,6 @@ def test_what_can_not_be_evaluated_gets_one_line(finished: FinishedRun, cli: Cli
     assert_user_error(cli("evaluate", "newer"), "later")
     assert_user_error(cli("evaluate", finished.folder, "--outliers", "bright"), "expected NAME=PATH")
     assert_user_error(cli("evaluate", finished.folder, "--outliers", "bright=no.npz"), "no.npz")
-    assert_user_error(cli("evaluate", finished.folder, "-n", 5), "at least 10")
+    assert_user_error(
+        cli("evaluate", finished.folder, "-n", 5), "vaebm: -n/--num-samples is 5: expected a number of at least 10"
+    )

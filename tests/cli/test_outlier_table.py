@@ -57,8 +57,10 @@ def test_scores_are_what_their_formulas_say_and_each_images_own(finished: Finish
     images = torch.from_numpy(splits.test.images[:12])
     found = named_scores(known, images)
     assert tuple(found) == wanted
-    typical = np.median(loaded.calibration["outlier_scores"])
-    assert found["typicality"].numpy() == pytest.approx(np.abs(found["joint"].numpy() - typical), abs=1.0)
+    # The median of an even number of images is the lower one of the two in the middle.
+    joint = sorted(-score for score in loaded.calibration["outlier_scores"])
+    typical = joint[(len(joint) - 1) // 2]
+    assert found["typicality"].tolist() == [abs(-score - typical) for score in found["joint"].tolist()]
     corrected = found["joint"] - math.log(2) * png_bits(images)
     assert found["complexity_corrected"].tolist() == pytest.approx(corrected.tolist())
     assert found["joint"].tolist() == pytest.approx((found["elbo"] + found["energy"]).tolist())
@@ -94,6 +96,9 @@ def test_what_cant_be_asked_for(finished: FinishedRun, cli: Cli) -> None:
         (("--scores", "all", "--steps", "0,5"), "expected no --steps beside it"),
         (("--scores", "all", "--num-steps", 5), "expected no --num-steps beside it"),
         (("--regret-steps", 5), "--regret-steps is for --scores"),
+        (("--scores", ""), "--scores: '' is empty: expected all, or names such as joint,energy"),
+        (("--scores", " ,"), "--scores: ' ,' is empty"),
+        (("--scores", "joint", "-n", 1), "vaebm: -n/--num-samples is 1: expected a number of at least 10"),
     ):
         assert_user_error(cli("evaluate", finished.folder, *words), told)
     known = load_splits("digits", 0).training.images[:20]
@@ -102,3 +107,23 @@ def test_what_cant_be_asked_for(finished: FinishedRun, cli: Cli) -> None:
         cli("evaluate", finished.folder, "--scores", "joint", "--outliers", "known=known.npz"),
         "all of its images are of the data set that the model was trained on",
     )
+
+
+def test_names_of_sets_that_are_taken_are_refused(finished: FinishedRun, cli: Cli) -> None:
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        np.savez(f"{folder}/odd.npz", images=np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), dtype=np.uint8))
+    for first, second, told in (
+        (
+            "odd=a/odd.npz",
+            "uniform noise=b/odd.npz",
+            "--outliers uniform noise=b/odd.npz: a set uniform noise is built",
+        ),
+        ("odd=a/odd.npz", "Flat  Colours=b/odd.npz", "a set flat colours is built in: expected another name"),
+        ("odd=a/odd.npz", "odd=b/odd.npz", "--outliers odd=b/odd.npz: a set odd is given twice: expected another name"),
+        ("odd=a/odd.npz", " Odd =b/odd.npz", "a set odd is given twice"),
+        ("odd=a/odd.npz", " =b/odd.npz", "expected NAME=PATH"),
+    ):
+        words = ("--outliers", first, "--outliers", second)
+        assert_user_error(cli("evaluate", finished.folder, *words), told)
+        assert_user_error(cli("evaluate", finished.folder, "--scores", "joint", *words), told)

@@ -121,6 +121,7 @@ def test_what_cant_be_measured_is_refused(finished: FinishedRun, cli: Cli) -> No
 
     assert "expected classifiers, efficientnet_lite0 or inception=FILE" in refused("--fid", "resnet")
     assert "expected classifiers, efficientnet_lite0 or inception=FILE" in refused("--fid", "inception")
+    assert "--fid: '' is empty: expected classifiers, efficientnet_lite0 or inception=FILE" in refused("--fid", "")
     assert "there is no file weights.pth" in refused("--fid", "inception=weights.pth")
     assert "too few for a covariance, expected 20" in refused("--fid", "classifiers", "-n", 19)
     assert "--bootstrap 1: one resample has no spread" in refused("--fid", "classifiers", "--bootstrap", 1)

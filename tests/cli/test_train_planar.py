@@ -74,6 +74,7 @@ def test_a_run_from_beginning_to_end(cli: Cli) -> None:
     assert_user_error(cli("sample", "run"), "a model of points")
     assert_user_error(cli("score", "run", "digits"), "a model of points")
     assert_user_error(cli("evaluate", "run", "--judges", "."), "--judges")
+    assert_user_error(cli("evaluate", "run", "-n", 1), "-n/--num-samples is 1: expected a number of at least 10")
 
 
 @pytest.mark.usefixtures("finished_ring")

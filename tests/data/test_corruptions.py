@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from vaebm.data import (
+    OUTLIER_SETS,
     DataError,
     averaged_pairs,
     gaussian_noise,
@@ -56,6 +57,12 @@ def test_grey_levels_are_constant_and_cover_the_range() -> None:
     # The largest gap of 2000 uniform levels is about 2 ln(2000) / 2000.
     assert levels.sort().values.diff().max() < 0.03
     assert levels.var() == pytest.approx(1 / 3, abs=0.03)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_names_of_sets_are_told(channels: int) -> None:
+    made = list(outlier_sets(torch.zeros(4, channels, 8, 8), seeded()))
+    assert made == list(OUTLIER_SETS if channels > 1 else OUTLIER_SETS[:-1])
 
 
 def partners(averages: Tensor) -> list[int]:

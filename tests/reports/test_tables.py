@@ -12,6 +12,7 @@ from vaebm.reports import (
     outlier_table,
     p_value_table,
     quality_table,
+    ranking_table,
     steps_table,
     text_table,
 )
@@ -96,6 +97,23 @@ def test_outlier_table_has_a_row_for_each_set(evaluation: Evaluation) -> None:
     assert lines[2].startswith("| uniform noise | 0.505 [0.490, 0.520] | 1.000 [1.000, 1.000] |")
     assert len(lines) == 4
     assert len(outlier_table(evaluation, "fpr95").shown_columns()) == 2
+
+
+def test_the_terminal_has_every_figure_of_every_score_in_80_columns() -> None:
+    figures = {
+        name: {"value": value, "low": value - 0.01, "high": value + 0.01}
+        for name, value in (("auroc", 0.912), ("aupr", 0.523), ("fpr95", 0.254))
+    }
+    entries = [
+        {"set": name, "score": score, "num_normal": 10_000, "num_outliers": count, **figures}
+        for name, count in (("uniform noise", 10_000), ("bright", 30)) for score in ("elbo", "mahalanobis_features")
+    ]  # fmt: skip
+    lines = text_table(ranking_table({"outliers": entries})).splitlines()  # type: ignore[typeddict-item]
+    assert lines[0] == "Outliers against 10,000 test images, with 95 % bootstrap intervals"
+    assert [line for line in lines if "(n = " in line] == ["uniform noise (n = 10,000)", "bright (n = 30)"]
+    assert max(map(len, lines)) <= 80
+    for line in (line for line in lines if line.startswith(("ELBO", "mahalanobis_features"))):
+        assert line.split()[1:] == ["0.912", "[0.902,0.922]", "0.523", "[0.513,0.533]", "0.254", "[0.244,0.264]"]
 
 
 def test_steps_and_p_values(evaluation: Evaluation) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vaebm.cli.parsing import Parser, UsageError, add_source, budget, nearest, positive, seed
+from vaebm.cli.parsing import Parser, UsageError, add_source, budget, filled, nearest, positive, seed
 
 if TYPE_CHECKING:
     from vaebm.cli.progress import Console
@@ -32,7 +32,8 @@ def _parser() -> Parser:
                         "the model says, or its run)")  # fmt: skip
     parser.add_argument("--judges", type=Path, metavar="FOLDER",
                         help="classifiers that measure besides, and take part in no choice")  # fmt: skip
-    parser.add_argument("--rows", metavar="ROW,ROW,…", help="rows, by default all; --rows list names them")
+    parser.add_argument("--rows", type=filled("rows such as vae,vaebm, or list"), metavar="ROW,ROW,…",
+                        help="rows, by default all; --rows list names them")  # fmt: skip
     parser.add_argument("--config", type=Path, metavar="FILE", help="a YAML file: settings by row")
     parser.add_argument("-n", "--num-samples", type=positive, metavar="N", help="default: as in training")
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of training and samples (default 0)")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +16,7 @@ from vaebm.cli.parsing import (
     add_source,
     check_folder_of,
     check_suffix_of,
+    filled,
     given_chains,
     natural,
     positive,
@@ -84,6 +86,7 @@ def _add_single_measures(parser: Parser) -> None:
     )
     parser.add_argument(
         "--fid",
+        type=filled("classifiers, efficientnet_lite0 or inception=FILE (its weights)"),
         metavar="EXTRACTOR",
         help="only measure FID, KID and IS by torchmetrics, on classifiers (the bundled ones), efficientnet_lite0, or "
         "inception=FILE (its published weights)",
@@ -96,6 +99,7 @@ def _add_single_measures(parser: Parser) -> None:
     )
     parser.add_argument(
         "--scores",
+        type=filled("all, or names such as joint,energy"),
         metavar="NAME,NAME,…",
         help="only measure how well these scores tell outliers, on at most N images of each set (-n, default 1000): "
         "all, or some of joint, energy, elbo, typicality, gradient_norm, likelihood_regret, complexity_corrected, "
@@ -323,7 +327,9 @@ def _planar(loaded: LoadedModel, options: Namespace) -> int:
     config: PlanarConfig = from_dict(PlanarConfig, loaded.details["config"])
     told = {"num_samples": options.num_samples, "seed": options.seed}
     changed = {name: value for name, value in told.items() if value is not None}
-    evaluation = measure(loaded.model, replace(config, evaluation=replace(config.evaluation, **changed))).evaluation
+    with _as_typed():
+        config = replace(config, evaluation=replace(config.evaluation, **changed))
+    evaluation = measure(loaded.model, config).evaluation
     if options.output:
         write_json(options.output, evaluation)
     print(planar_text(evaluation))
@@ -334,8 +340,20 @@ def _settings(config: Config, options: Namespace) -> EvaluationConfig:
     """Returns how much is measured: as in training, but for what the command line says."""
     told = {"num_samples": options.num_samples, "seed": options.seed, "steps_curve": options.steps}
     changed = {name: value for name, value in told.items() if value is not None}
-    # The whole configuration checks the ranges.
-    return replace(config, evaluation=replace(config.evaluation, **changed)).evaluation
+    with _as_typed():
+        # The whole configuration checks the ranges.
+        return replace(config, evaluation=replace(config.evaluation, **changed)).evaluation
+
+
+@contextmanager
+def _as_typed() -> Iterator[None]:
+    """Names a number of samples that a configuration refuses by its option; parsers have checked the others."""
+    from vaebm.recipes import ConfigError
+
+    try:
+        yield
+    except ConfigError as error:
+        raise UsageError(str(error).replace("evaluation.num_samples", "-n/--num-samples")) from error
 
 
 class _Judges(NamedTuple):

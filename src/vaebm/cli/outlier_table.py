@@ -31,7 +31,7 @@ from torch import Tensor
 from vaebm.applications import complexity_corrected, gradient_norms, likelihood_regrets, typicality
 from vaebm.cli.evaluation import outlier_rows, scores_of
 from vaebm.cli.parsing import UsageError, nearest
-from vaebm.data import Preprocessing, Splits, load_images, outlier_sets, to_float, to_uint8
+from vaebm.data import OUTLIER_SETS, Preprocessing, Splits, load_images, outlier_sets, to_float, to_uint8
 from vaebm.evaluation import Baselines, baseline_scores, fit_baselines, png_bits, rank_scores
 from vaebm.models import VAEBM
 from vaebm.recipes import ExtraError, LoadedModel, load_extractor
@@ -73,20 +73,32 @@ def further_outliers(entries: Sequence[str], loaded: LoadedModel, tell: Callable
         Images in [−1, 1] by name, (N, C, H, W).
 
     Raises:
-        UsageError: If an entry isn't of that form.
+        UsageError: If an entry isn't of that form, or its name is taken.
         DataError: If images can't be read.
     """
     channels, height, width = loaded.model.image_shape
     own = loaded.preprocessing or Preprocessing()
     form = replace(own, image_size=(height, width), channels=channels)
     found = {}
-    for entry in entries:
-        name, sign, path = entry.partition("=")
-        if not sign or not name or not path:
-            raise UsageError(f"--outliers {entry}: expected NAME=PATH")
+    for name, path in _paths(entries).items():
         found[name] = to_float(load_images(path, (channels, height, width), form).images)
         if form != own:
             tell(f"outliers of {name}: brought to {channels} × {height} × {width} where they have another form")
+    return found
+
+
+def _paths(entries: Sequence[str]) -> dict[str, str]:
+    """Returns paths by name; a name that is taken would hide what has it."""
+    found, taken = dict[str, str](), dict.fromkeys(OUTLIER_SETS, "is built in")
+    for entry in entries:
+        name, _, path = entry.partition("=")
+        name = name.strip()
+        if not name or not path:
+            raise UsageError(f"--outliers {entry}: expected NAME=PATH")
+        spelled = " ".join(name.split()).lower()
+        if spelled in taken:
+            raise UsageError(f"--outliers {entry}: a set {spelled} {taken[spelled]}: expected another name")
+        found[name], taken[spelled] = path, "is given twice"
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -78,6 +78,17 @@ def check_suffix_of(path: Path, suffix: str) -> None:
     """Raises a ``UsageError`` if a file to write has another suffix: it may be one that is there to be read."""
     if path.suffix.lower() != suffix:
         raise UsageError(f"--output {path}: expected a {suffix} file")
+
+
+def filled(expected: str) -> Callable[[str], str]:
+    """Returns a parser of texts that aren't empty, which says what is expected instead."""
+
+    def parse(text: str) -> str:
+        if not text.strip(" ,"):
+            raise argparse.ArgumentTypeError(f"{text!r} is empty: expected {expected}")
+        return text
+
+    return parse
 
 
 def positive(text: str) -> int:

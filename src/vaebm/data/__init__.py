@@ -8,6 +8,7 @@ from vaebm.data.advice import advised_options, advised_range, resizing, warnings
 from vaebm.data.batches import Batches
 from vaebm.data.checks import check_images, check_labels
 from vaebm.data.corruptions import (
+    OUTLIER_SETS,
     averaged_pairs,
     flat_colours,
     gaussian_noise,
@@ -28,6 +29,7 @@ from vaebm.data.toy import PLANAR_DENSITIES, PlanarDensity, planar_density
 __all__ = [
     "DATA_SETS",
     "DEFECTS",
+    "OUTLIER_SETS",
     "PLANAR_DENSITIES",
     "Batches",
     "DataError",

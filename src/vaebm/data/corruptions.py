@@ -12,7 +12,15 @@ from torch import Tensor
 from vaebm.data.errors import DataError
 from vaebm.data.images import to_float
 
-__all__ = ["averaged_pairs", "gaussian_noise", "grey_levels", "outlier_sets", "uniform_noise"]
+__all__ = [
+    "OUTLIER_SETS",
+    "averaged_pairs",
+    "flat_colours",
+    "gaussian_noise",
+    "grey_levels",
+    "outlier_sets",
+    "uniform_noise",
+]
 
 
 def gaussian_noise(
@@ -121,6 +129,9 @@ def averaged_pairs(images: Tensor, generator: torch.Generator) -> Tensor:
     partners = torch.empty_like(order)
     partners[order] = order.roll(-1)
     return (values + values[partners]) / 2
+
+
+OUTLIER_SETS = ("gaussian noise", "uniform noise", "grey levels", "averaged pairs", "flat colours")
 
 
 def outlier_sets(images: Tensor, generator: torch.Generator) -> dict[str, Tensor]:

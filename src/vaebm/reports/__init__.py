@@ -6,6 +6,7 @@ from vaebm.reports.evaluation_tables import (
     outlier_table,
     p_value_table,
     quality_table,
+    ranking_table,
     steps_table,
 )
 from vaebm.reports.html import render_report
@@ -28,6 +29,7 @@ __all__ = [
     "outlier_table",
     "p_value_table",
     "quality_table",
+    "ranking_table",
     "render_report",
     "steps_table",
     "text_table",

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vaebm.reports.agreement import chain_text
-from vaebm.reports.content import Evaluation, ModeRow, number
+from vaebm.reports.content import Evaluation, ModeRow, OutlierRow, number
 from vaebm.reports.tables import Column, Table, text_table
 
 QUALITY_COLUMNS = (
@@ -92,6 +92,33 @@ def outlier_table(evaluation: Evaluation, figure: Literal["auroc", "aupr", "fpr9
     name = {"auroc": "AUROC (1 is best, 0.5 is chance)", "aupr": "AUPR (1 is best)"}.get(figure, "FPR95 (0 is best)")
     caption = f"{name}, with bootstrap intervals"
     return Table(caption, [*columns, Column("num_outliers", "n", "count")], list(rows.values()))
+
+
+def ranking_table(evaluation: Evaluation) -> Table:
+    """Return the table of all outlier figures: for each outlier set a row for each score.
+
+    Arguments:
+        evaluation: what was measured.
+
+    Returns:
+        The table, grouped by outlier set.
+    """
+    entries = evaluation.get("outliers", [])
+    rows = [{**entry, "title": score_name(entry.get("score", "")), "group": _counted_set(entry)} for entry in entries]
+    normal = next((f"{entry['num_normal']:,} " for entry in entries if "num_normal" in entry), "")
+    columns = (
+        Column("title", "score"),
+        Column("auroc", "AUROC", "interval", better="high"),
+        Column("aupr", "AUPR", "interval", better="high"),
+        Column("fpr95", "FPR95", "interval", better="low"),
+    )
+    return Table(f"Outliers against {normal}test images, with 95 % bootstrap intervals", columns, rows, "group")
+
+
+def _counted_set(entry: OutlierRow) -> str:
+    """Return the name of an outlier set, with the number of its images if it is known."""
+    count = entry.get("num_outliers")
+    return entry.get("set", "") + ("" if count is None else f" (n = {count:,})")
 
 
 def p_value_table(evaluation: Evaluation) -> Table:
@@ -232,7 +259,7 @@ def evaluation_text(evaluation: Evaluation) -> str:
     quality = quality_table(evaluation)
     # The judge's confidence says least, and a terminal is narrow.
     quality = replace(quality, columns=[column for column in quality.columns if column.key != "confidence"])
-    tables = (quality, steps_table(evaluation), outlier_table(evaluation), p_value_table(evaluation),
+    tables = (quality, steps_table(evaluation), ranking_table(evaluation), p_value_table(evaluation),
               mode_table(evaluation), shares_table(evaluation), standard_table(evaluation))  # fmt: skip
     texts = [text_table(table) for table in tables if table.rows]
     return "\n\n".join([*texts, *filter(None, [chain_text(evaluation.get("chains", {}))])])
