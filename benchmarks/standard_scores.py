@@ -42,7 +42,10 @@ def run(model: str, extractor: str, count: int, results: Path, source: str | Non
 
 def table(results: Path, document: Path) -> None:
     """Writes the table into a document."""
-    lines = ["| model | extractor | images | n, test images | FID, 95 % interval | KID × 1000, ± over subsets | IS, ± over parts |", "|---" * 7 + "|"]
+    lines = [
+        "| model | extractor | images | n, test images | FID [95 %] | KID × 1000, ± of subsets | IS, ± of parts |",
+        "|---" * 7 + "|",
+    ]
     for entry in read_json(results).values():
         lines += [
             f"| {entry['model']} | {row['extractor']} {row['extractor_sha256'][:8]} | {row['what']} | {row['n']:,}, "

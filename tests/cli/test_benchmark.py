@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from vaebm.cli.rival_players import _decay, _scaled
 from vaebm.models import VAEBM, EnergyNetwork, GaussianReference, ImageFields, TemperedEnergy
 from vaebm.objectives import contrastive_loss
 from vaebm.recipes import load_judges
+from vaebm.recipes.mnist import mnist
 from vaebm.recipes.rivals import RIVALS, RivalConfig
 from vaebm.training import EnergySettings
 
@@ -185,6 +187,8 @@ def test_what_cant_be_compared_is_refused(finished: FinishedRun, cli: Cli) -> No
     assert "generator has no chains" in refused("--config", "bad.yaml")
     Path("bad.yaml").write_text("pixels-short-run: {energy: {objective: importance_sampled}}\n")
     assert "rows are trained by chains" in refused("--config", "bad.yaml")
+    Path("bad.yaml").write_text("vaebm: {energy: {persistence: 0.5}}\n")
+    assert "energy.persistence is 0.5: chains of rows keep no momentum" in refused("--config", "bad.yaml")
     Path("bad.yaml").write_text("pixels-short-run: {input_pooling: 100}\n")
     assert "input_pooling is 100" in refused("--config", "bad.yaml")
     Path("bad.yaml").write_text("1: {}\n")
@@ -281,6 +285,13 @@ def test_weights_of_the_loss_hold_for_the_networks_output(temperature: float) ->
     expected = contrastive_loss(plain[:3], plain[3:], settings.centring, settings.l2).loss
     torch.testing.assert_close(loss * temperature, expected, rtol=1e-5, atol=1e-6)
     assert scaled.weight_decay * temperature == pytest.approx(settings.weight_decay)
+
+
+def test_chains_of_rows_keep_no_momentum_whatever_the_recipe_says() -> None:
+    recipe = mnist()
+    config = replace(recipe, energy=replace(recipe.energy, persistence=0.5))
+    for rival in RIVALS.values():
+        assert rival.settings(config) == rival.settings(recipe)
 
 
 def test_a_moving_average_remembers_a_tenth_of_the_training() -> None:

@@ -10,7 +10,17 @@ import pytest
 import yaml
 
 from vaebm.models import NVAE, ConvVAE, EnergyNetwork, ImageFields
-from vaebm.recipes import RECIPES, Config, ConfigError, NVAEConfig, build_model, config_class, from_dict, to_dict
+from vaebm.recipes import (
+    RECIPES,
+    Config,
+    ConfigError,
+    NVAEConfig,
+    PlanarConfig,
+    build_model,
+    config_class,
+    from_dict,
+    to_dict,
+)
 from vaebm.recipes.config import SamplingConfig, SelectionConfig
 from vaebm.training import EnergySettings
 
@@ -111,6 +121,7 @@ def test_what_is_no_configuration_is_refused(values: Any, message: str) -> None:
         ("energy.num_steps", -1, "expected a number of at least 0"),
         ("energy.step_size", 0.0, "expected a number above 0"),
         ("sampling.persistence", 1.0, "expected a number from 0 to below 1"),
+        ("energy.persistence", 1.0, "expected a number from 0 to below 1"),
         ("energy.replay_probability", 1.01, "expected a share from 0 to 1"),
         ("energy.ema_decay", 1.0, "expected a number from 0 to below 1"),
         ("energy.betas", (0.0, 1.0), "expected a number from 0 to below 1"),
@@ -145,6 +156,14 @@ def test_values_out_of_range_are_refused(path: str, value: Any, message: str) ->
 def test_a_hierarchical_vae_has_no_shared_scale() -> None:
     with pytest.raises(ConfigError, match=r"scale_kind is 'shared': expected one of pixel, fixed$"):
         replace(NVAEConfig(), vae_network=replace(NVAEConfig().vae_network, scale_kind="shared"))
+
+
+@pytest.mark.parametrize("other", [{"kernel": "mala"}, {"jump_probability": 0.5}, {"objective": "importance_sampled"}])
+def test_only_langevin_chains_without_jumps_keep_momentum(other: dict[str, Any]) -> None:
+    for kind in (Config, PlanarConfig):
+        with pytest.raises(ConfigError, match=r"energy\.persistence is 0\.5, but only Langevin chains without jumps"):
+            from_dict(kind, {"energy": {"persistence": 0.5, "objective": "contrastive", **other}})
+    assert from_dict(Config, {"energy": {"persistence": 0.5}}).energy.persistence == 0.5
 
 
 def test_the_official_potential_needs_image_noise() -> None:

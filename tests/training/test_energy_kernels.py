@@ -66,10 +66,19 @@ def test_chains_of_any_kernel(kernel: str, jumps: float) -> None:
     assert figures["displacement"] > 0
 
 
+def test_chains_that_keep_momentum_go_further() -> None:
+    plain, kept = (train(persistence=part)[0].figures["displacement"] for part in (0.0, 0.8))
+    assert kept > 1.2 * plain
+
+
 def test_kernels_by_name() -> None:
     assert make_kernel("langevin", 0.1) == Langevin(0.1)
     assert make_kernel("mala", 0.1, 0.25) == Mixture((Mala(0.1), Jump()), (0.75, 0.25))
     assert make_kernel("mala", 0.1, 1.0) == Jump()
+    assert make_kernel("langevin", 0.1, persistence=0.5) == Langevin(0.1, 0.5)
+    for name, jumps in (("mala", 0.0), ("langevin", 0.5)):
+        with pytest.raises(ValueError, match="only langevin without jumps keeps momentum"):
+            make_kernel(name, 0.1, jumps, 0.5)
     with pytest.raises(ValueError, match="expected one of langevin, mala"):
         make_kernel("hmc", 0.1)
 

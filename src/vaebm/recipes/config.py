@@ -236,7 +236,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_leaves(self)
-        check_potential(self.energy)
+        check_chains(self.energy)
         try:
             _ = self.data.preprocessing
         except DataError as error:
@@ -249,15 +249,21 @@ class Config:
             )
 
 
-def check_potential(energy: EnergySettings) -> None:
-    """Checks that chains follow the potential that was asked for.
+def check_chains(energy: EnergySettings) -> None:
+    """Checks that chains follow the potential that was asked for, and can keep the momentum.
 
     Raises:
-        ConfigError: If there are no chains.
+        ConfigError: If there are no chains, or others.
     """
     if energy.potential != "exact" and energy.objective != "contrastive":
         raise ConfigError(
             f"energy.potential {energy.potential!r} has no effect without chains: set energy.objective to contrastive"
+        )
+    can_keep = energy.objective == "contrastive" and energy.kernel == "langevin" and not energy.jump_probability
+    if energy.persistence and not can_keep:
+        raise ConfigError(
+            f"energy.persistence is {energy.persistence:g}, but only Langevin chains without jumps keep momentum: set "
+            "it to 0, or energy.objective to contrastive, energy.kernel to langevin and energy.jump_probability to 0"
         )
 
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from vaebm.data import PLANAR_DENSITIES
 from vaebm.evaluation import FEWEST_STEPS
-from vaebm.recipes.config import check_potential
+from vaebm.recipes.config import check_chains
 from vaebm.recipes.errors import ConfigError
 from vaebm.recipes.ranges import check_leaves
 from vaebm.training import EnergySettings, GuardSettings, VAESettings
@@ -126,7 +126,7 @@ class PlanarConfig:
         if self.density not in PLANAR_DENSITIES:
             raise ConfigError(f"density is {self.density!r}: expected one of {', '.join(PLANAR_DENSITIES)}")
         check_leaves(self)
-        check_potential(self.energy)
+        check_chains(self.energy)
         for name, is_asked in (
             ("vae.recompute", self.vae.recompute),
             ("energy.buffer_on_disk", self.energy.buffer_on_disk),

@@ -47,6 +47,7 @@ _BELOW_ONE = {
     "energy.betas",
     "guard.rate_factor",
     "guard.step_factor",
+    "energy.persistence",
     "sampling.persistence",
 }
 _LEAST = {

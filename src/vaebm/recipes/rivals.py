@@ -67,6 +67,9 @@ class RivalConfig:
         check_leaves(self)
         if self.space in ("noise", "pixels") and self.energy.objective != "contrastive":
             raise ConfigError(f"energy.objective is {self.energy.objective!r}: rows are trained by chains, contrastive")
+        if self.energy.persistence:
+            raise ConfigError(f"energy.persistence is {self.energy.persistence:g}: chains of rows keep no momentum, "
+                              "expected 0")  # fmt: skip
         if self.space not in ("noise", "pixels") and self.lengths != (0,):
             raise ConfigError(f"lengths is {list(self.lengths)}: {self.space} has no chains, expected [0]")
         if not self.lengths or list(self.lengths) != sorted(set(self.lengths)) or self.lengths[0] < 0:
@@ -82,23 +85,28 @@ class Rival:
     settings: Callable[[Config], RivalConfig]
 
 
+def _plain(config: Config) -> EnergySettings:
+    """Returns a recipe's settings; chains of rows keep no momentum."""
+    return replace(config.energy, persistence=0.0)
+
+
 def _vaebm(config: Config) -> RivalConfig:
     longest = max(config.selection.num_steps, default=config.sampling.num_steps)
-    return RivalConfig("noise", lengths=tuple(sorted({longest // 2, longest, 2 * longest})), energy=config.energy)
+    return RivalConfig("noise", lengths=tuple(sorted({longest // 2, longest, 2 * longest})), energy=_plain(config))
 
 
 def _no_buffer(config: Config) -> RivalConfig:
-    energy = replace(config.energy, replay_probability=0.0, num_steps=SHORT)
+    energy = replace(_plain(config), replay_probability=0.0, num_steps=SHORT)
     return RivalConfig("noise", lengths=(SHORT, 2 * SHORT, 4 * SHORT), energy=energy)
 
 
 def _official(config: Config) -> RivalConfig:
-    return replace(_vaebm(config), energy=replace(config.energy, potential="official"))
+    return replace(_vaebm(config), energy=replace(_plain(config), potential="official"))
 
 
 def _pixels(config: Config, num_steps: int, learning_rate: float, l2: float, initial_spread: float) -> RivalConfig:
     energy = replace(
-        config.energy,
+        _plain(config),
         replay_probability=0.0,
         num_steps=num_steps,
         step_size=4e-3,

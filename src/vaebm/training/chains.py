@@ -37,16 +37,17 @@ KERNELS = ("langevin", "mala")
 POTENTIALS = ("exact", "official")
 
 
-def make_kernel(name: str, step_size: float, jump_probability: float = 0.0) -> Kernel:
+def make_kernel(name: str, step_size: float, jump_probability: float = 0.0, persistence: float = 0.0) -> Kernel:
     """Returns the kernel of a name, mixed with independent jumps if asked for.
 
     Arguments:
         name: ``langevin`` or ``mala``.
         step_size: The step size η.
         jump_probability: How often a step is a jump from N(0, I).
+        persistence: How much of their momentum chains keep from step to step; ``langevin`` without jumps only.
 
     Raises:
-        ValueError: If there is no kernel of this name.
+        ValueError: If there is no kernel of this name, or one that can't keep momentum should.
 
     Example:
         >>> make_kernel("mala", 0.1)
@@ -54,7 +55,12 @@ def make_kernel(name: str, step_size: float, jump_probability: float = 0.0) -> K
     """
     if name not in KERNELS:
         raise ValueError(f"kernel is {name!r}: expected one of {', '.join(KERNELS)}")
-    local: Kernel = Mala(step_size) if name == "mala" else Langevin(step_size)
+    if persistence and (name != "langevin" or jump_probability):
+        raise ValueError(
+            f"persistence is {persistence:g}: only langevin without jumps keeps momentum, expected 0 for "
+            f"{name} with a jump_probability of {jump_probability:g}"
+        )
+    local: Kernel = Mala(step_size) if name == "mala" else Langevin(step_size, persistence)
     if jump_probability == 0:
         return local
     return Jump() if jump_probability == 1 else Mixture((local, Jump()), (1 - jump_probability, jump_probability))

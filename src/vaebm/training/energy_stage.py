@@ -107,7 +107,7 @@ def energy_step(
         if kernel is not None:
             raise ValueError("the importance-sampled objective runs no chains: expected no kernel")
         return _importance_step(model, settings, engine)
-    chosen = kernel or make_kernel(settings.kernel, settings.step_size, settings.jump_probability)
+    chosen = kernel or make_kernel(settings.kernel, settings.step_size, settings.jump_probability, settings.persistence)
     chain_model = chain_models(model, engine, settings.compile_decoder)
 
     def step(state: EnergyState, images: Tensor) -> Progress[EnergyState]:

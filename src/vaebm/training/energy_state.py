@@ -29,6 +29,8 @@ class EnergySettings:
         weight_decay: The weight of half the squared weights; Adam adds its gradient.
         num_steps: The number of steps K of the kernel for each batch.
         step_size: The step size η.
+        persistence: How much of their momentum chains keep from step to step, from 0 (the paper) to below 1; langevin
+            without jumps only.
         replay_probability: The probability p that a chain goes on from the buffer, after its rise.
         replay_rise: The share of training in which p rises from zero.
         buffer_size: The number of end points that the buffer holds, 0 for none.
@@ -63,6 +65,7 @@ class EnergySettings:
     weight_decay: float = 0.0
     num_steps: int = 15
     step_size: float = 0.05
+    persistence: float = 0.0
     replay_probability: float = 0.95
     replay_rise: float = 0.0
     buffer_size: int = 1000
