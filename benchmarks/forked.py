@@ -57,6 +57,25 @@ def run_vaebm(words: Sequence[str], said: Path | None = None, check: bool = True
     return code
 
 
+def train_run(folder: Path, words: Sequence[str]) -> None:
+    """Trains a run, goes on with it, or leaves it as it is if it is finished.
+
+    Arguments:
+        folder: The run folder.
+        words: What stands behind ``vaebm train`` where it isn't there yet, without its folder.
+
+    Raises:
+        subprocess.CalledProcessError: If that fails; it has said why.
+    """
+    if (folder / "report.html").is_file():
+        print(f"{folder}: trained before", flush=True)
+        return
+    is_begun = (folder / "config.yaml").is_file()
+    told = ["train", *(["--resume", str(folder)] if is_begun else [*words, "--output", str(folder)])]
+    print("$ vaebm", *told, flush=True)
+    run_vaebm(told)
+
+
 def output_of(words: Sequence[str]) -> str:
     """Runs a script beside this one to its end and returns its standard output; a process as those of ``run_vaebm``.
 

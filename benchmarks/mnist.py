@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 
 from endings import ended
-from forked import run_vaebm
+from forked import run_vaebm, train_run
 from tables import put_table
 from vaebm.applications import snapshots, start_noise
 from vaebm.checkpoint import RunFolder, file_sha256, find_model_folder, model_folders
@@ -81,16 +81,6 @@ def command(*arguments: str) -> None:
     run_vaebm(arguments)
 
 
-def train(folder: Path, arguments: list[str]) -> None:
-    """Trains a run, or goes on with it, or leaves it as it is if it is finished."""
-    if (folder / "report.html").exists():
-        return
-    if (folder / "config.yaml").exists():
-        command("train", "--resume", str(folder))
-    else:
-        command("train", "mnist", "--output", str(folder), *arguments)
-
-
 def measure(model: Path, folder: Path, outliers: list[str], seed: int | None = None) -> dict[str, Any]:
     """Measures a model once, in a file of a folder: under the bundled judges and the one that was kept apart."""
     weights = find_model_folder(model / "model") or model
@@ -125,7 +115,7 @@ def run(runs: Path, outliers: list[str], only: list[str]) -> None:
     """Trains and measures what is missing."""
     for name in only or list(RUNS):
         folder = runs / name
-        train(folder, RUNS[name])
+        train_run(folder, ["mnist", *RUNS[name]])
         evaluation = measure(folder, folder, outliers)
         results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         entry = {"command": ["vaebm", "train", "mnist", *RUNS[name]], "evaluation": evaluation, **history(folder)}
@@ -151,7 +141,7 @@ def portable(text: str, folder: Path) -> str:
 
 def bundle(folder: Path, outliers: list[str]) -> None:
     """Makes the bundled model out of a run, and measures it as stored."""
-    train(folder, BUNDLE)
+    train_run(folder, ["mnist", *BUNDLE])
     loaded = read_model(folder)
     config: Config = from_dict(Config, loaded.details["config"])
     model = loaded.model.half().float()

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from endings import ended
-from forked import run_vaebm
+from forked import run_vaebm, train_run
 from tables import put_table
 from vaebm.checkpoint import read_json, write_json
 from vaebm.recipes import read_model
@@ -29,13 +29,6 @@ from vaebm.recipes import read_model
 RESULTS = Path(__file__).parent / "results" / "modes.json"
 # As R3GAN's paper lists them.
 PUBLISHED = {"WGAN-GP": (959, 0.73), "VAEBM": (1000, 0.087), "DDGAN": (1000, 0.071), "R3GAN": (1000, 0.029)}
-
-
-def train(recipe: str, folder: str) -> None:
-    """Trains a recipe, or goes on with its run."""
-    words = ["--resume", folder] if Path(folder).exists() else [recipe, "--output", folder]
-    print("$ vaebm train", *words, flush=True)
-    run_vaebm(["train", *words])
 
 
 def told_of_run(folder: Path) -> dict[str, Any]:
@@ -102,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         table(options.results, Path(options.which))
     else:
         if options.train:
-            train(options.train, options.which)
+            train_run(Path(options.which), [options.train])
         run(options.which, options.count, options.results, options.source)
 
 

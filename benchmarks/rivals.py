@@ -34,7 +34,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from endings import ended
-from forked import run_vaebm
+from forked import run_vaebm, train_run
 from tables import put_table
 from vaebm.checkpoint import read_json, write_json
 from vaebm.plots import png_bytes
@@ -64,13 +64,8 @@ class Other(Exception):
 
 def train(folder: Path, data: Path) -> None:
     """Trains a model of images of one's own, or goes on with it, unless it is there."""
-    if (folder / "report.html").is_file():
-        print(f"{folder}: trained before")
-    elif (folder / "config.yaml").is_file():
-        run_vaebm(["train", "--resume", str(folder)])
-    else:
-        settings = [word for name, value in QUICK.items() for word in (f"--{name}", value)]
-        run_vaebm(["train", "--data", str(data), "--output", str(folder), *settings])
+    settings = [word for name, value in QUICK.items() for word in (f"--{name}", value)]
+    train_run(folder, ["--data", str(data), *settings])
 
 
 def run(options: argparse.Namespace, words: Sequence[str]) -> None:

@@ -3,14 +3,16 @@
     python benchmarks/short_chains.py run mnist
     python benchmarks/short_chains.py run cifar10-small --source cifar10.npz -n 500
     python benchmarks/short_chains.py run runs/stacked_mnist-quick -n 500
+    python benchmarks/short_chains.py run runs/mnist-few --train mnist --config benchmarks/few.yaml
     python benchmarks/short_chains.py table docs/evidence.md
 
-No training: the chains of a finished model run with its own step size times 0.5, 1, 2 or 3, and keep 0, 0.3, 0.5 or 0.7
-of their momentum from step to step. On the selection split that pair is chosen, by the model's first judge, whose
-samples after 15 steps are nearest, and that step size among chains without momentum. On the test images these two and
-the model's own chains are measured after 1 to 200 steps, all from the same noise, by its last judge, which takes no
-part in the choice where there are two: by the Fréchet distance, or by the kernel distance where images are fewer than
-features. Written to ``benchmarks/results/short_chains.json``.
+No training, unless ``--train`` names the recipe of a run that isn't there yet: the chains of a finished model run with
+its own step size times 0.5, 1, 2 or 3, and keep 0, 0.3, 0.5 or 0.7 of their momentum from step to step. On the
+selection split that pair is chosen, by the model's first judge, whose samples after 15 steps are nearest, and that step
+size among chains without momentum. On the test images these two and the model's own chains are measured after 1 to 200
+steps, all from the same noise, by its last judge, which takes no part in the choice where there are two: by the Fréchet
+distance, or by the kernel distance where images are fewer than features. Written to
+``benchmarks/results/short_chains.json``.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import Any
 import torch
 
 from endings import ended
+from forked import train_run
 from tables import put_table
 from vaebm.applications import snapshots, start_noise
 from vaebm.checkpoint import read_json, write_json
@@ -147,11 +150,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--steps", type=int, nargs="+", default=list(STEPS), help="after which the test images are seen"
     )
     parser.add_argument("--source", help="where the model's images are now")
+    parser.add_argument("--train", metavar="RECIPE", help="that which is the model's run, if it isn't there yet")
+    parser.add_argument("--config", metavar="FILE", help="what changes that recipe")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     if options.what == "table":
         table(options.results, Path(options.which))
     else:
+        if options.train:
+            changes = ["--config", options.config] if options.config else []
+            train_run(Path(options.which), [options.train, *changes])
         run(options.which, options.source, options.num_samples, options.results, options.steps)
 
 

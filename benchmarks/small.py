@@ -31,7 +31,7 @@ from torch import Tensor
 
 import vaebm
 from endings import ended
-from forked import run_vaebm
+from forked import train_run
 from tables import put_table
 from vaebm.applications import snapshots, start_noise
 from vaebm.checkpoint import RunFolder
@@ -47,16 +47,6 @@ RESULTS = ROOT / "results" / "small.json"
 BUNDLED = ROOT.parent / "src" / "vaebm" / "checkpoint" / "bundled"
 SIDE, BATCH, GAP = 8, 250, 8
 PAPER_VAE, PAPER_VAEBM = 51.67, 12.19
-
-
-def train(name: str, folder: Path, source: str, overrides: Sequence[str]) -> None:
-    """Trains a recipe, or goes on with its run."""
-    words = ["--resume", str(folder)]
-    if not (folder / "config.yaml").exists():
-        told = ["--data.source", source] if source else []
-        words = [name, "--output", str(folder), *told, *overrides]
-    # Where it fails it says why itself; a run that was stopped goes on the next time.
-    run_vaebm(["train", *words])
 
 
 @torch.no_grad()
@@ -230,7 +220,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.which != "stacked_mnist-small":
             # Its samples are judged by these, which is better known before hours of training than behind them.
             load_extractor()
-        train(options.which, folder, options.source, words[end + 1 :])
+        source = ["--data.source", options.source] if options.source else []
+        train_run(folder, [options.which, *source, *words[end + 1 :]])
     collect(folder, options.results, options.num_test, options.first)
 
 

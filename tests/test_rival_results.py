@@ -123,7 +123,7 @@ def test_a_model_is_trained_once_by_settings_that_can_be_built(rivals: Any, monk
     for name, value in (("SECONDS", 0), ("NUM_IMAGES", 4), ("NUM_JUDGED", 4), ("NUM_EXACT", 4)):
         monkeypatch.setattr(f"vaebm.cli.costs.{name}", value)
     asked: list[list[str]] = []
-    monkeypatch.setattr(rivals, "run_vaebm", asked.append)
+    monkeypatch.setattr("forked.run_vaebm", asked.append)
     words = ["train", "run", "--data", "images.npz"]
     assert rivals.main(words) == 0
     assert vaebm([*asked[0], "--dry-run"]) == 0
