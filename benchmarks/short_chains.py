@@ -152,6 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--source", help="where the model's images are now")
     parser.add_argument("--train", metavar="RECIPE", help="that which is the model's run, if it isn't there yet")
     parser.add_argument("--config", metavar="FILE", help="what changes that recipe")
+    parser.add_argument("--seed", default="0", metavar="N", help="the seed of that run")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     if options.what == "table":
@@ -159,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         if options.train:
             changes = ["--config", options.config] if options.config else []
-            train_run(Path(options.which), [options.train, *changes])
+            train_run(Path(options.which), [options.train, *changes, "--seed", options.seed])
         run(options.which, options.source, options.num_samples, options.results, options.steps)
 
 

@@ -159,6 +159,23 @@ def test_every_stressed_run_must_hold(evidence: Any, write: Write) -> None:
     assert evidence.survival().verdict == "in part"
 
 
+def test_training_for_few_steps_is_compared_with_the_best_of_all(evidence: Any, write: Write) -> None:
+    def entry(few: float) -> dict[str, Any]:
+        rows = [{"chains": "as trained", "curve": {"1": 9.0, "15": few, "200": 8.0}},
+                {"chains": "chosen", "curve": {"1": 9.0, "15": 2.2, "200": 2.0}}]  # fmt: skip
+        return {"few": 15, "judge": "apart", "measure": "frechet", "rows": rows}
+
+    for few, verdict in ((2.5, "holds"), (2.6, "fails")):
+        write("short_chains", {"mnist": entry(9.0), "mnist-few": entry(few)})
+        found = evidence.few_steps()
+        told = f"Fréchet distance at 15 steps over the best of all after 1 to 200, by apart: {few / 2:.2f}"
+        assert (found.verdict, found.found) == (verdict, told)
+        assert "mnist-few" not in evidence.kept_momentum().found
+    write("short_chains", {"mnist": entry(9.0)})
+    with pytest.raises(evidence.NotMeasured):
+        evidence.few_steps()
+
+
 def test_only_missing_results_are_open(evidence: Any, write: Write) -> None:
     assert {line.split(" | ")[3] for line in evidence.lines_of()[2:]} == {"open"}
     write("rivals", {"fashion": {}})
