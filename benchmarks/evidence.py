@@ -9,6 +9,7 @@ A published figure is *read* where it stands in the paper's release or in a text
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -17,44 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from endings import ended
+from measured import NotMeasured, Row, interval, read
 from reproduce import CLAIMS as COMMANDS
+from rival_verdicts import MOST, NUM_STEPS, fresh_chains, gan, rivals
 from stress import DATA, condition, default_share
 from tables import put_table
-from vaebm.checkpoint import read_json
 
-RESULTS = Path(__file__).parent / "results"
-ENOUGH, SURE, CHANCE, RIGHT, MOST = 0.95, 0.99, 0.5, 0.1, 1.25
+ENOUGH, SURE, CHANCE, RIGHT, MOVED = 0.95, 0.99, 0.5, 0.1, 0.75
 PAPER_MODES, PAPER_KL = 1000, 0.087
-NUM_STEPS = 15
 FEW = "mnist-few"
-PIXELS = ("pixels-short-run", "pixels-persistent", "pixels-from-vae")
-
-
-class NotMeasured(Exception):
-    """A file of results isn't there, or not for this data set."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """What was found for a claim, and a word on it."""
-
-    found: str
-    verdict: str
-
-
-def _read(name: str, data: str = "") -> Any:
-    """Returns the results of a file, or what it holds for a data set.
-
-    Raises:
-        NotMeasured: If there is no such file or data set.
-    """
-    path = RESULTS / f"{name}.json"
-    if not path.is_file():
-        raise NotMeasured(path)
-    found = read_json(path)
-    if data and data not in found:
-        raise NotMeasured(f"{path}: {data}")
-    return found[data] if data else found
 
 
 @dataclass(frozen=True)
@@ -67,7 +39,7 @@ class _Pair:
 
     @property
     def told(self) -> str:
-        return " → ".join(_interval(row["kernel_interval"]) for row in (self.vae, self.vaebm))
+        return " → ".join(interval(row["kernel_interval"]) for row in (self.vae, self.vaebm))
 
     @property
     def is_apart(self) -> bool:
@@ -88,13 +60,9 @@ def _kernel(quality: Sequence[dict[str, Any]]) -> Row:
                "holds" if pair.is_apart else "not shown")  # fmt: skip
 
 
-def _interval(one: dict[str, float]) -> str:
-    return f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
-
-
 def mnist() -> Row:
     """How much of the VAE's distance the recipe closes on MNIST, by the two judges that are bundled."""
-    runs = [entry["evaluation"]["quality"] for name, entry in _read("mnist").items() if name.startswith("sampled-")]
+    runs = [entry["evaluation"]["quality"] for name, entry in read("mnist").items() if name.startswith("sampled-")]
     closed = {judge: [row["closed"] for run in runs for row in run if (row["judge"], row["what"]) == (judge, "VAEBM")]
               for judge in ("digits_plain", "digits_residual")}  # fmt: skip
     told = ", ".join(f"{100 * statistics.mean(values):.1f} ± {100 * statistics.stdev(values):.1f} %"
@@ -109,12 +77,12 @@ def mnist() -> Row:
 
 def small(name: str) -> Row:
     """VAE and VAEBM of a small recipe."""
-    return _kernel(_read("small", name)["quality"])
+    return _kernel(read("small", name)["quality"])
 
 
 def images() -> Row:
     """VAE and VAEBM of one's own images in half an hour."""
-    pairs = {row["name"]: _pair(row["quality"]) for row in _read("images")}
+    pairs = {row["name"]: _pair(row["quality"]) for row in read("images")}
     told = "; ".join(f"{name}: {pair.told}, n = {pair.vaebm['n']:,}" for name, pair in pairs.items())
     judge = next(iter(pairs.values())).judge
     return Row(f"kernel distances by {judge}: {told}", "holds" if all(p.is_apart for p in pairs.values()) else "fails")
@@ -123,7 +91,7 @@ def images() -> Row:
 def short_chains() -> Row:
     """How far quality at 15 steps is from the best of all measured, on MNIST."""
     shares = []
-    for name, entry in _read("mnist").items():
+    for name, entry in read("mnist").items():
         curve = [row for row in entry["evaluation"]["steps_curve"] if row["judge"] == "digits_apart"]
         distances = {row["num_steps"]: row["frechet"] for row in curve}
         if name.startswith("sampled-") and NUM_STEPS in distances:
@@ -136,17 +104,22 @@ def short_chains() -> Row:
 
 
 def _over_the_best(entry: dict[str, Any]) -> dict[str, float]:
-    """Returns the distance of each kind of chains at 15 steps over the best of all that were measured."""
+    """Returns the distance of each kind of chains at 15 steps over the best of all; infinite, if they hardly moved."""
     best = min(value for row in entry["rows"] for value in row["curve"].values())
-    return {row["chains"]: row["curve"][str(entry["few"])] / best for row in entry["rows"]}
+    # The first look is that at the VAE's samples, or after one step.
+    first = max(next(iter(row["curve"].values())) for row in entry["rows"])
+    found = {row["chains"]: row["curve"][str(entry["few"])] for row in entry["rows"]}
+    return {kind: distance / best if distance < MOVED * first else math.inf for kind, distance in found.items()}
 
 
 def kept_momentum() -> Row:
     """How far quality at 15 steps is from the best of all measured chains, with the momentum that was chosen."""
     told, shares = [], []
-    for name, by in ((name, _over_the_best(entry)) for name, entry in _read("short_chains").items() if name != FEW):
+    for name, by in (
+        (name, _over_the_best(entry)) for name, entry in read("short_chains").items() if not name.startswith(FEW)
+    ):
         # A row that is the same as one before it isn't there.
-        plain = by.get("longer steps", by["as trained"])
+        plain = by.get("without momentum", by["as trained"])
         shares.append(by.get("chosen", plain))
         told.append(f"{name} {shares[-1]:.2f} (without momentum {plain:.2f}, as trained {by['as trained']:.2f})")
     return Row(f"distance at {NUM_STEPS} steps over the best after 1 to 200: {', '.join(told)}",
@@ -155,129 +128,20 @@ def kept_momentum() -> Row:
 
 def few_steps() -> Row:
     """How far quality at 15 steps is from the best of all measured chains, where training's chains are made for it."""
-    entry = _read("short_chains", FEW)
-    share = _over_the_best(entry)["as trained"]
-    return Row(f"Fréchet distance at {NUM_STEPS} steps over the best of all after 1 to 200, by {entry['judge']}: "
-               f"{share:.2f}", "holds" if share <= MOST else "fails")  # fmt: skip
-
-
-def _rivals(data: str) -> dict[str, dict[int, dict[str, Any]]]:
-    """Returns the rows of the comparison on a data set by name and seed."""
-    rows: dict[str, dict[int, dict[str, Any]]] = {}
-    for row in _read("rivals", data)["rows"].values():
-        rows.setdefault(row["name"], {})[row["seed"]] = row
-    return rows
-
-
-def _judges(rows: dict[str, dict[int, dict[str, Any]]]) -> list[str]:
-    """Returns the judges in their order: the last one took part in no choice, where there are several."""
-    looks = next(row["quality"] for seeds in rows.values() for row in seeds.values() if row["quality"])
-    return [str(look["judge"]) for look in looks]
-
-
-def _seen(row: dict[str, Any], judge: str) -> dict[str, Any] | None:
-    """Returns what a judge saw of a row, None if it diverged."""
-    found: list[dict[str, Any]] = [look for look in row["quality"] if look["judge"] == judge]
-    return found[0] if found else None
-
-
-@dataclass(frozen=True)
-class _Compared:
-    """VAEBM and rivals, seed by seed: what is told, and whether VAEBM is nearer, or the rival.
-
-    Nothing is nearer if a seed is missing.
-    """
-
-    told: str
-    is_nearer: list[bool]
-    is_beaten: list[bool]
-
-
-def _compared(names: Sequence[str], data: str) -> _Compared:
-    """Compares the kernel distances of VAEBM and rivals by the last judge."""
-    rows, wanted = _rivals(data), ("vaebm", *names)
-    judges, seeds = _judges(rows), sorted({seed for name in wanted for seed in rows.get(name, {})})
-    judge, chose = judges[-1], "" if len(judges) > 1 else ", which also chose"
-    missing = [f"{name}, seed {seed}" for name in wanted for seed in seeds if seed not in rows.get(name, {})]
-    found = {name: [_seen(rows[name][seed], judge) for seed in sorted(rows[name])] for name in wanted if name in rows}
-    parts = []
-    for name, looks in found.items():
-        kept = [look["kernel_interval"] for look in looks if look is not None]
-        lost = f" ({len(looks) - len(kept)} diverged)" if 0 < len(kept) < len(looks) else ""
-        parts.append(f"{next(iter(rows[name].values()))['title']} {_middle(kept)}{lost}")
-    number = f"medians of {len(seeds)} seeds, outermost ends of their intervals" if len(seeds) > 1 else "one seed"
-    told = f"kernel distance by {judge}{chose}: {', '.join(parts)}; {number}"
-    if missing:
-        return _Compared(f"{told}; not measured: {'; '.join(missing)}", [], [])
-    pairs = [pair for name in names for pair in zip(found["vaebm"], found[name], strict=True)]
-    return _Compared(
-        told, [_is_below(ours, other) for ours, other in pairs], [_is_below(other, ours) for ours, other in pairs]
-    )
-
-
-def _middle(intervals: Sequence[dict[str, float]]) -> str:
-    """Returns the median of kernel distances, and the outermost ends of their intervals."""
-    if not intervals:
-        return "diverged"
-    middle = statistics.median(one["value"] for one in intervals)
-    low, high = min(one["low"] for one in intervals), max(one["high"] for one in intervals)
-    return _interval({"value": middle, "low": low, "high": high})
-
-
-def rivals(names: Sequence[str] = PIXELS, data: str = "mnist") -> Row:
-    """VAEBM is better if its intervals lie below those of the rivals, seed by seed; all seeds must be there."""
-    found = _compared(names, data)
-    verdict = "holds" if found.is_nearer and all(found.is_nearer) else "fails" if found.is_nearer else "open"
-    return Row(found.told, verdict)
-
-
-def gan(data: str = "mnist") -> Row:
-    """VAEBM beside WGAN-GP: as it comes out after minutes."""
-    found = _compared(("wgan-gp",), data)
-    seconds = [row["seconds"] for row in _rivals(data).get("wgan-gp", {}).values()]
-    minutes = f"; after {statistics.mean(seconds) / 60:.1f} minutes of training" if seconds else ""
-    came_out = "better here" if all(found.is_nearer) else "worse here" if all(found.is_beaten) else "not apart here"
-    verdict = came_out if found.is_nearer else "open"
-    return Row(f"{found.told}{minutes}", f"{verdict}: after minutes, where a GAN takes hours")
-
-
-def _is_below(ours: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
-    """Whether the interval of a kernel distance lies below another one; what diverged is worse than what didn't."""
-    if ours is None or other is None:
-        return ours is not None
-    return bool(ours["kernel_interval"]["high"] < other["kernel_interval"]["low"])
-
-
-def fresh_chains(data: str = "mnist") -> Row:
-    """How far quality at 15 steps is from the best, where training has 15 steps from N(0, I).
-
-    Of few images the distance of images of the data is large: it is subtracted.
-    """
-    rows = _rivals(data)
-    judge, told, holds = _judges(rows)[-1], [], []
-    for seed, row in sorted(rows["vaebm-no-buffer"].items()):
-        floor = (_seen(row, judge) or {}).get("floor", 0.0)
-        curve = {look["num_steps"]: look["frechet"] - floor for look in row["curve"] if look["judge"] == judge}
-        if not {0, NUM_STEPS} <= curve.keys():
-            told.append(f"seed {seed} not finite")
-            holds.append(False)
-            continue
-        share, distance = curve[NUM_STEPS] / min(curve.values()), curve[NUM_STEPS]
-        told.append(f"{share:.2f} ({distance:.3g} above the floor, the VAE {curve[0]:.3g})")
-        # A chain that does nothing is the same everywhere.
-        moves = distance < curve[0] / 2
-        if row["chosen"]["num_steps"] == NUM_STEPS:
-            moves = moves or _is_below(_seen(row, judge), _seen(rows["vae"][seed], judge))
-        holds.append(share <= MOST and moves)
-    return Row(
-        f"Fréchet distance above the floor at {NUM_STEPS} steps over the best, by {judge}: {', '.join(told)}",
-        "holds" if all(holds) else "fails",
-    )
+    entries = {name: entry for name, entry in read("short_chains").items() if name.startswith(FEW)}
+    if not entries:
+        raise NotMeasured(FEW)
+    shares = [_over_the_best(entry) for entry in entries.values()]
+    own = [by["as trained"] for by in shares]
+    told = ", ".join(f"{by['as trained']:.2f} (as chosen {by.get('chosen', by['as trained']):.2f})" for by in shares)
+    judge = next(iter(entries.values()))["judge"]
+    return Row(f"Fréchet distance at {NUM_STEPS} steps over the best of all after 0 to 200, by {judge}: {told}",
+               "holds" if max(own) <= MOST else "fails")  # fmt: skip
 
 
 def outliers(name: str, sets: Sequence[str]) -> Row:
     """The joint score beside the best of the cheap ones."""
-    rows = _read("outliers", name)["rows"]
+    rows = read("outliers", name)["rows"]
     cheap = ("complexity", "pixel_statistics", "knn_pixels", "knn_features", "mahalanobis_features")
     parts, least = [], 1.0
     for kind in sets:
@@ -293,7 +157,7 @@ def outliers(name: str, sets: Sequence[str]) -> Row:
 
 def modes() -> Row:
     """The modes of StackedMNIST that samples reach, by the judge that is worse for the VAEBM."""
-    rows = _read("modes", "stacked_mnist")["rows"]
+    rows = read("modes", "stacked_mnist")["rows"]
     worst = max((row for row in rows if row["what"] == "VAEBM"), key=lambda row: row["kl"])
     found = {row["what"]: row for row in rows if row["judge"] == worst["judge"]}
     told = "; ".join(f"{what} {found[what]['num_modes']:,} modes, KL {_of_shares(found[what])}"
@@ -304,13 +168,13 @@ def modes() -> Row:
 
 def _of_shares(row: dict[str, Any]) -> str:
     """Returns a divergence of shares, how many images it is of, and what of it is chance."""
-    told = _interval(row["kl_interval"]) if "kl_interval" in row else f"{row['kl']:.3f}"
+    told = interval(row["kl_interval"]) if "kl_interval" in row else f"{row['kl']:.3f}"
     return f"{told} of {row['n']:,} (by chance {row['kl_by_chance']:.3f})"
 
 
 def quick_stacked() -> Row:
     """VAE and VAEBM of the run whose modes are counted."""
-    entry = _read("modes", "stacked_mnist")
+    entry = read("modes", "stacked_mnist")
     if "quality" not in entry:
         raise NotMeasured
     return _kernel(entry["quality"])
@@ -320,7 +184,7 @@ def plane() -> Row:
     """How far below the truth the densities of the plane are."""
     found = {}
     for method in ("importance", "jumps", "langevin"):
-        gaps = [row["gap"] for name, entry in _read("gaussians").items() if name.startswith(method)
+        gaps = [row["gap"] for name, entry in read("gaussians").items() if name.startswith(method)
                 for row in entry["evaluation"]["rows"] if row["what"] == "VAEBM"]  # fmt: skip
         found[method] = statistics.mean(gaps)
     return Row(
@@ -334,13 +198,13 @@ def survival() -> Row:
     """How many stressed runs hold with the guard, and without, on each data set."""
     told, is_sure = [], True
     for data in DATA:
-        entries = _read("stress", data)
+        entries = read("stress", data)
         default, stressed = default_share(entries), [one for one in entries.values() if one["cell"] != "default"]
         guarded, alone = ([condition(one, default) == "holds" for one in stressed if one["guarded"] is on]
                           for on in (True, False))  # fmt: skip
         is_sure = is_sure and all(guarded)
         told.append(f"{data} {sum(guarded)} of {len(guarded)} ({sum(alone)} without)")
-    killed = _read("kills")
+    killed = read("kills")
     return Row(
         f"stressed runs that hold with the guard: {', '.join(told)}; "
         f"after {killed['kills']} kills {killed['lost']} runs lost, {killed['differing']} differing",

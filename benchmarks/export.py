@@ -13,6 +13,7 @@ import argparse
 import io
 import json
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -25,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from endings import ended
 from tables import put_table
 from vaebm.applications import Scorer, ScoringNoise, draw_scoring_noise, outlier_scores
 from vaebm.applications.onnx_graph import to_onnx
@@ -184,4 +186,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

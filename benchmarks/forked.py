@@ -58,7 +58,7 @@ def run_vaebm(words: Sequence[str], said: Path | None = None, check: bool = True
 
 
 def train_run(folder: Path, words: Sequence[str]) -> None:
-    """Trains a run, goes on with it, or leaves it as it is if it is finished.
+    """Trains a run or goes on with it, which leaves one as it is that is finished.
 
     Arguments:
         folder: The run folder.
@@ -67,9 +67,6 @@ def train_run(folder: Path, words: Sequence[str]) -> None:
     Raises:
         subprocess.CalledProcessError: If that fails; it has said why.
     """
-    if (folder / "report.html").is_file():
-        print(f"{folder}: trained before", flush=True)
-        return
     is_begun = (folder / "config.yaml").is_file()
     told = ["train", *(["--resume", str(folder)] if is_begun else [*words, "--output", str(folder)])]
     print("$ vaebm", *told, flush=True)

@@ -29,6 +29,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+from endings import ended
 from forked import Program
 from tables import put_table
 from vaebm.checkpoint import CheckpointError, RunFolder
@@ -213,4 +214,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

@@ -1,8 +1,9 @@
-"""A VAEBM beside other ways to train the same networks, for the same time: quality, steps, wall time, iterations.
+r"""A VAEBM beside other ways to train the same networks, for the same time: quality, steps, wall time, iterations.
 
-    python benchmarks/rivals.py run mnist --replace --budget 5m --judges benchmarks/judges --seeds 0 1 2
+    python benchmarks/rivals.py run mnist --budget 5m -n 1000 --judges benchmarks/judges --seeds 0 1 2 --replace
     python benchmarks/rivals.py train runs/cifar10-quick --data cifar10.npz
-    python benchmarks/rivals.py run cifar10 --replace --model runs/cifar10-quick --source cifar10.npz --budget 10m
+    python benchmarks/rivals.py run cifar10 --model runs/cifar10-quick --source cifar10.npz --budget 10m -n 500 \
+        --replace
     python benchmarks/rivals.py table docs/benchmark.md
 
 ``run`` is ``vaebm benchmark``, once for each seed, in ``runs/rivals/NAME``; rows that are there aren't made again. Kept
@@ -22,6 +23,7 @@ came to in a run of half an hour.
 from __future__ import annotations
 
 import argparse
+import math
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -38,6 +40,7 @@ from forked import run_vaebm, train_run
 from tables import put_table
 from vaebm.checkpoint import read_json, write_json
 from vaebm.plots import png_bytes
+from vaebm.recipes.rivals import settings_today
 from vaebm.reports import markdown_table
 from vaebm.reports.rivals import rivals_table
 
@@ -104,7 +107,8 @@ def joined(name: str, folder: Path, results: Path, is_replaced: bool) -> dict[st
     rows = {**kept.get("rows", {}), **found["rows"]}
     settings: dict[str, Any] = {}
     for key, row in rows.items():
-        if settings.setdefault(row["name"], row.get("settings")) != row.get("settings"):
+        today = settings_today(row.get("settings", {}))
+        if settings.setdefault(row["name"], today) != today:
             raise Other(f"{results} keeps rows of other settings than those of {key}: --replace drops them")
     return {**known, name: {"identity": identity, "rows": rows}}
 
@@ -150,7 +154,7 @@ def draw(rows: Mapping[str, Any], path: Path) -> None:
         axes.set_xlabel(title)
         axes.set_ylabel(f"Fréchet distance ({judge})")
     by_training.set_xlabel("iterations of training, each seed")
-    by_training.set_ylabel("distance from the selection split")
+    by_training.set_ylabel("distance from the selection split, by the judge that chooses")
     for axes in (by_number, by_seconds, by_training):
         axes.set_yscale("log")
         axes.grid(alpha=0.3)
@@ -164,8 +168,9 @@ def last_judge(rows: Mapping[str, Any]) -> str:
 
 
 def floor_of(rows: Mapping[str, Any], judge: str) -> float:
-    """Returns a judge's distance of as many training images from the test images, the median over rows."""
-    return float(median(look["floor"] for row in rows.values() for look in row["quality"] if look["judge"] == judge))
+    """Returns a judge's distance of as many training images from the test images, the median over rows; NaN of none."""
+    floors = [look["floor"] for row in rows.values() for look in row["quality"] if look["judge"] == judge]
+    return float(median(floors)) if floors else math.nan
 
 
 def looks_of(row: Mapping[str, Any]) -> list[dict[str, float]]:
@@ -223,7 +228,8 @@ def by_steps(rows: Mapping[str, Any], judge: str) -> list[str]:
         cells = [f"{curve[number]:.3g}" if number in curve else "" for number in steps]
         share = "not finite"
         if NUM_STEPS in curve:
-            share = f"{(curve[NUM_STEPS] - floor) / (min(curve.values()) - floor):.2f}"
+            best = min(curve.values()) - floor
+            share = f"{(curve[NUM_STEPS] - floor) / best:.2f}" if best > 0 else "the best is at the floor"
         lines.append(f"| {titles[name]} | {' | '.join(cells)} | {share} |")
     return lines
 

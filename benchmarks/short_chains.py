@@ -1,15 +1,16 @@
-"""How good samples are after few steps: Langevin chains as in training, with longer steps, and with momentum.
+r"""How good samples are after few steps: Langevin chains as in training, with longer steps, and with momentum.
 
-    python benchmarks/short_chains.py run mnist
+    python benchmarks/short_chains.py run mnist --judges benchmarks/judges
     python benchmarks/short_chains.py run cifar10-small --source cifar10.npz -n 500
     python benchmarks/short_chains.py run runs/stacked_mnist-quick -n 500
-    python benchmarks/short_chains.py run runs/mnist-few --train mnist --config benchmarks/few.yaml
+    python benchmarks/short_chains.py run runs/mnist-few --train mnist --config benchmarks/few.yaml \
+        --judges benchmarks/judges
     python benchmarks/short_chains.py table docs/evidence.md
 
 No training, unless ``--train`` names the recipe of a run that isn't there yet: the chains of a finished model run with
 its own step size times 0.5, 1, 2 or 3, and keep 0, 0.3, 0.5 or 0.7 of their momentum from step to step. On the
 selection split that pair is chosen, by the model's first judge, whose samples after 15 steps are nearest, and that step
-size among chains without momentum. On the test images these two and the model's own chains are measured after 1 to 200
+size among chains without momentum. On the test images these two and the model's own chains are measured after 0 to 200
 steps, all from the same noise, by its last judge, which takes no part in the choice where there are two: by the Fréchet
 distance, or by the kernel distance where images are fewer than features. Written to
 ``benchmarks/results/short_chains.json``.
@@ -39,11 +40,12 @@ from vaebm.cli.known_images import load_splits_of
 from vaebm.cli.parsing import UsageError
 from vaebm.distributed import Engine, hardware_facts, make_engine
 from vaebm.models import VAEBM
-from vaebm.recipes import config_class, from_dict, read_model
+from vaebm.recipes import config_class, from_dict, load_judges, read_model
 from vaebm.recipes.config import SamplingConfig
 
 RESULTS = Path(__file__).parent / "results" / "short_chains.json"
-STEPS, FEW, SEED = (1, 2, 4, 8, 15, 30, 60, 120, 200), 15, 2023
+STEPS, FEW, SEED = (0, 1, 2, 4, 8, 15, 30, 60, 120, 200), 15, 2023
+WITHOUT = "without momentum"
 TITLES = {"frechet": "Fréchet", "kernel": "kernel"}
 FACTORS, PERSISTENCES = (0.5, 1, 2, 3), (0.0, 0.3, 0.5, 0.7)
 
@@ -79,12 +81,14 @@ def choose(chains: Chains, own: SamplingConfig, measure: Measure, few: int) -> l
     return tried
 
 
-def run(model: str, source: str | None, count: int, results: Path, steps: Sequence[int]) -> None:
+def run(options: argparse.Namespace) -> None:
     """Measures a model's chains, and keeps what was found under its name."""
+    model, source, count, steps = options.which, options.source, options.num_samples, options.steps
     loaded = read_model(model)
     config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
     splits = load_splits_of(config, loaded.details, source)
     judges = judges_for(config.data.source, splits.training.shape, print)
+    judges += load_judges(splits.training.shape, options.judges) if options.judges else []
     few = max((step for step in steps if step <= FEW), default=0)
     if not judges or not few:
         raise UsageError(f"expected a judge of {config.data.source}, and a number of steps up to {FEW}")
@@ -95,7 +99,7 @@ def run(model: str, source: str | None, count: int, results: Path, steps: Sequen
     tried = choose(chains, own, selecting, few)
     plain = min((one for one in tried if one["persistence"] == 0), key=lambda one: float(one["distance"]))
     nearest = min(tried, key=lambda one: float(one["distance"]))
-    kinds = {"as trained": own, "longer steps": _sampling(plain), "chosen": _sampling(nearest)}
+    kinds = {"as trained": own, WITHOUT: _sampling(plain), "chosen": _sampling(nearest)}
     testing = selection_measure(judges[-1], splits._replace(selection=splits.test), count,
                                 torch.Generator().manual_seed(SEED))  # fmt: skip
     rows: list[dict[str, Any]] = []
@@ -108,11 +112,12 @@ def run(model: str, source: str | None, count: int, results: Path, steps: Sequen
     name = Path(model).name
     entry = {
         "command": ["short_chains.py", "run", name, *(["--source", Path(source).name] if source else []), "-n", count],
+        "trained": {"seed": config.seed, "initial_vae": Path(config.initial_vae).name, "energy": asdict(config.energy)},
         "judge": judges[-1].name, "measure": testing.name, "num_samples": testing.num_samples, "seed": SEED, "few": few,
         "tried": tried, "rows": rows, "precision": engine.precision, "hardware": hardware_facts(),
     }  # fmt: skip
-    known = read_json(results) if results.exists() else {}
-    write_json(results, {**known, name: entry})
+    known = read_json(options.results) if options.results.exists() else {}
+    write_json(options.results, {**known, name: entry})
 
 
 def _sampling(one: dict[str, Any]) -> SamplingConfig:
@@ -150,6 +155,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--steps", type=int, nargs="+", default=list(STEPS), help="after which the test images are seen"
     )
     parser.add_argument("--source", help="where the model's images are now")
+    parser.add_argument(
+        "--judges", type=Path, metavar="FOLDER", help="further judges, that choose nothing; the last measures"
+    )
     parser.add_argument("--train", metavar="RECIPE", help="that which is the model's run, if it isn't there yet")
     parser.add_argument("--config", metavar="FILE", help="what changes that recipe")
     parser.add_argument("--seed", default="0", metavar="N", help="the seed of that run")
@@ -161,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.train:
             changes = ["--config", options.config] if options.config else []
             train_run(Path(options.which), [options.train, *changes, "--seed", options.seed])
-        run(options.which, options.source, options.num_samples, options.results, options.steps)
+        run(options)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from endings import ended
 from forked import run_vaebm
 from tables import put_table
 
@@ -387,4 +388,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(ended(main))

@@ -19,7 +19,7 @@ Write = Callable[[str, Any], None]
 def evidence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     module = importlib.import_module("evidence")
-    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    monkeypatch.setattr("measured.RESULTS", tmp_path)
     return module
 
 
@@ -100,6 +100,12 @@ def test_short_chains_are_judged_by_the_last_judge(evidence: Any, write: Write) 
     assert (found.verdict, "seed 1 not finite" in found.found) == ("fails", True)
 
 
+def test_a_best_at_the_floor_is_nothing_to_divide_by(evidence: Any, write: Write) -> None:
+    write("rivals", kept(row("vaebm-no-buffer", 0, 0.0, {0: 8.4, 15: 2.4, 30: 0.3})))
+    found = evidence.fresh_chains()
+    assert (found.verdict, "inf (2 above the floor, the VAE 8)" in found.found) == ("fails", True)
+
+
 def test_chains_of_15_steps_must_have_come_somewhere(evidence: Any, write: Write) -> None:
     """Half of the way by the Fréchet distance; or, if 15 steps were chosen, apart from the VAE by the kernel one."""
     curve = {0: 8.0, 15: 6.0, 30: 6.0}
@@ -111,7 +117,7 @@ def test_chains_of_15_steps_must_have_come_somewhere(evidence: Any, write: Write
 
 def test_chains_with_momentum_are_compared_with_the_best_of_all(evidence: Any, write: Write) -> None:
     def entry(**curves: float) -> dict[str, Any]:
-        rows = [{"chains": chains, "curve": {"15": few, "200": 2.0}} for chains, few in curves.items()]
+        rows = [{"chains": chains, "curve": {"1": 9.0, "15": few, "200": 2.0}} for chains, few in curves.items()]
         return {"few": 15, "rows": rows}
 
     first, second = entry(**{"as trained": 6.0, "chosen": 2.4}), entry(**{"as trained": 6.0, "chosen": 3.0})
@@ -123,7 +129,7 @@ def test_chains_with_momentum_are_compared_with_the_best_of_all(evidence: Any, w
     write("short_chains", {"cifar10-small": second})
     assert evidence.kept_momentum().verdict == "fails"
     # Chosen without momentum; chains that diverged are infinitely far.
-    write("short_chains", {"mnist": entry(**{"as trained": float("inf"), "longer steps": 2.2})})
+    write("short_chains", {"mnist": entry(**{"as trained": float("inf"), "without momentum": 2.2})})
     found = evidence.kept_momentum()
     assert (found.verdict, "mnist 1.10 (without momentum 1.10, as trained inf)" in found.found) == ("holds", True)
 
@@ -168,9 +174,15 @@ def test_training_for_few_steps_is_compared_with_the_best_of_all(evidence: Any, 
     for few, verdict in ((2.5, "holds"), (2.6, "fails")):
         write("short_chains", {"mnist": entry(9.0), "mnist-few": entry(few)})
         found = evidence.few_steps()
-        told = f"Fréchet distance at 15 steps over the best of all after 1 to 200, by apart: {few / 2:.2f}"
-        assert (found.verdict, found.found) == (verdict, told)
+        told = f"over the best of all after 0 to 200, by apart: {few / 2:.2f} (as chosen 1.10)"
+        assert (found.verdict, found.found) == (verdict, f"Fréchet distance at 15 steps {told}")
         assert "mnist-few" not in evidence.kept_momentum().found
+    write("short_chains", {"mnist-few": entry(2.5), "mnist-few-1": entry(2.6)})
+    assert evidence.few_steps().verdict == "fails"
+    # Chains that do nothing are the same everywhere.
+    idle = [{"chains": "as trained", "curve": {"0": 9.0, "15": 9.0, "200": 9.0}}]
+    write("short_chains", {"mnist-few": {**entry(2.5), "rows": idle}, "mnist": {**entry(2.5), "rows": idle}})
+    assert (evidence.few_steps().verdict, evidence.kept_momentum().verdict) == ("fails", "fails")
     write("short_chains", {"mnist": entry(9.0)})
     with pytest.raises(evidence.NotMeasured):
         evidence.few_steps()
@@ -202,7 +214,7 @@ def test_noise_counts_among_the_outliers_of_mnist(evidence: Any, write: Write) -
 def test_published_figures_say_how_far_they_are_trusted(evidence: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for claim, paper, _, _ in evidence.CLAIMS:
         assert not any(letter.isdigit() for letter in paper) or "memory)" in paper or "(read)" in paper, claim
-    monkeypatch.setattr(evidence, "RESULTS", BENCHMARKS / "results")
+    monkeypatch.setattr("measured.RESULTS", BENCHMARKS / "results")
     head, _, *lines = evidence.lines_of()
     assert head.endswith("| hours |")
     assert all(float(line.split(" | ")[-1].rstrip(" |")) > 0 for line in lines)

@@ -13,6 +13,9 @@ import pytest
 from PIL import Image
 
 from vaebm.cli.main import run as vaebm
+from vaebm.recipes import to_dict
+from vaebm.recipes.mnist import mnist
+from vaebm.recipes.rivals import RIVALS
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 IDENTITY = {"budget": 60.0, "vae_time": 9.0, "model_sha256": "abc", "judges": {"plain": "1", "apart": "2"},
@@ -117,6 +120,28 @@ def test_what_vaebm_benchmark_refuses_is_an_error(rivals: Any, monkeypatch: pyte
     assert rivals.main(["run", "digits", "--rows", "vaebn"]) == 2
 
 
+def test_rows_of_before_a_setting_was_there_are_joined(rivals: Any) -> None:
+    settings = to_dict(RIVALS["vaebm"].settings(mnist()))
+    older = {**settings, "energy": {name: value for name, value in settings["energy"].items() if name != "persistence"}}
+    written(Path("first"), {"vaebm-0": {**row("vaebm", 0, {0: 8.0}), "settings": older}})
+    rivals.keep("digits", Path("first"), Path("rivals.json"))
+    written(Path("second"), {"vaebm-1": {**row("vaebm", 1, {0: 8.0}), "settings": settings}})
+    assert set(rivals.joined("digits", Path("second"), Path("rivals.json"), False)["digits"]["rows"]) == {
+        "vaebm-0", "vaebm-1"
+    }  # fmt: skip
+    other = {**settings, "energy": {**settings["energy"], "num_steps": 99}}
+    written(Path("second"), {"vaebm-1": {**row("vaebm", 1, {0: 8.0}), "settings": other}})
+    with pytest.raises(rivals.Other, match="other settings"):
+        rivals.joined("digits", Path("second"), Path("rivals.json"), False)
+
+
+def test_tables_of_rows_that_all_diverged_are_empty(rivals: Any) -> None:
+    lost = {"vaebm-0": {**row("vaebm"), "quality": []}}
+    assert len(rivals.by_steps(lost, "")) == 2
+    near = {"a": row("vaebm", 0, {0: 8.0, 15: 4.0, 30: 1.0})}
+    assert rivals.by_steps(near, "apart")[2].endswith("| the best is at the floor |")
+
+
 def test_a_model_is_trained_once_by_settings_that_can_be_built(rivals: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez("images.npz", images=np.random.default_rng(0).integers(0, 256, (200, 32, 32, 3), dtype=np.uint8))
     # What work costs is of no interest here.
@@ -131,9 +156,6 @@ def test_a_model_is_trained_once_by_settings_that_can_be_built(rivals: Any, monk
     Path("run/config.yaml").touch()
     assert rivals.main(words) == 0
     assert asked[1] == ["train", "--resume", "run"]
-    Path("run/report.html").touch()
-    assert rivals.main(words) == 0
-    assert len(asked) == 2
 
 
 def test_curves_are_those_of_the_last_judge_where_all_seeds_are_finite(rivals: Any) -> None:

@@ -243,12 +243,12 @@ def _row(name: str, rival: RivalConfig, course: Course, time: float, results: Pa
     from vaebm.distributed import hardware_facts
     from vaebm.plots import image_grid, png_bytes
     from vaebm.recipes import to_dict
-    from vaebm.recipes.rivals import RIVALS
+    from vaebm.recipes.rivals import RIVALS, settings_today
 
     key, asked = f"{name}-{course.seed}", to_dict(rival)
     known = _merge(results, identity, {})["rows"].get(key)
     if known is not None:
-        if known["settings"] != asked:
+        if settings_today(known["settings"]) != asked:
             raise UsageError(f"{results} holds a row {key} of other settings: name another --output")
         course.tell(f"{key}: measured before")
         return

@@ -131,7 +131,7 @@ def finish(run: PlanarRun) -> None:
     if acts:
         # Chains that measure take no longer steps than the guard let those of training take.
         config = replace(config, energy=replace(config.energy, step_size=acts[-1].step_size))
-        model.sampling = {"num_steps": config.evaluation.num_steps, "step_size": acts[-1].step_size}
+        model.sampling = {**model.sampling, "step_size": acts[-1].step_size}
     save(model, folder.model, details={"config": to_dict(config)}, card=f"# VAEBM on {config.density}\n")
     with run.stop.leaving_at_once(), run.console.busy("measuring"):
         evaluation, maps = measure(model, config)
@@ -177,7 +177,8 @@ def evaluate(model: VAEBM, config: PlanarConfig) -> Measured:
     settings, density = config.evaluation, planar_density(config.density)
     generator = torch.Generator().manual_seed(settings.seed)
     exact = planar_model(model, density, settings.grid_size, settings.latent_grid_size)
-    kernel = make_kernel(config.energy.kernel, config.energy.step_size, config.energy.jump_probability)
+    energy = config.energy
+    kernel = make_kernel(energy.kernel, energy.step_size, energy.jump_probability, energy.persistence)
     images = _end_images(model, config, kernel, generator)
     counted = histogram(density.to_points(images), exact.grid, density)
     simple = summarize_weights(importance_weights(model, settings.num_draws, generator, 20_000))

@@ -85,7 +85,8 @@ def build_planar_model(config: PlanarConfig) -> VAEBM:
         energy = DenseEnergy(shape, **asdict(config.energy_network))
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    sampling = {"num_steps": config.evaluation.num_steps, "step_size": config.energy.step_size}
+    sampling = {"num_steps": config.evaluation.num_steps, "step_size": config.energy.step_size,
+                "persistence": config.energy.persistence}  # fmt: skip
     return VAEBM(vae, energy, ImageFields("sampled", "sampled", "sampled"), sampling)
 
 

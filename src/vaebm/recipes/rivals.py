@@ -17,10 +17,11 @@ step size, temperature and noise on data, was chosen by short trials on MNIST (d
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from vaebm.recipes.config import Config
+from vaebm.recipes.config import Config, from_dict, to_dict
 from vaebm.recipes.errors import ConfigError
 from vaebm.recipes.ranges import check_leaves
 from vaebm.training import AdversarialSettings, EnergySettings
@@ -74,6 +75,15 @@ class RivalConfig:
             raise ConfigError(f"lengths is {list(self.lengths)}: {self.space} has no chains, expected [0]")
         if not self.lengths or list(self.lengths) != sorted(set(self.lengths)) or self.lengths[0] < 0:
             raise ConfigError(f"lengths is {list(self.lengths)}: expected ascending numbers of steps, such as [30,60]")
+
+
+def settings_today(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a stored row, with the defaults of those that are newer than it."""
+    try:
+        found: dict[str, Any] = to_dict(from_dict(RivalConfig, stored))
+    except ConfigError:
+        return dict(stored)
+    return found
 
 
 @dataclass(frozen=True)
