@@ -61,7 +61,7 @@ CLAIMS = {
     "rivals-cifar10": Claim("and on CIFAR-10", 2.3, (
         "rivals.py train runs/cifar10-quick --data IMAGES/cifar10.npz",
         "rivals.py run cifar10 --model runs/cifar10-quick --source IMAGES/cifar10.npz --budget 10m -n 500 "
-        "--replace",
+        "--config benchmarks/rivals_cifar10.yaml --replace",
         "rivals.py table docs/benchmark.md", EVIDENCE), extra="features"),
     "standard": Claim("FID, KID and IS by torchmetrics, on extractors at hand", 0.8, (
         "standard_scores.py run mnist --fid classifiers -n 10000",
@@ -73,12 +73,14 @@ CLAIMS = {
         "images.py run --data IMAGES/own --budget 30m --runs runs/images", EVIDENCE),
         extra="features"),
     "short-chains": Claim("what 15 steps bring, with momentum and without, after modes-stacked", 1.0, (
-        "short_chains.py run mnist", "short_chains.py run cifar10-small --source IMAGES/cifar10.npz -n 500",
+        "short_chains.py run mnist --judges benchmarks/judges",
+        "short_chains.py run cifar10-small --source IMAGES/cifar10.npz -n 500",
         "short_chains.py run runs/stacked_mnist-quick -n 500",
         "short_chains.py table docs/evidence.md", EVIDENCE),
         "runs/stacked_mnist-quick", "modes-stacked", "features"),
     "short-chains-mnist": Claim("and what they bring where training is made for them", 0.4, (
-        "short_chains.py run runs/mnist-few --train mnist --config benchmarks/few.yaml",
+        "short_chains.py run runs/mnist-few --train mnist --config benchmarks/few.yaml "
+        "--judges benchmarks/judges",
         "short_chains.py table docs/evidence.md", EVIDENCE)),
     "modes-plane": Claim("what chains need to get the masses of modes right, and what happens else", 0.6, (
         "gaussians.py", EVIDENCE)),

@@ -3,7 +3,7 @@ r"""A VAEBM beside other ways to train the same networks, for the same time: qua
     python benchmarks/rivals.py run mnist --budget 5m -n 1000 --judges benchmarks/judges --seeds 0 1 2 --replace
     python benchmarks/rivals.py train runs/cifar10-quick --data cifar10.npz
     python benchmarks/rivals.py run cifar10 --model runs/cifar10-quick --source cifar10.npz --budget 10m -n 500 \
-        --replace
+        --config benchmarks/rivals_cifar10.yaml --replace
     python benchmarks/rivals.py table docs/benchmark.md
 
 ``run`` is ``vaebm benchmark``, once for each seed, in ``runs/rivals/NAME``; rows that are there aren't made again. Kept
