@@ -120,7 +120,9 @@ def test_what_cant_be_measured_is_refused(finished: FinishedRun, cli: Cli) -> No
         return outcome.errors
 
     assert "expected classifiers, efficientnet_lite0 or inception=FILE" in refused("--fid", "resnet")
-    assert "expected classifiers, efficientnet_lite0 or inception=FILE" in refused("--fid", "inception")
+    told = refused("--fid", "inception")
+    assert "or inception=FILE (its weights, weights-inception-2015-12-05-6726825d.pth)" in told
+    assert "did you mean" not in told
     assert "--fid: '' is empty: expected classifiers, efficientnet_lite0 or inception=FILE" in refused("--fid", "")
     assert "there is no file weights.pth" in refused("--fid", "inception=weights.pth")
     assert "too few for a covariance, expected 20" in refused("--fid", "classifiers", "-n", 19)

@@ -30,6 +30,7 @@ from vaebm.recipes.config import SamplingConfig
 from vaebm.reports.content import ErrorFigure, StandardRow
 
 EXTRACTORS = ("classifiers", "efficientnet_lite0", "inception")
+INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 CHUNK = 2000
 MOST_CACHED = 2 * 2**30
 # Goes up whenever the way of images into an extractor changes.
@@ -44,8 +45,8 @@ def extractors_of(word: str, source: str, image_shape: Sequence[int], tell: Call
     """
     name, _, path = word.partition("=")
     if name not in EXTRACTORS or (name == "inception") != bool(path):
-        known = "classifiers, efficientnet_lite0 or inception=FILE (its weights)"
-        raise UsageError(f"--fid {word}: expected {known}{nearest(name, EXTRACTORS)}")
+        known = f"classifiers, efficientnet_lite0 or inception=FILE (its weights, {INCEPTION_WEIGHTS})"
+        raise UsageError(f"--fid {word}: expected {known}{'' if name in EXTRACTORS else nearest(name, EXTRACTORS)}")
     if name == "inception":
         return [load_inception(Path(path).expanduser())]
     if name == "efficientnet_lite0":
