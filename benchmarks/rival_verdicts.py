@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from measured import Row, interval, read
+from rivals import NUM_STEPS, floor_of
 
-NUM_STEPS, MOST = 15, 1.25
+MOST = 1.25
 PIXELS = ("pixels-short-run", "pixels-persistent", "pixels-from-vae")
 
 
@@ -32,12 +33,6 @@ def _seen(row: dict[str, Any], judge: str) -> dict[str, Any] | None:
     """Returns what a judge saw of a row, None if it diverged."""
     found: list[dict[str, Any]] = [look for look in row["quality"] if look["judge"] == judge]
     return found[0] if found else None
-
-
-def _floor(rows: dict[str, dict[int, dict[str, Any]]], judge: str) -> float:
-    """Returns the distance of as many training images, the median over rows."""
-    looks = [_seen(row, judge) for seeds in rows.values() for row in seeds.values()]
-    return float(statistics.median(look["floor"] for look in looks if look is not None))
 
 
 @dataclass(frozen=True)
@@ -115,7 +110,7 @@ def fresh_chains(data: str = "mnist") -> Row:
     rows = _rivals(data)
     judge, told, holds = _judges(rows)[-1], [], []
     for seed, row in sorted(rows["vaebm-no-buffer"].items()):
-        floor = _floor(rows, judge)
+        floor = floor_of(read("rivals", data)["rows"], judge)
         curve = {look["num_steps"]: look["frechet"] - floor for look in row["curve"] if look["judge"] == judge}
         if not {0, NUM_STEPS} <= curve.keys():
             told.append(f"seed {seed} not finite")

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from contextlib import redirect_stderr
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ import pytest
 from commandline import Cli, assert_user_error
 from short_planar import short_planar
 
-from vaebm.cli import planar_stages
+from vaebm.cli import planar, planar_stages
 from vaebm.cli.main import run
 from vaebm.cli.planar_run import PlanarRun
+from vaebm.models import VAEBM
+from vaebm.recipes import PLANAR_RECIPES, PlanarConfig, build_planar_model
+from vaebm.sampling import Kernel, Langevin
 
 SHORT = {
     "vae.num_iterations": 1500,
@@ -86,6 +90,25 @@ def test_the_gain_is_that_of_the_exact_densities() -> None:
     assert list(gains) == [50, 100, 150]
     # The best of them is the model, by 20,000 points and as many draws; the other is the exact one.
     assert max(gains.values()) == pytest.approx(likelihoods["VAEBM"] - likelihoods["VAE"], abs=0.05)
+
+
+def test_chains_that_measure_keep_the_momentum_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = PLANAR_RECIPES["gaussians"]()
+    chains = replace(recipe.energy, objective="contrastive", kernel="langevin", jump_probability=0.0, persistence=0.5)
+    config = replace(recipe, energy=chains)
+    model = build_planar_model(config)
+    assert model.sampling["persistence"] == 0.5
+    kernels: list[Kernel] = []
+
+    def stop(_: VAEBM, __: PlanarConfig, kernel: Kernel, *___: object) -> None:
+        kernels.append(kernel)
+        raise InterruptedError
+
+    monkeypatch.setattr(planar, "planar_model", lambda *_: None)
+    monkeypatch.setattr(planar, "_end_images", stop)
+    with pytest.raises(InterruptedError):
+        planar.evaluate(model, config)
+    assert kernels == [Langevin(config.energy.step_size, 0.5)]
 
 
 def test_chains_that_are_too_short_are_found_out_and_made_longer(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

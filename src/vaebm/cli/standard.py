@@ -27,10 +27,10 @@ from vaebm.evaluation.standard_scores import FEWEST
 from vaebm.models import VAEBM
 from vaebm.recipes import load_extractor, load_inception, load_judges, load_stacked_judges
 from vaebm.recipes.config import SamplingConfig
+from vaebm.recipes.judges import INCEPTION_WEIGHTS
 from vaebm.reports.content import ErrorFigure, StandardRow
 
 EXTRACTORS = ("classifiers", "efficientnet_lite0", "inception")
-INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 CHUNK = 2000
 MOST_CACHED = 2 * 2**30
 # Goes up whenever the way of images into an extractor changes.
