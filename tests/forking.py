@@ -75,6 +75,11 @@ class Process:
         assert self._process.pid is not None
         return self._process.pid
 
+    @property
+    def output(self) -> Path:
+        """Where its standard output goes."""
+        return Path(self._said.name, "output")
+
     def is_running(self) -> bool:
         """Whether it hasn't ended."""
         return not wait([self._process.sentinel], 0)
@@ -90,7 +95,7 @@ class Process:
             self.send_signal(signal.SIGKILL)
         self._process.join()
         assert self._process.exitcode is not None
-        output, errors = (Path(self._said.name, name).read_text(errors="replace") for name in ("output", "errors"))
+        output, errors = (path.read_text(errors="replace") for path in (self.output, self.output.with_name("errors")))
         return Outcome(self._process.exitcode, output, errors)
 
     def wait_for(self, path: Path, text: str = "", count: int = 1) -> None:

@@ -12,6 +12,7 @@ import torch
 
 from vaebm.cli import rival_runs
 from vaebm.cli.rival_players import Course, Player, make_player
+from vaebm.cli.stop import StopRequest
 from vaebm.data import load_splits
 from vaebm.distributed import make_engine
 from vaebm.models import VAEBM, ConvVAE, EnergyNetwork, ImageFields
@@ -40,7 +41,8 @@ def trained(
     """Trains with iterations that last so long, again and again; acts of the guard by iteration, and if it gave up."""
     clock, looks = Clock(), []
 
-    def iterations(planned: int) -> Iterator[Any]:
+    def iterations(planned: int, stored: Any) -> Iterator[Any]:
+        assert not stored
         assert planned == max(2, round(budget / pace))
         for index in range(10**6):
             clock.now += lasts[index % len(lasts)]
@@ -67,8 +69,10 @@ def trained(
         config=SimpleNamespace(selection=SimpleNamespace(num_samples=0)),
     )  # fmt: skip
     model: Any = None
-    player = Player(model, model, iterations, model)
-    return Seen(looks=looks, row=rival_runs._train(player, RivalConfig(), course, budget).row)
+    player = Player(model, model, iterations, lambda average: model, model)
+    kept: Any = SimpleNamespace(load=dict, keep=lambda state: None, stop=StopRequest(), is_due=False)
+    monkeypatch.setattr(Player, "state_dict", lambda self, progress: {})
+    return Seen(looks=looks, row=rival_runs._train(player, RivalConfig(), course, budget, kept).row)
 
 
 @pytest.mark.parametrize("pace", [0.5, 1.0, 3.0])
@@ -110,7 +114,7 @@ def course() -> Course:
 def rates(course: Course, schedule: str, planned: int, count: int) -> list[float]:
     rival = RIVALS["vaebm-no-buffer"].settings(course.config)
     energy = replace(rival.energy, schedule=schedule, num_steps=1, batch_size=4, learning_rate=1e-3)
-    iterations = make_player(replace(rival, energy=energy), course).iterations(planned)
+    iterations = make_player(replace(rival, energy=energy), course).iterations(planned, {})
     return [next(iterations).figures["learning_rate"] for _ in range(count)]
 
 
@@ -132,5 +136,5 @@ def test_the_critic_gets_images_for_each_of_its_steps(course: Course, monkeypatc
 
     monkeypatch.setattr("vaebm.cli.rival_players.fit", fit)
     rival = RIVALS["wgan-gp"].settings(course.config)
-    next(make_player(rival, course).iterations(10))
+    next(make_player(rival, course).iterations(10, {}))
     assert sizes == [5 * rival.adversarial.batch_size]

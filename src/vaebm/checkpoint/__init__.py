@@ -16,6 +16,7 @@ from vaebm.checkpoint.published_vae import read_published_vae
 from vaebm.checkpoint.resolve import bundled_models, model_folders, resolve_model
 from vaebm.checkpoint.row_file import RowFile
 from vaebm.checkpoint.run_folder import RunFolder
+from vaebm.checkpoint.state_file import load_state, save_state
 
 __all__ = [
     "CheckpointError",
@@ -27,6 +28,7 @@ __all__ = [
     "file_sha256",
     "find_model_folder",
     "load_model_folder",
+    "load_state",
     "model_folders",
     "read_json",
     "read_published_energy",
@@ -35,6 +37,7 @@ __all__ = [
     "replace_file",
     "resolve_model",
     "save_model_folder",
+    "save_state",
     "tensors_sha256",
     "write_bytes",
     "write_json",

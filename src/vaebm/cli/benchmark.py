@@ -12,6 +12,7 @@ from vaebm.cli.parsing import Parser, UsageError, add_source, budget, filled, ne
 if TYPE_CHECKING:
     from vaebm.cli.progress import Console
     from vaebm.cli.rival_players import Course
+    from vaebm.cli.stop import StopRequest
     from vaebm.evaluation import Judge
     from vaebm.recipes import LoadedModel
     from vaebm.recipes.rivals import RivalConfig
@@ -24,7 +25,8 @@ def _parser() -> Parser:
     parser.add_argument("model", help="a trained VAEBM: a bundled name (mnist), a run folder, a model folder")
     add_source(parser)
     parser.add_argument("--output", type=Path, metavar="FOLDER",
-                        help="where figures and samples go; rows that are there aren't made again")  # fmt: skip
+                        help="where figures and samples go; rows that are there aren't made again, one that was "
+                        "stopped goes on")  # fmt: skip
     parser.add_argument("--budget", type=budget, default=300.0, metavar="TIME",
                         help="training time of each row, such as 5m (the default)")  # fmt: skip
     parser.add_argument("--vae-time", type=budget, metavar="TIME",
@@ -54,6 +56,7 @@ def run(arguments: Sequence[str]) -> int:
         raise UsageError("rows need a place: expected --output FOLDER")
     from vaebm.cli.progress import Console
     from vaebm.cli.rival_runs import check_row
+    from vaebm.cli.stop import STOPPED, Interrupted, StopRequest
     from vaebm.recipes import ConfigError
     from vaebm.reports.rivals import rivals_text
 
@@ -70,9 +73,16 @@ def run(arguments: Sequence[str]) -> int:
     _merge(results, identity, {})
     if vae_time == 0 and any(not RIVALS[name].needs_vae for name in names):
         console.tell("how long the VAE was trained isn't known: rows without one get no time for it (--vae-time)")
-    for name in names:
-        time = options.budget + (0 if RIVALS[name].needs_vae else vae_time)
-        _row(name, settings[name], course, time, results, identity)
+    stop = StopRequest()
+    try:
+        with stop.listening():
+            for name in names:
+                time = options.budget + (0 if RIVALS[name].needs_vae else vae_time)
+                _row(name, settings[name], course, time, results, identity, stop)
+    except KeyboardInterrupt as error:
+        saved = "all is saved" if isinstance(error, Interrupted) else "left at once, what was saved stands"
+        console.tell(f"stopped by {stop.name}; {saved}. Go on with the same command")
+        return STOPPED
     console.tell(rivals_text(_merge(results, identity, {})["rows"]))
     return 0
 
@@ -233,13 +243,22 @@ def _merge(results: Path, identity: dict[str, Any], rows: dict[str, Any]) -> dic
     return stored
 
 
-def _row(name: str, rival: RivalConfig, course: Course, time: float, results: Path, identity: dict[str, Any]) -> None:
-    """Makes a row, unless it's there, and stores it with a picture of its samples."""
+def _row(
+    name: str,
+    rival: RivalConfig,
+    course: Course,
+    time: float,
+    results: Path,
+    identity: dict[str, Any],
+    stop: StopRequest,
+) -> None:
+    """Makes a row or goes on with it, unless it's there, and stores it with a picture of its samples."""
     import torch
 
     from vaebm.checkpoint import write_bytes
     from vaebm.cli.provenance import versions
     from vaebm.cli.rival_runs import run_row
+    from vaebm.cli.rival_state import RowUnderWay
     from vaebm.distributed import hardware_facts
     from vaebm.plots import image_grid, png_bytes
     from vaebm.recipes import to_dict
@@ -253,11 +272,14 @@ def _row(name: str, rival: RivalConfig, course: Course, time: float, results: Pa
         course.tell(f"{key}: measured before")
         return
     course.tell(f"{key}: {RIVALS[name].title}")
-    # Weights of new networks come from the global generator.
-    torch.manual_seed(course.seed)
-    found, images = run_row(rival, course, time)
+    under_way = RowUnderWay(results.parent / f"{key}.pt", {**identity, "settings": asked, "time": time}, stop)
+    with under_way.held():
+        # Weights of new networks come from the global generator.
+        torch.manual_seed(course.seed)
+        found, images = run_row(rival, course, time, under_way)
     about = {"name": name, "title": RIVALS[name].title, "seed": course.seed, "settings": asked, "time": time}
     told = {"hardware": hardware_facts(course.engine.device), **versions()}
     grid = image_grid(images[:64].numpy(), 8, scale=max(1, 56 // images.shape[3]))
     write_bytes(results.parent / f"{key}.png", png_bytes(grid))
     _merge(results, identity, {key: {**about, **found, **told}})
+    under_way.remove()

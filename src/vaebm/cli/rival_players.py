@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,10 @@ from vaebm.recipes import Config
 from vaebm.recipes.rivals import RivalConfig
 from vaebm.sampling import FreshNoise, Kernel, Langevin, Projected, standard_normal
 from vaebm.training import (
+    AdversarialState,
     EnergySettings,
+    EnergyState,
+    GuardMemory,
     adversarial_step,
     energy_step,
     fit,
@@ -72,6 +76,38 @@ class Course:
         return self.references[judge.sha256]
 
 
+class RowBatches:
+    """The batches of a row, with its noise on data.
+
+    Arguments:
+        rival: How the row is trained.
+        course: What all rows have in common.
+        batch_size: The number of images in a batch.
+    """
+
+    def __init__(self, rival: RivalConfig, course: Course, batch_size: int) -> None:
+        data, images = course.config.data, torch.from_numpy(course.splits.training.images)
+        self._batches = Batches(images, batch_size, course.generator(3), flips=data.flips, shifts=data.shifts)
+        self._spread, self._generator = rival.data_noise, course.generator(4)
+
+    def __iter__(self) -> RowBatches:
+        return self
+
+    def __next__(self) -> Tensor:
+        """Returns the next batch (B, C, H, W)."""
+        batch = next(self._batches)
+        return batch + self._spread * torch.randn(batch.shape, generator=self._generator) if self._spread else batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns tensors and numbers to go on from."""
+        return {"images": self._batches.state_dict(), "noise": self._generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what ``state_dict`` returned."""
+        self._batches.load_state_dict(state["images"])
+        self._generator.set_state(state["noise"])
+
+
 @dataclass(frozen=True)
 class Player:
     """A row under way.
@@ -79,14 +115,27 @@ class Player:
     Arguments:
         model: Its model.
         fresh: Where chains start afresh.
-        iterations: Trains, for ever, by schedules that are planned for so many iterations.
+        iterations: Trains, for ever, by schedules that are planned for so many iterations; from the beginning, or from
+            what ``state_dict`` returned.
         averaged: Makes the model with the averaged weights of a state.
+        batches: The images that it is trained on.
     """
 
     model: VAEBM
     fresh: FreshNoise
-    iterations: Callable[[int], Iterator[Any]]
-    averaged: Callable[[Any], VAEBM]
+    iterations: Callable[[int, Mapping[str, Any]], Iterator[Any]]
+    averaged: Callable[[Mapping[str, Tensor]], VAEBM]
+    batches: RowBatches
+
+    def state_dict(self, progress: Any) -> dict[str, Any]:
+        """Returns tensors and numbers to go on from after an iteration."""
+        memory = {"memory": progress.memory.state_dict()} if hasattr(progress, "memory") else {}
+        return {
+            "model": self.model.state_dict(),
+            "batches": self.batches.state_dict(),
+            "training": progress.state.state_dict(),
+            **memory,
+        }
 
 
 def kernel_of(rival: RivalConfig, step_size: float) -> Kernel:
@@ -115,12 +164,14 @@ def make_player(rival: RivalConfig, course: Course) -> Player:
         model, fresh = VAEBM(copy.deepcopy(base.vae), energy, base.image_fields), standard_normal
     model.to(course.engine.device)
     if rival.space == "generator":
-        return Player(
-            model, fresh, lambda planned: _adversarial(model, rival, course, planned), _with_average(model, "vae")
-        )
-    return Player(
-        model, fresh, lambda planned: _chains(model, rival, course, fresh, planned), _with_average(model, "energy")
-    )
+        train, part = _adversarial, "vae"
+        # Each step of the critic sees images of its own.
+        batch_size = rival.adversarial.num_critic_steps * rival.adversarial.batch_size
+    else:
+        train, part, batch_size = partial(_chains, fresh=fresh), "energy", rival.energy.batch_size
+    batches = RowBatches(rival, course, batch_size)
+    iterations = partial(train, model, rival, course, batches)
+    return Player(model, fresh, iterations, partial(_with_average, model, part), batches)
 
 
 def _uniform(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
@@ -139,23 +190,11 @@ def _from_vae(model: VAEBM) -> FreshNoise:
     return draw
 
 
-def _with_average(model: VAEBM, part: str) -> Callable[[Any], VAEBM]:
-    """Returns what copies a model with the averaged weights of a state in its ``vae`` or its ``energy``."""
-
-    def averaged(state: Any) -> VAEBM:
-        found = copy.deepcopy(model).eval().requires_grad_(False)
-        getattr(found, part).load_state_dict(state.average)
-        return found
-
-    return averaged
-
-
-def _batches(rival: RivalConfig, course: Course, batch_size: int) -> Iterator[Tensor]:
-    data, images = course.config.data, torch.from_numpy(course.splits.training.images)
-    batches = Batches(images, batch_size, course.generator(3), flips=data.flips, shifts=data.shifts)
-    noise = course.generator(4)
-    for batch in batches:
-        yield batch + rival.data_noise * torch.randn(batch.shape, generator=noise) if rival.data_noise else batch
+def _with_average(model: VAEBM, part: str, average: Mapping[str, Tensor]) -> VAEBM:
+    """Copies a model with averaged weights in its ``vae`` or its ``energy``."""
+    found = copy.deepcopy(model).eval().requires_grad_(False)
+    getattr(found, part).load_state_dict(average)
+    return found
 
 
 def _first(course: Course, batch_size: int) -> Tensor:
@@ -163,12 +202,22 @@ def _first(course: Course, batch_size: int) -> Tensor:
     return next(Batches(images, max(batch_size, 128), course.generator(5))).to(course.engine.device)
 
 
-def _chains(model: VAEBM, rival: RivalConfig, course: Course, fresh: FreshNoise, planned: int) -> Iterator[Any]:
+def _chains(
+    model: VAEBM,
+    rival: RivalConfig,
+    course: Course,
+    batches: RowBatches,
+    planned: int,
+    stored: Mapping[str, Any],
+    fresh: FreshNoise,
+) -> Iterator[Any]:
     decay = _decay(rival.energy.ema_decay, planned)
     settings = replace(rival.energy, num_iterations=ENDLESS, ema_decay=decay, buffer_on_disk=False)
     settings = _scaled(settings, rival.temperature)
     first = _first(course, settings.batch_size)
     state = start_energy(model, settings, first, course.generator(6))
+    _go_on(model, batches, state, stored)
+    memory = GuardMemory.from_state_dict(stored["memory"]) if stored else None
     guard = course.config.guard
     if rival.space == "pixels":
         # They overshoot in their first iterations and come back by themselves; what it sees is only counted.
@@ -184,7 +233,15 @@ def _chains(model: VAEBM, rival: RivalConfig, course: Course, fresh: FreshNoise,
         resting = energy_step(model, fallen, course.engine, kernel, fresh)
         return lambda state, images: (falling if state.iteration < planned else resting)(state, images)
 
-    yield from guarded_fit(model, settings, make, state, _batches(rival, course, settings.batch_size), guard)
+    return guarded_fit(model, settings, make, state, batches, guard, memory)
+
+
+def _go_on(model: VAEBM, batches: RowBatches, state: EnergyState | AdversarialState, stored: Mapping[str, Any]) -> None:
+    """Puts networks, images and what else training needs to where they were, if anything was kept."""
+    if stored:
+        model.load_state_dict(stored["model"])
+        batches.load_state_dict(stored["batches"])
+        state.load_state_dict(stored["training"])
 
 
 def _decay(decay: float, num_iterations: int) -> float:
@@ -207,10 +264,10 @@ def _scaled(settings: EnergySettings, temperature: float) -> EnergySettings:
     )
 
 
-def _adversarial(model: VAEBM, rival: RivalConfig, course: Course, planned: int) -> Iterator[Any]:
+def _adversarial(
+    model: VAEBM, rival: RivalConfig, course: Course, batches: RowBatches, planned: int, stored: Mapping[str, Any]
+) -> Iterator[Any]:
     settings = replace(rival.adversarial, ema_decay=_decay(rival.adversarial.ema_decay, planned))
     state = start_adversarial(model, settings, _first(course, settings.batch_size), course.generator(6))
-    step = adversarial_step(model, settings, course.engine)
-    # Each step of the critic sees images of its own.
-    batches = _batches(rival, course, settings.num_critic_steps * settings.batch_size)
-    yield from fit(step, state, batches, ENDLESS)
+    _go_on(model, batches, state, stored)
+    return fit(adversarial_step(model, settings, course.engine), state, batches, ENDLESS)

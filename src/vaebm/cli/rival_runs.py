@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -15,6 +15,8 @@ from torch import Tensor
 from vaebm.cli.choosing import Measure, selection_measure
 from vaebm.cli.evaluation import quality_row
 from vaebm.cli.rival_players import Course, Player, kernel_of, make_player
+from vaebm.cli.rival_state import RowUnderWay
+from vaebm.cli.running import MISFITS
 from vaebm.data import to_float, to_uint8
 from vaebm.evaluation import frechet_to_reference, measure_against
 from vaebm.models import VAEBM, for_chains
@@ -54,20 +56,31 @@ def check_row(rival: RivalConfig, course: Course) -> None:
         raise ConfigError(str(error)) from error
 
 
-def run_row(rival: RivalConfig, course: Course, budget: float) -> tuple[dict[str, Any], Tensor]:
-    """Trains and measures a row.
+def run_row(rival: RivalConfig, course: Course, budget: float, under_way: RowUnderWay) -> tuple[dict[str, Any], Tensor]:
+    """Trains and measures a row, or goes on with it.
 
     Arguments:
         rival: How it is trained.
         course: What all rows have in common.
-        budget: The seconds of training; looking at candidates takes no part in them.
+        budget: The seconds of training; looking at candidates and keeping the row take no part in them.
+        under_way: Where it is kept meanwhile.
 
     Returns:
         Its figures, and its samples, uint8 (N, C, H, W); black ones, and no figures, if none of its networks drew
         finite images.
+
+    Raises:
+        Interrupted: If a signal asked to stop; the row is kept.
+        CheckpointError: If what was kept is damaged or of another row, or the row can't be kept.
     """
     player = make_player(rival, course)
-    trained = _train(player, rival, course, budget)
+    trained = _train(player, rival, course, budget, under_way)
+    with under_way.stop.leaving_at_once():
+        return _measured(trained, player, rival, course)
+
+
+def _measured(trained: _Trained, player: Player, rival: RivalConfig, course: Course) -> tuple[dict[str, Any], Tensor]:
+    """Draws from a trained row and measures its samples."""
     lengths = sorted({0, trained.num_steps, *(STEPS if rival.space in ("noise", "pixels") else ())})
     course.tell(f"drawing {course.num_samples:,} samples, up to {lengths[-1]} steps")
     drawn = _draw(trained, player.fresh, lengths, course.num_samples, rival, course, course.generator(7))
@@ -145,63 +158,123 @@ def _measure(chosen: Tensor, curve_images: dict[int, Tensor], course: Course) ->
 
 @dataclass
 class _Best:
-    """The candidates of a row so far, and the best of them."""
+    """The candidates of a row so far, and the averaged weights of the best of them."""
 
-    model: VAEBM
     num_steps: int
     step_size: float
+    average: dict[str, Tensor] = field(default_factory=dict)
     distance: float = math.inf
     looks: list[dict[str, float]] = field(default_factory=list)
 
-    def compare(self, model: VAEBM, size: float, distances: dict[int, float], told: dict[str, float]) -> None:
-        """Takes a model over if its samples are nearer, after any of the numbers of steps."""
+    def compare(self, average: Any, size: float, distances: dict[int, float], told: dict[str, float]) -> None:
+        """Takes weights over if their samples are nearer, after any of the numbers of steps."""
         for steps, distance in distances.items():
             self.looks.append({**told, "num_steps": steps, "distance": distance})
             if distance < self.distance:
-                self.model, self.num_steps, self.step_size, self.distance = model, steps, size, distance
+                self.average = {name: value.clone() for name, value in average.items()}
+                self.num_steps, self.step_size, self.distance = steps, size, distance
 
 
-def _train(player: Player, rival: RivalConfig, course: Course, budget: float) -> _Trained:
+@dataclass
+class _Tally:
+    """How far a row has come; ``shares`` of its time are those at whose end it is still to be looked at."""
+
+    planned: int
+    iteration: int = 0
+    seconds: float = 0.0
+    shares: list[float] = field(default_factory=lambda: list(SHARES))
+    acts: list[dict[str, Any]] = field(default_factory=list)
+    conditions: dict[str, int] = field(default_factory=lambda: {"healthy": 0, "strained": 0, "diverged": 0})
+    sittings: int = 1
+
+    def count(self, progress: Any, seconds: float) -> None:
+        """Counts an iteration."""
+        self.iteration, self.seconds = progress.state.iteration, self.seconds + seconds
+        act = getattr(progress, "act", None)
+        self.acts += [act.row()] if act is not None else []
+        self.conditions[progress.verdict.condition if hasattr(progress, "verdict") else "healthy"] += 1
+
+    @property
+    def has_given_up(self) -> bool:
+        """Whether the guard gave up."""
+        return bool(self.acts) and bool(self.acts[-1]["gave_up"])
+
+    def is_due(self, progress: Any, budget: float) -> bool:
+        """Whether the row is to be looked at after an iteration."""
+        # What the guard went back to is no news, unless it gave up: then nothing comes after it.
+        acted = getattr(progress, "act", None) is not None
+        return self.has_given_up if acted else self.seconds >= self.shares[0] * budget
+
+
+def _train(player: Player, rival: RivalConfig, course: Course, budget: float, under_way: RowUnderWay) -> _Trained:
     """Trains until the time is over, and chooses among candidates on the selection split."""
     if rival.space == "none":
         return _Trained(course.model, 0, 1.0, {"num_iterations": 0, "seconds": 0.0})
-    pace = _pace(rival, course)
-    planned = max(2, round(budget / pace))
-    course.tell(f"some {planned:,} iterations at {1000 * pace:.0f} ms")
+    best, tally, iterations = _begin(player, rival, course, budget, under_way)
     num_samples = min(course.config.selection.num_samples or NUM_SELECTING, NUM_SELECTING)
     measure = selection_measure(course.judges[0], course.splits, num_samples, course.generator(1))
-    best = _Best(player.model, rival.lengths[0], rival.energy.step_size)
-    counts, acts, shares = {"healthy": 0, "strained": 0, "diverged": 0}, [], list(SHARES)
-    seconds, origin = 0.0, time.monotonic()
-    for progress in player.iterations(planned):
-        seconds += time.monotonic() - origin
-        act = getattr(progress, "act", None)
-        acts += [act.row()] if act is not None else []
-        counts[progress.verdict.condition if hasattr(progress, "verdict") else "healthy"] += 1
-        # What the guard went back to is no news, unless it gave up: then nothing comes after it.
-        if act.gave_up if act is not None else seconds >= shares[0] * budget:
-            shares = [share for share in shares if seconds < share * budget]
-            _look(best, player, rival, course, measure, progress, seconds)
-        if not shares:
+
+    def keep(progress: Any) -> None:
+        under_way.keep({"player": player.state_dict(progress), "best": vars(best), "tally": vars(tally)})
+
+    origin = time.monotonic()
+    for progress in iterations:
+        tally.count(progress, time.monotonic() - origin)
+        if tally.is_due(progress, budget):
+            if not tally.has_given_up:
+                # After what is kept of a row that gave up, no iteration would come that could be looked at.
+                keep(progress)
+            with under_way.stop.leaving_at_once():
+                _look(best, player, rival, course, measure, progress, tally.seconds)
+            tally.shares = [share for share in tally.shares if tally.seconds < share * budget]
+            keep(progress)
+        elif under_way.is_due:
+            keep(progress)
+        if not tally.shares:
             break
         origin = time.monotonic()
     chosen = {"num_steps": best.num_steps, "step_size": best.step_size, "distance": best.distance}
-    row = {"num_iterations": progress.state.iteration, "num_planned": planned, "seconds": seconds,
-           "candidates": best.looks, "acts": acts, "conditions": counts,
-           "gave_up": bool(acts) and acts[-1]["gave_up"], "chosen": chosen}  # fmt: skip
-    return _Trained(best.model, best.num_steps, best.step_size, row, math.isfinite(best.distance))
+    row = {"num_iterations": tally.iteration, "num_planned": tally.planned, "seconds": tally.seconds,
+           "sittings": tally.sittings, "candidates": best.looks, "acts": tally.acts, "conditions": tally.conditions,
+           "gave_up": tally.has_given_up, "chosen": chosen}  # fmt: skip
+    is_finite = math.isfinite(best.distance)
+    model = player.averaged(best.average) if is_finite else player.model
+    return _Trained(model, best.num_steps, best.step_size, row, is_finite)
+
+
+def _begin(
+    player: Player, rival: RivalConfig, course: Course, budget: float, under_way: RowUnderWay
+) -> tuple[_Best, _Tally, Iterable[Any]]:
+    """Returns the candidates so far, how far the row has come, and its further iterations."""
+    stored = under_way.load()
+    if not stored:
+        with under_way.stop.leaving_at_once():
+            pace = _pace(rival, course)
+        tally = _Tally(max(2, round(budget / pace)))
+        course.tell(f"some {tally.planned:,} iterations at {1000 * pace:.0f} ms")
+        return _Best(rival.lengths[0], rival.energy.step_size), tally, player.iterations(tally.planned, {})
+    try:
+        best, tally = _Best(**stored["best"]), _Tally(**stored["tally"])
+        # The last look may have been taken.
+        iterations = player.iterations(tally.planned, stored["player"]) if tally.shares else ()
+    except MISFITS as error:
+        raise under_way.no_fit(error) from error
+    tally.sittings += 1
+    course.tell(f"goes on after {tally.iteration:,} iterations, {tally.seconds / 60:.1f} of {budget / 60:.1f} minutes")
+    return best, tally, iterations
 
 
 def _look(
     best: _Best, player: Player, rival: RivalConfig, course: Course, measure: Measure, progress: Any, seconds: float
 ) -> None:
     """Measures the averaged networks of a moment on the selection split, and keeps them if they are the best."""
-    model, size, iteration = player.averaged(progress.state), _step_size(rival, progress), progress.state.iteration
+    average, size, iteration = progress.state.average, _step_size(rival, progress), progress.state.iteration
+    model = player.averaged(average)
     candidate = _Trained(model, rival.lengths[0], size, {})
     drawn = _draw(candidate, player.fresh, rival.lengths, measure.num_samples, rival, course, course.generator(2))
     distances = {steps: measure.distance(to_float(drawn.images[steps])) if steps in drawn.images else math.inf
                  for steps in rival.lengths}  # fmt: skip
-    best.compare(model, size, distances, {"iteration": iteration, "seconds": seconds})
+    best.compare(average, size, distances, {"iteration": iteration, "seconds": seconds})
     told = ", ".join(f"{distance:.4g} after {steps} steps" for steps, distance in distances.items())
     course.tell(f"iteration {iteration:,}: {measure.title} distance {told}")
 
@@ -217,7 +290,7 @@ def _step_size(rival: RivalConfig, progress: Any) -> float:
 def _pace(rival: RivalConfig, course: Course) -> float:
     """Returns the seconds of an iteration, the median of a few on a copy."""
     player, times = make_player(rival, course), []
-    iterations = player.iterations(10**6)
+    iterations = player.iterations(10**6, {})
     for _ in range(NUM_PILOT):
         origin = time.monotonic()
         next(iterations)

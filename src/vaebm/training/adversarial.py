@@ -13,8 +13,9 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,24 @@ class AdversarialState:
     critic_optimizer: torch.optim.Optimizer
     average: dict[str, Tensor]
     generator: torch.Generator
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns tensors and numbers to go on from."""
+        return {
+            "iteration": self.iteration,
+            "optimizer": self.optimizer.state_dict(),
+            "critic_optimizer": self.critic_optimizer.state_dict(),
+            "average": self.average,
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes over what ``state_dict`` returned."""
+        self.iteration = state["iteration"]
+        self.average = {name: value.to(self.average[name]) for name, value in state["average"].items()}
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+        self.generator.set_state(state["generator"].cpu())
 
 
 def start_adversarial(
