@@ -43,28 +43,26 @@ def run(model: str, extractor: str, count: int, results: Path, source: str | Non
 def table(results: Path, document: Path) -> None:
     """Writes the table into a document."""
     lines = [
-        "| model | extractor | images | n, test images | FID [95 %] | KID × 1000, ± of subsets | IS, ± of parts |",
+        "| model | extractor | images | n, test images | FID [95 %] | KID × 1000 [95 %] | IS [95 %] |",
         "|---" * 7 + "|",
     ]
     for entry in read_json(results).values():
         lines += [
             f"| {entry['model']} | {row['extractor']} {row['extractor_sha256'][:8]} | {row['what']} | {row['n']:,}, "
-            f"{row['num_reference']:,} | {_fid(row['fid'])} | {1000 * row['kid']:,.1f} ± {1000 * row['kid_std']:,.1f} "
-            f"| {_score(row)} |"
+            f"{row['num_reference']:,} | {_figure(row['fid'], '.4g')} | {_figure(row['kid'], ',.1f', 1000)} "
+            f"| {_figure(row['inception_score'], '.3f')} |"
             for row in entry["rows"]
         ]
     put_table(document, "standard", lines)
 
 
-def _fid(figure: Mapping[str, float | None]) -> str:
-    ends = "" if figure["low"] is None else f" [{figure['low']:.4g}, {figure['high']:.4g}]"
-    return f"{figure['value']:.4g}{ends}"
-
-
-def _score(row: Mapping[str, Any]) -> str:
-    if row["inception_score"] is None:
+def _figure(figure: Mapping[str, Any] | None, form: str, factor: float = 1.0) -> str:
+    """Returns a figure with its interval, times a factor."""
+    if figure is None:
         return "knows no classes"
-    return f"{row['inception_score']:.3g} ± {row['inception_score_std']:.2g}"
+    value, low, high = (None if figure[name] is None else f"{factor * figure[name]:{form}}"
+                        for name in ("value", "low", "high"))  # fmt: skip
+    return f"{value}" if low is None else f"{value} [{low}, {high}]"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

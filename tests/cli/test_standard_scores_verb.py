@@ -38,8 +38,10 @@ def test_fid_kid_and_is_of_floor_vae_and_vaebm(finished: FinishedRun, cli: Cli, 
     rows = figures("one.json")
     assert [row["what"] for row in rows] == ["floor", "VAE", "VAEBM"]
     for row in rows:
-        assert row["fid"]["low"] < row["fid"]["value"] < row["fid"]["high"]
-        assert row["inception_score"] > 1
+        for figure in ("fid", "kid", "inception_score"):
+            assert row[figure]["low"] < row[figure]["value"] < row[figure]["high"]
+        assert row["inception_score"]["value"] > 1
+        assert row["kid_std"] > 0
         assert (row["n"], row["against"]) == (200, "test")
     assert rows[0]["fid"]["value"] < rows[1]["fid"]["value"]
     assert "FID, KID and IS by torchmetrics" in outcome.output
@@ -71,7 +73,7 @@ def test_against_training_images(finished: FinishedRun, cli: Cli) -> None:
     # There are fewer images for the floor, but samples are as many as one likes.
     assert [row["n"] for row in rows] == [len(splits.test), 500, 500]
     assert {row["num_reference"] for row in rows} == {len(splits.training)}
-    assert rows[1]["fid"]["low"] is None
+    assert rows[1]["fid"]["low"] is rows[1]["kid"]["low"] is rows[1]["inception_score"]["low"] is None
 
 
 def test_image_net_features_take_grey_digits(finished: FinishedRun, cli: Cli) -> None:

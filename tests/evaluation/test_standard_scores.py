@@ -79,9 +79,23 @@ def test_the_interval_holds_what_fresh_images_come_to() -> None:
     assert found.fid_error is not None
     assert 0.6 < found.fid_error / float(np.std(fresh)) < 1.6
     exact = standard_scores(seen(500, 0.4, 0), reference, seed=0)
-    assert (exact.fid, exact.fid_error) == (found.fid, None)
+    assert (exact.fid, exact.fid_error, exact.kid_error) == (found.fid, None, None)
     with pytest.raises(ValueError, match="one resample has no spread"):
         standard_scores(seen(500, 0.4, 0), reference, seed=0, num_bootstrap=1)
+
+
+def test_the_errors_of_kid_and_is_are_those_of_fresh_images() -> None:
+    found = [standard_scores(seen(400, 0.4, seed, 5), seen(400, 0.0, 100 + seed), seed=seed, num_bootstrap=20)
+             for seed in range(40)]  # fmt: skip
+    for figure, error in (("kid", "kid_error"), ("inception_score", "inception_score_error")):
+        spread = float(np.std([getattr(one, figure) for one in found]))
+        assert 0.7 < float(np.median([getattr(one, error) for one in found])) / spread < 1.4
+    # Of few images there is no jackknife, without classes no score.
+    few = standard_scores(seen(30, 0.4, 0), seen(50, 0.0, 1), seed=0, num_bootstrap=2)
+    assert (few.kid_error, few.inception_score_error) == (None, None)
+    exact = standard_scores(seen(50, 0.4, 0, 5), seen(50, 0.0, 1), seed=0)
+    assert exact.inception_score is not None
+    assert exact.inception_score_error is None
 
 
 def test_bad_features_are_refused() -> None:

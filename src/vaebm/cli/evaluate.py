@@ -109,7 +109,7 @@ def _add_single_measures(parser: Parser) -> None:
         "--regret-steps", type=positive, metavar="N", help="steps of the likelihood regret (default 100)"
     )
     parser.add_argument(
-        "--bootstrap", type=natural, metavar="N", help=f"resamples behind the interval of FID (default {RESAMPLES})"
+        "--bootstrap", type=natural, metavar="N", help=f"resamples behind the intervals of --fid (default {RESAMPLES})"
     )
 
 

@@ -23,7 +23,7 @@ from vaebm.cli.parsing import UsageError, nearest
 from vaebm.data import Splits, to_float
 from vaebm.distributed import Engine
 from vaebm.evaluation import Judge, JudgedImages, extract, standard_scores
-from vaebm.evaluation.standard_scores import FEWEST
+from vaebm.evaluation.standard_scores import FEWEST, NORMAL
 from vaebm.models import VAEBM
 from vaebm.recipes import load_extractor, load_inception, load_judges, load_stacked_judges
 from vaebm.recipes.config import SamplingConfig
@@ -229,14 +229,17 @@ def _row(judge: Judge, what: str, judged: JudgedImages, reference: JudgedImages,
         n=scores.num_images,
         num_reference=scores.num_reference,
         seed=standard.seed,
-        fid=ErrorFigure(
-            value=scores.fid,
-            low=None if scores.fid_error is None else scores.fid - 1.96 * scores.fid_error,
-            high=None if scores.fid_error is None else scores.fid + 1.96 * scores.fid_error,
-        ),
-        kid=scores.kid,
+        fid=_figure(scores.fid, scores.fid_error),
+        kid=_figure(scores.kid, scores.kid_error),
         kid_std=scores.kid_std,
         subset_size=scores.subset_size,
-        inception_score=score,
+        inception_score=None if score is None else _figure(score, scores.inception_score_error),
         inception_score_std=scores.inception_score_std,
     )
+
+
+def _figure(value: float, error: float | None) -> ErrorFigure:
+    """Returns a figure with its 95 % interval, if its error is known."""
+    if error is None:
+        return ErrorFigure(value=value, low=None, high=None)
+    return ErrorFigure(value=value, low=value - NORMAL * error, high=value + NORMAL * error)

@@ -3,8 +3,10 @@
 A number is comparable with a published one only if the extractor, the real images, n and the path of the images are the
 same: Inception with the weights of 2015, as many samples, images as bytes. Each figure carries what is needed to tell.
 
-The error of FID is its standard deviation over resamples of both sets (bootstrap). Percentiles of resamples would lie
-too high, since a resample holds fewer different images and FID grows as their number falls.
+The errors of FID and IS are their standard deviations over resamples (bootstrap). Percentiles of resamples would lie
+too high, since a resample holds fewer different images and FID grows as their number falls. A kernel distance of
+resamples is biased, because images meet themselves: the error of KID is that of all images by the grouped jackknife,
+and that of a mean over so many subsets besides.
 
 References:
     GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium, https://arxiv.org/abs/1706.08500
@@ -14,6 +16,8 @@ References:
 
 from __future__ import annotations
 
+import math
+import statistics
 import warnings
 from dataclasses import dataclass
 
@@ -21,11 +25,14 @@ import torch
 from torch import Tensor, nn
 
 from vaebm.evaluation.features import JudgedImages
-from vaebm.metrics import feature_statistics, frechet_distance
+from vaebm.evaluation.sample_quality import FEWEST_FOR_INTERVAL
+from vaebm.metrics import feature_statistics, frechet_distance, kernel_interval
 
-__all__ = ["StandardScores", "standard_scores"]
+__all__ = ["NORMAL", "StandardScores", "standard_scores"]
 
 NUM_SUBSETS, SUBSET_SIZE, NUM_SPLITS, FEWEST = 100, 1000, 10, 20
+# The 97.5 % quantile of the normal distribution.
+NORMAL = 1.96
 
 
 @dataclass(frozen=True)
@@ -37,9 +44,11 @@ class StandardScores:
         fid_error: Its standard error over resamples, or None without any.
         kid: The mean kernel distance of random subsets.
         kid_std: Its standard deviation over the subsets.
+        kid_error: Half of its 95 % interval over 1.96, or None without resamples or with fewer than 40 images.
         inception_score: exp of the mean divergence of class probabilities from their mean, by splits; None if the
             extractor knows no classes.
         inception_score_std: Its standard deviation over the splits.
+        inception_score_error: Its standard error over resamples, or None without any.
         num_images: The number of images.
         num_reference: The number of real images that they are compared with.
         subset_size: The number of images in a subset of KID.
@@ -49,8 +58,10 @@ class StandardScores:
     fid_error: float | None
     kid: float
     kid_std: float
+    kid_error: float | None
     inception_score: float | None
     inception_score_std: float | None
+    inception_score_error: float | None
     num_images: int
     num_reference: int
     subset_size: int
@@ -75,8 +86,8 @@ def standard_scores(images: JudgedImages, reference: JudgedImages, seed: int, nu
         images: What an extractor sees in the images, at least 20.
         reference: What the same one sees in real images, at least 20.
         seed: The seed of subsets, splits and resamples.
-        num_bootstrap: The number of resamples behind the error of FID, at least 2, or 0 for none; each costs as much as
-            FID.
+        num_bootstrap: The number of resamples behind the errors of FID and IS, at least 2, or 0 for no errors; each
+            costs as much as FID.
 
     Returns:
         The figures.
@@ -116,8 +127,10 @@ def standard_scores(images: JudgedImages, reference: JudgedImages, seed: int, nu
         fid_error=_error(images.features, reference.features, seed, num_bootstrap) if num_bootstrap else None,
         kid=float(kernel),
         kid_std=float(kernel_std),
+        kid_error=_kernel_error(images, reference, float(kernel_std), seed) if num_bootstrap else None,
         inception_score=score[0] if score else None,
         inception_score_std=score[1] if score else None,
+        inception_score_error=_score_error(images.probabilities, seed, num_bootstrap),
         num_images=len(images),
         num_reference=len(reference),
         subset_size=size,
@@ -144,10 +157,40 @@ def _inception_score(images: JudgedImages) -> tuple[float, float] | None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        metric = InceptionScore(_Given(images.probabilities.shape[1]), splits=min(NUM_SPLITS, len(images) // 2))
+        metric = InceptionScore(_Given(images.probabilities.shape[1]), splits=_num_splits(images.probabilities))
     metric.update(images.probabilities.clamp_min(1e-300).log())
     score, deviation = metric.compute()
     return float(score), float(deviation)
+
+
+def _num_splits(probabilities: Tensor) -> int:
+    return min(NUM_SPLITS, len(probabilities) // 2)
+
+
+def _kernel_error(images: JudgedImages, reference: JudgedImages, deviation: float, seed: int) -> float | None:
+    """Returns what of the interval of KID is one standard error: that of the images, and that of the subsets."""
+    if min(len(images), len(reference)) < FEWEST_FOR_INTERVAL:
+        return None
+    found = kernel_interval(images.features, reference.features, generator=torch.Generator().manual_seed(seed))
+    return math.hypot((found.high - found.value) / NORMAL, deviation / NUM_SUBSETS**0.5)
+
+
+def _score_error(probabilities: Tensor | None, seed: int, num_bootstrap: int) -> float | None:
+    """Returns the standard error of IS over resamples."""
+    if probabilities is None or not num_bootstrap:
+        return None
+    generator, values = torch.Generator().manual_seed(seed), []
+    for _ in range(num_bootstrap):
+        drawn = probabilities[torch.randint(len(probabilities), (len(probabilities),), generator=generator)]
+        values.append(statistics.mean(_score_of(part) for part in drawn.chunk(_num_splits(probabilities))))
+    return statistics.stdev(values)
+
+
+def _score_of(probabilities: Tensor) -> float:
+    """Returns exp of the mean divergence of probabilities (N, K) from their mean."""
+    logs = probabilities.clamp_min(1e-300).log()
+    marginal = probabilities.mean(0).clamp_min(1e-300).log()
+    return math.exp(float((probabilities * (logs - marginal)).sum(1).mean()))
 
 
 def _error(features: Tensor, reference: Tensor, seed: int, num_bootstrap: int) -> float:

@@ -128,7 +128,7 @@ class StandardRow(TypedDict):
     """FID, KID and IS of one set of images on what an extractor sees, against n' real images of a split.
 
     `what` is "floor" (real images of another split), "VAE" or "VAEBM"; `inception_score` is None where the extractor
-    knows no classes.
+    knows no classes. `kid_std` and `inception_score_std` are spreads of subsets and parts.
     """
 
     extractor: str
@@ -139,10 +139,10 @@ class StandardRow(TypedDict):
     num_reference: int
     seed: int
     fid: ErrorFigure
-    kid: float
+    kid: ErrorFigure
     kid_std: float
     subset_size: int
-    inception_score: float | None
+    inception_score: ErrorFigure | None
     inception_score_std: float | None
 
 

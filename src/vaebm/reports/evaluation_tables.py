@@ -239,9 +239,9 @@ def standard_table(evaluation: Evaluation) -> Table:
     ]  # fmt: skip
     columns = (
         Column("what", "images"),
-        Column("fid", "FID", "interval", better="low", meaning="with 1.96 standard errors of resamples"),
-        Column("kid", "KID", "digits", "kid_std", "low", "mean over subsets, with their deviation"),
-        Column("inception_score", "IS", "digits", "inception_score_std", "high"),
+        Column("fid", "FID", "interval", better="low", meaning="with 1.96 standard errors"),
+        Column("kid", "KID", "interval", better="low", meaning="mean over subsets"),
+        Column("inception_score", "IS", "interval", better="high", meaning="mean over parts"),
         Column("n", "n", "count"),
     )
     return Table("FID, KID and IS by torchmetrics", columns, rows, "group", "tone")
