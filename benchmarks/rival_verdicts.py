@@ -86,13 +86,12 @@ def rivals(names: Sequence[str] = PIXELS, data: str = "mnist") -> Row:
 
 
 def gan(data: str = "mnist") -> Row:
-    """VAEBM beside WGAN-GP: as it comes out after minutes."""
+    """VAEBM beside WGAN-GP: as it comes out after so many minutes."""
     found = _compared(("wgan-gp",), data)
     seconds = [row["seconds"] for row in _rivals(data).get("wgan-gp", {}).values()]
     minutes = f"; after {statistics.mean(seconds) / 60:.1f} minutes of training" if seconds else ""
     came_out = "better here" if all(found.is_nearer) else "worse here" if all(found.is_beaten) else "not apart here"
-    verdict = came_out if found.is_nearer else "open"
-    return Row(f"{found.told}{minutes}", f"{verdict}: after minutes, where a GAN takes hours")
+    return Row(f"{found.told}{minutes}", came_out if found.is_nearer else "open")
 
 
 def _is_below(ours: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:

@@ -83,10 +83,10 @@ def test_the_gan_is_as_it_comes_out(evidence: Any, write: Write) -> None:
     for low, verdict in ((9.0, "better here"), (1.0, "worse here"), (4.5, "not apart here")):
         write("rivals", kept(row("vaebm", 0, 4.0), row("wgan-gp", 0, low)))
         found = evidence.gan()
-        assert found.verdict.startswith(f"{verdict}: after minutes")
+        assert found.verdict == verdict
         assert "after 3.0 minutes of training" in found.found
     write("rivals", kept(row("vaebm", 0, 4.0)))
-    assert evidence.gan().verdict.startswith("open")
+    assert evidence.gan().verdict == "open"
 
 
 def test_short_chains_are_judged_by_the_last_judge(evidence: Any, write: Write) -> None:
