@@ -65,12 +65,12 @@ def trained(
     monkeypatch.setattr(rival_runs, "_pace", lambda rival, course: pace)
     monkeypatch.setattr(rival_runs, "selection_measure", lambda *arguments: None)
     course: Any = SimpleNamespace(
-        tell=lambda text: None, judges=[None], splits=None, generator=lambda purpose: None,
+        tell=lambda text: None, judges=[None], splits=None, generator=lambda purpose: None, engine=make_engine("fp32"),
         config=SimpleNamespace(selection=SimpleNamespace(num_samples=0)),
     )  # fmt: skip
     model: Any = None
     player = Player(model, model, iterations, lambda average: model, model)
-    kept: Any = SimpleNamespace(load=dict, keep=lambda state: None, stop=StopRequest(), is_due=False)
+    kept: Any = SimpleNamespace(load=dict, keep=lambda *state: None, stop=StopRequest(), is_due=False)
     monkeypatch.setattr(Player, "state_dict", lambda self, progress: {})
     return Seen(looks=looks, row=rival_runs._train(player, RivalConfig(), course, budget, kept).row)
 

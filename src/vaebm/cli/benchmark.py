@@ -12,6 +12,7 @@ from vaebm.cli.parsing import Parser, UsageError, add_source, budget, filled, ne
 if TYPE_CHECKING:
     from vaebm.cli.progress import Console
     from vaebm.cli.rival_players import Course
+    from vaebm.cli.rival_state import RowUnderWay
     from vaebm.cli.stop import StopRequest
     from vaebm.evaluation import Judge
     from vaebm.recipes import LoadedModel
@@ -70,17 +71,17 @@ def run(arguments: Sequence[str]) -> int:
             raise ConfigError(f"{name}: {error}") from error
     results = _results_in(options.output)
     identity = _identity(course, options, vae_time)
-    _merge(results, identity, {})
+    stop = StopRequest()
+    rows = {name: _under_way(name, settings[name], identity, course, results, stop) for name in names}
+    _check_kept(rows, results, identity)
     if vae_time == 0 and any(not RIVALS[name].needs_vae for name in names):
         console.tell("how long the VAE was trained isn't known: rows without one get no time for it (--vae-time)")
-    stop = StopRequest()
     try:
         with stop.listening():
-            for name in names:
-                time = options.budget + (0 if RIVALS[name].needs_vae else vae_time)
-                _row(name, settings[name], course, time, results, identity, stop)
+            for name, under_way in rows.items():
+                _row(name, settings[name], course, under_way, results, identity)
     except KeyboardInterrupt as error:
-        saved = "all is saved" if isinstance(error, Interrupted) else "left at once, what was saved stands"
+        saved = "what was trained is saved" if isinstance(error, Interrupted) else "left at once, what was saved stands"
         console.tell(f"stopped by {stop.name}; {saved}. Go on with the same command")
         return STOPPED
     console.tell(rivals_text(_merge(results, identity, {})["rows"]))
@@ -198,7 +199,7 @@ def _results_in(folder: Path) -> Path:
     """Returns the file of results in a folder, which is made, and written to before any time is spent."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ".writable").write_text("")
-    (folder / ".writable").unlink()
+    (folder / ".writable").unlink(missing_ok=True)
     return folder / RESULTS
 
 
@@ -243,14 +244,49 @@ def _merge(results: Path, identity: dict[str, Any], rows: dict[str, Any]) -> dic
     return stored
 
 
+def _under_way(
+    name: str, rival: RivalConfig, identity: dict[str, Any], course: Course, results: Path, stop: StopRequest
+) -> RowUnderWay:
+    """Returns where a row is kept while it is made."""
+    from vaebm.cli.rival_state import RowUnderWay
+    from vaebm.recipes import to_dict
+    from vaebm.recipes.rivals import RIVALS
+
+    time = identity["budget"] + (0 if RIVALS[name].needs_vae else identity["vae_time"])
+    told = {**identity, "settings": to_dict(rival), "time": time}
+    return RowUnderWay(results.parent / f"{name}-{course.seed}.pt", told, stop)
+
+
+def _check_kept(rows: Mapping[str, RowUnderWay], results: Path, identity: dict[str, Any]) -> None:
+    """Checks all rows that are there or under way, before any of the others takes its time.
+
+    Raises:
+        CheckpointError: If one is under way in another process, or what was kept of it is damaged or of another row.
+        UsageError: If one that is there has other settings.
+    """
+    known = _merge(results, identity, {})["rows"]
+    for under_way in rows.values():
+        if not _is_there(known, under_way, results):
+            with under_way.held():
+                under_way.load()
+
+
+def _is_there(known: Mapping[str, Any], under_way: RowUnderWay, results: Path) -> bool:
+    """Whether a row is among those that are known.
+
+    Raises:
+        UsageError: If that one has other settings.
+    """
+    from vaebm.recipes.rivals import settings_today
+
+    row = known.get(under_way.path.stem)
+    if row is not None and settings_today(row["settings"]) != under_way.identity["settings"]:
+        raise UsageError(f"{results} holds a row {under_way.path.stem} of other settings: name another --output")
+    return row is not None
+
+
 def _row(
-    name: str,
-    rival: RivalConfig,
-    course: Course,
-    time: float,
-    results: Path,
-    identity: dict[str, Any],
-    stop: StopRequest,
+    name: str, rival: RivalConfig, course: Course, under_way: RowUnderWay, results: Path, identity: dict[str, Any]
 ) -> None:
     """Makes a row or goes on with it, unless it's there, and stores it with a picture of its samples."""
     import torch
@@ -258,28 +294,23 @@ def _row(
     from vaebm.checkpoint import write_bytes
     from vaebm.cli.provenance import versions
     from vaebm.cli.rival_runs import run_row
-    from vaebm.cli.rival_state import RowUnderWay
     from vaebm.distributed import hardware_facts
     from vaebm.plots import image_grid, png_bytes
-    from vaebm.recipes import to_dict
-    from vaebm.recipes.rivals import RIVALS, settings_today
+    from vaebm.recipes.rivals import RIVALS
 
-    key, asked = f"{name}-{course.seed}", to_dict(rival)
-    known = _merge(results, identity, {})["rows"].get(key)
-    if known is not None:
-        if settings_today(known["settings"]) != asked:
-            raise UsageError(f"{results} holds a row {key} of other settings: name another --output")
-        course.tell(f"{key}: measured before")
-        return
-    course.tell(f"{key}: {RIVALS[name].title}")
-    under_way = RowUnderWay(results.parent / f"{key}.pt", {**identity, "settings": asked, "time": time}, stop)
+    key, settings, time = under_way.path.stem, under_way.identity["settings"], under_way.identity["time"]
     with under_way.held():
-        # Weights of new networks come from the global generator.
-        torch.manual_seed(course.seed)
-        found, images = run_row(rival, course, time, under_way)
-    about = {"name": name, "title": RIVALS[name].title, "seed": course.seed, "settings": asked, "time": time}
-    told = {"hardware": hardware_facts(course.engine.device), **versions()}
-    grid = image_grid(images[:64].numpy(), 8, scale=max(1, 56 // images.shape[3]))
-    write_bytes(results.parent / f"{key}.png", png_bytes(grid))
-    _merge(results, identity, {key: {**about, **found, **told}})
-    under_way.remove()
+        # Another process may have made it meanwhile.
+        if _is_there(_merge(results, identity, {})["rows"], under_way, results):
+            course.tell(f"{key}: measured before")
+        else:
+            course.tell(f"{key}: {RIVALS[name].title}")
+            # Weights of new networks come from the global generator.
+            torch.manual_seed(course.seed)
+            found, images = run_row(rival, course, time, under_way)
+            about = {"name": name, "title": RIVALS[name].title, "seed": course.seed, "settings": settings, "time": time}
+            told = {"hardware": hardware_facts(course.engine.device), **versions()}
+            grid = image_grid(images[:64].numpy(), 8, scale=max(1, 56 // images.shape[3]))
+            write_bytes(results.parent / f"{key}.png", png_bytes(grid))
+            _merge(results, identity, {key: {**about, **found, **told}})
+        under_way.remove()

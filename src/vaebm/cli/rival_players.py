@@ -6,12 +6,15 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vaebm.applications import start_noise
+from vaebm.cli.rival_state import Misfit
+from vaebm.cli.running import MISFITS
 from vaebm.data import Batches, Splits, to_float
 from vaebm.distributed import Engine
 from vaebm.evaluation import Floors, Judge, Reference, make_reference, measure_floors
@@ -23,7 +26,9 @@ from vaebm.training import (
     AdversarialState,
     EnergySettings,
     EnergyState,
+    Guarded,
     GuardMemory,
+    Progress,
     adversarial_step,
     energy_step,
     fit,
@@ -31,6 +36,7 @@ from vaebm.training import (
     start_adversarial,
     start_energy,
 )
+from vaebm.training.verdict import Verdict
 
 # Rows end by the clock.
 ENDLESS = 10**9
@@ -116,7 +122,7 @@ class Player:
         model: Its model.
         fresh: Where chains start afresh.
         iterations: Trains, for ever, by schedules that are planned for so many iterations; from the beginning, or from
-            what ``state_dict`` returned.
+            what ``state_dict`` returned: then it yields that moment first, without figures.
         averaged: Makes the model with the averaged weights of a state.
         batches: The images that it is trained on.
     """
@@ -216,8 +222,7 @@ def _chains(
     settings = _scaled(settings, rival.temperature)
     first = _first(course, settings.batch_size)
     state = start_energy(model, settings, first, course.generator(6))
-    _go_on(model, batches, state, stored)
-    memory = GuardMemory.from_state_dict(stored["memory"]) if stored else None
+    memory = _go_on(model, batches, state, stored)
     guard = course.config.guard
     if rival.space == "pixels":
         # They overshoot in their first iterations and come back by themselves; what it sees is only counted.
@@ -233,15 +238,32 @@ def _chains(
         resting = energy_step(model, fallen, course.engine, kernel, fresh)
         return lambda state, images: (falling if state.iteration < planned else resting)(state, images)
 
-    return guarded_fit(model, settings, make, state, batches, guard, memory)
+    following = guarded_fit(model, settings, make, state, batches, guard, memory)
+    return chain([Guarded(state, {}, Verdict(memory.condition), memory, None)], following) if memory else following
 
 
-def _go_on(model: VAEBM, batches: RowBatches, state: EnergyState | AdversarialState, stored: Mapping[str, Any]) -> None:
-    """Puts networks, images and what else training needs to where they were, if anything was kept."""
-    if stored:
+def _go_on(
+    model: VAEBM, batches: RowBatches, state: EnergyState | AdversarialState, stored: Mapping[str, Any]
+) -> GuardMemory | None:
+    """Puts networks, images and what else training needs to where they were, if anything was kept.
+
+    Returns:
+        What the guard knew, if there was one.
+
+    Raises:
+        Misfit: If something else was kept.
+    """
+    if not stored:
+        return None
+    try:
         model.load_state_dict(stored["model"])
         batches.load_state_dict(stored["batches"])
         state.load_state_dict(stored["training"])
+        return GuardMemory.from_state_dict(stored["memory"]) if "memory" in stored else None
+    except torch.OutOfMemoryError:
+        raise
+    except MISFITS as error:
+        raise Misfit(f"{type(error).__name__}: {error}") from error
 
 
 def _decay(decay: float, num_iterations: int) -> float:
@@ -270,4 +292,5 @@ def _adversarial(
     settings = replace(rival.adversarial, ema_decay=_decay(rival.adversarial.ema_decay, planned))
     state = start_adversarial(model, settings, _first(course, settings.batch_size), course.generator(6))
     _go_on(model, batches, state, stored)
-    return fit(adversarial_step(model, settings, course.engine), state, batches, ENDLESS)
+    following = fit(adversarial_step(model, settings, course.engine), state, batches, ENDLESS)
+    return chain([Progress(state, {})], following) if stored else following

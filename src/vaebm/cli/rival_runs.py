@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -14,10 +14,11 @@ from torch import Tensor
 
 from vaebm.cli.choosing import Measure, selection_measure
 from vaebm.cli.evaluation import quality_row
+from vaebm.cli.provenance import versions
 from vaebm.cli.rival_players import Course, Player, kernel_of, make_player
-from vaebm.cli.rival_state import RowUnderWay
-from vaebm.cli.running import MISFITS
+from vaebm.cli.rival_state import Best, Misfit, RowUnderWay, Tally
 from vaebm.data import to_float, to_uint8
+from vaebm.distributed import hardware_facts
 from vaebm.evaluation import frechet_to_reference, measure_against
 from vaebm.models import VAEBM, for_chains
 from vaebm.nn import frozen
@@ -28,8 +29,6 @@ from vaebm.training import log_density_of
 
 NUM_PILOT, NUM_SKIPPED = 12, 4
 NUM_AT_ONCE, NUM_SELECTING = 250, 500
-# When candidates are looked at, in shares of the time of training.
-SHARES = (0.5, 0.75, 1.0)
 STEPS = (0, 1, 2, 4, 8, 15, 30, 60, 100, 200)
 
 
@@ -156,81 +155,30 @@ def _measure(chosen: Tensor, curve_images: dict[int, Tensor], course: Course) ->
     return {"quality": quality, "curve": curve}
 
 
-@dataclass
-class _Best:
-    """The candidates of a row so far, and the averaged weights of the best of them."""
-
-    num_steps: int
-    step_size: float
-    average: dict[str, Tensor] = field(default_factory=dict)
-    distance: float = math.inf
-    looks: list[dict[str, float]] = field(default_factory=list)
-
-    def compare(self, average: Any, size: float, distances: dict[int, float], told: dict[str, float]) -> None:
-        """Takes weights over if their samples are nearer, after any of the numbers of steps."""
-        for steps, distance in distances.items():
-            self.looks.append({**told, "num_steps": steps, "distance": distance})
-            if distance < self.distance:
-                self.average = {name: value.clone() for name, value in average.items()}
-                self.num_steps, self.step_size, self.distance = steps, size, distance
-
-
-@dataclass
-class _Tally:
-    """How far a row has come; ``shares`` of its time are those at whose end it is still to be looked at."""
-
-    planned: int
-    iteration: int = 0
-    seconds: float = 0.0
-    shares: list[float] = field(default_factory=lambda: list(SHARES))
-    acts: list[dict[str, Any]] = field(default_factory=list)
-    conditions: dict[str, int] = field(default_factory=lambda: {"healthy": 0, "strained": 0, "diverged": 0})
-    sittings: int = 1
-
-    def count(self, progress: Any, seconds: float) -> None:
-        """Counts an iteration."""
-        self.iteration, self.seconds = progress.state.iteration, self.seconds + seconds
-        act = getattr(progress, "act", None)
-        self.acts += [act.row()] if act is not None else []
-        self.conditions[progress.verdict.condition if hasattr(progress, "verdict") else "healthy"] += 1
-
-    @property
-    def has_given_up(self) -> bool:
-        """Whether the guard gave up."""
-        return bool(self.acts) and bool(self.acts[-1]["gave_up"])
-
-    def is_due(self, progress: Any, budget: float) -> bool:
-        """Whether the row is to be looked at after an iteration."""
-        # What the guard went back to is no news, unless it gave up: then nothing comes after it.
-        acted = getattr(progress, "act", None) is not None
-        return self.has_given_up if acted else self.seconds >= self.shares[0] * budget
-
-
 def _train(player: Player, rival: RivalConfig, course: Course, budget: float, under_way: RowUnderWay) -> _Trained:
     """Trains until the time is over, and chooses among candidates on the selection split."""
     if rival.space == "none":
         return _Trained(course.model, 0, 1.0, {"num_iterations": 0, "seconds": 0.0})
-    best, tally, iterations = _begin(player, rival, course, budget, under_way)
+    best, tally, moment, iterations = _begin(player, rival, course, budget, under_way)
     num_samples = min(course.config.selection.num_samples or NUM_SELECTING, NUM_SELECTING)
     measure = selection_measure(course.judges[0], course.splits, num_samples, course.generator(1))
 
-    def keep(progress: Any) -> None:
-        under_way.keep({"player": player.state_dict(progress), "best": vars(best), "tally": vars(tally)})
+    def look(progress: Any) -> None:
+        with under_way.stop.leaving_at_once():
+            _look(best, player, rival, course, measure, progress, tally.seconds)
+        tally.looked(budget)
+        under_way.keep(player.state_dict(progress), best, tally)
 
+    if tally.is_pending:
+        look(moment)
     origin = time.monotonic()
-    for progress in iterations:
-        tally.count(progress, time.monotonic() - origin)
-        if tally.is_due(progress, budget):
-            if not tally.has_given_up:
-                # After what is kept of a row that gave up, no iteration would come that could be looked at.
-                keep(progress)
-            with under_way.stop.leaving_at_once():
-                _look(best, player, rival, course, measure, progress, tally.seconds)
-            tally.shares = [share for share in tally.shares if tally.seconds < share * budget]
-            keep(progress)
-        elif under_way.is_due:
-            keep(progress)
-        if not tally.shares:
+    for progress in iterations if not tally.is_over else ():
+        tally.count(progress, time.monotonic() - origin, budget)
+        if tally.is_pending or under_way.is_due:
+            under_way.keep(player.state_dict(progress), best, tally)
+        if tally.is_pending:
+            look(progress)
+        if tally.is_over:
             break
         origin = time.monotonic()
     chosen = {"num_steps": best.num_steps, "step_size": best.step_size, "distance": best.distance}
@@ -244,28 +192,43 @@ def _train(player: Player, rival: RivalConfig, course: Course, budget: float, un
 
 def _begin(
     player: Player, rival: RivalConfig, course: Course, budget: float, under_way: RowUnderWay
-) -> tuple[_Best, _Tally, Iterable[Any]]:
-    """Returns the candidates so far, how far the row has come, and its further iterations."""
+) -> tuple[Best, Tally, Any, Iterator[Any]]:
+    """Returns the candidates so far, how far the row has come, where it stands (None: at its start), and what follows.
+
+    Raises:
+        CheckpointError: If what was kept is damaged, of another row, or doesn't fit.
+    """
     stored = under_way.load()
-    if not stored:
+    if stored:
+        best, tally, moment, iterations = _go_on(player, stored, under_way)
+        done = f"{tally.seconds / 60:.1f} of {budget / 60:.1f} minutes"
+        course.tell(f"goes on after {tally.iteration:,} iterations, {done}")
+    else:
         with under_way.stop.leaving_at_once():
             pace = _pace(rival, course)
-        tally = _Tally(max(2, round(budget / pace)))
+        best, tally = Best(rival.lengths[0], rival.energy.step_size), Tally(max(2, round(budget / pace)))
         course.tell(f"some {tally.planned:,} iterations at {1000 * pace:.0f} ms")
-        return _Best(rival.lengths[0], rival.energy.step_size), tally, player.iterations(tally.planned, {})
+        moment, iterations = None, player.iterations(tally.planned, {})
+    hardware, source = hardware_facts(course.engine.device), versions()
+    facts = {name: hardware[name] for name in ("cpu", "torch_threads", "device")}
+    other = tally.sit_down({**facts, "torch": source["versions"]["torch"], "commit": source["commit"]})
+    if other:
+        course.tell(f"it began with {other}")
+    return best, tally, moment, iterations
+
+
+def _go_on(player: Player, stored: Mapping[str, Any], under_way: RowUnderWay) -> tuple[Best, Tally, Any, Iterator[Any]]:
+    """Returns what was kept of a row, and what follows."""
     try:
-        best, tally = _Best(**stored["best"]), _Tally(**stored["tally"])
-        # The last look may have been taken.
-        iterations = player.iterations(tally.planned, stored["player"]) if tally.shares else ()
-    except MISFITS as error:
+        best, tally = Best(**stored["best"]), Tally(**stored["tally"])
+        iterations = player.iterations(tally.planned, stored["player"])
+    except (Misfit, KeyError, TypeError) as error:
         raise under_way.no_fit(error) from error
-    tally.sittings += 1
-    course.tell(f"goes on after {tally.iteration:,} iterations, {tally.seconds / 60:.1f} of {budget / 60:.1f} minutes")
-    return best, tally, iterations
+    return best, tally, next(iterations), iterations
 
 
 def _look(
-    best: _Best, player: Player, rival: RivalConfig, course: Course, measure: Measure, progress: Any, seconds: float
+    best: Best, player: Player, rival: RivalConfig, course: Course, measure: Measure, progress: Any, seconds: float
 ) -> None:
     """Measures the averaged networks of a moment on the selection split, and keeps them if they are the best."""
     average, size, iteration = progress.state.average, _step_size(rival, progress), progress.state.iteration
