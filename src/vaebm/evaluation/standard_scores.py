@@ -44,7 +44,8 @@ class StandardScores:
         fid_error: Its standard error over resamples, or None without any.
         kid: The mean kernel distance of random subsets.
         kid_std: Its standard deviation over the subsets.
-        kid_error: Half of its 95 % interval over 1.96, or None without resamples or with fewer than 40 images.
+        kid_error: Its standard error, of which 1.96 are half of its 95 % interval, or None without resamples or with
+            fewer than 40 images.
         inception_score: exp of the mean divergence of class probabilities from their mean, by splits; None if the
             extractor knows no classes.
         inception_score_std: Its standard deviation over the splits.
@@ -168,10 +169,11 @@ def _num_splits(probabilities: Tensor) -> int:
 
 
 def _kernel_error(images: JudgedImages, reference: JudgedImages, deviation: float, seed: int) -> float | None:
-    """Returns what of the interval of KID is one standard error: that of the images, and that of the subsets."""
+    """Returns the standard error of KID: that of the images by the jackknife, and that of the mean over subsets."""
     if min(len(images), len(reference)) < FEWEST_FOR_INTERVAL:
         return None
     found = kernel_interval(images.features, reference.features, generator=torch.Generator().manual_seed(seed))
+    # Its quantile is Student's, for few groups.
     return math.hypot((found.high - found.value) / NORMAL, deviation / NUM_SUBSETS**0.5)
 
 

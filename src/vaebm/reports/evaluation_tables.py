@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vaebm.reports.agreement import chain_text
-from vaebm.reports.content import Evaluation, ModeRow, OutlierRow, number
+from vaebm.reports.content import ErrorFigure, Evaluation, ModeRow, OutlierRow, number
 from vaebm.reports.tables import Column, Table, text_table
 
 QUALITY_COLUMNS = (
@@ -234,17 +234,25 @@ def standard_table(evaluation: Evaluation) -> Table:
     found = evaluation.get("standard", [])
     rows = [
         {**row, "group": f"{row['extractor']}, against {row['num_reference']:,} {row['against']} images",
-         "tone": tone_of(row["what"])}
+         "tone": tone_of(row["what"]),
+         "kid": _thousandfold(row["kid"])}
         for row in found
     ]  # fmt: skip
     columns = (
         Column("what", "images"),
         Column("fid", "FID", "interval", better="low", meaning="with 1.96 standard errors"),
-        Column("kid", "KID", "interval", better="low", meaning="mean over subsets"),
+        Column("kid", "KID × 1000", "interval", better="low", meaning="mean over subsets"),
         Column("inception_score", "IS", "interval", better="high", meaning="mean over parts"),
         Column("n", "n", "count"),
     )
     return Table("FID, KID and IS by torchmetrics", columns, rows, "group", "tone")
+
+
+def _thousandfold(figure: ErrorFigure) -> ErrorFigure:
+    value, low, high = figure["value"], figure["low"], figure["high"]
+    if low is None or high is None:
+        return ErrorFigure(value=1000 * value, low=None, high=None)
+    return ErrorFigure(value=1000 * value, low=1000 * low, high=1000 * high)
 
 
 def evaluation_text(evaluation: Evaluation) -> str:
