@@ -16,10 +16,12 @@ from PIL import Image
 
 from vaebm.checkpoint import load_model_folder, model_folders, save_model_folder
 from vaebm.cli import rival_runs
-from vaebm.cli.rival_players import _decay, _scaled
+from vaebm.cli.rival_players import Course, _decay, _scaled, make_player
+from vaebm.data import load_splits, to_float
+from vaebm.distributed import make_engine
 from vaebm.models import VAEBM, EnergyNetwork, GaussianReference, ImageFields, TemperedEnergy
 from vaebm.objectives import contrastive_loss
-from vaebm.recipes import load_judges
+from vaebm.recipes import Config, from_dict, load_judges, read_model
 from vaebm.recipes.mnist import mnist
 from vaebm.recipes.rivals import RIVALS, RivalConfig
 from vaebm.training import EnergySettings
@@ -55,7 +57,7 @@ def test_every_row_is_trained_measured_and_shown(
         assert np.isfinite([entry["frechet"] for entry in row["quality"]]).all()
         assert np.asarray(Image.open(f"out/{key}.png")).std() > 0
         assert row["title"] in outcome.output
-    trained = {key: row for key, row in found.items() if key != "vae-0"}
+    trained = {key: row for key, row in found.items() if key not in ("vae-0", "reconstructions-0")}
     for row in trained.values():
         # It ends with the first iteration after its time.
         assert row["time"] <= row["seconds"] < row["time"] + max(0.5, 5 * row["seconds"] / row["num_iterations"])
@@ -153,6 +155,22 @@ def test_zero_steps_from_the_vae_are_its_samples(finished: FinishedRun, cli: Cli
     assert start == pytest.approx(vae, rel=0.1)
 
 
+def test_reconstructions_are_those_of_training_images(finished: FinishedRun, cli: Cli) -> None:
+    words = ("--rows", "vae,reconstructions", "--budget", "1s", "-n", 300, "--output", "out")
+    assert cli("benchmark", finished.folder, *words).code == 0
+    distances = {row["name"]: row["quality"][0]["frechet"] for row in rows("out").values()}
+    assert distances["reconstructions"] < 0.8 * distances["vae"]
+    loaded, splits = read_model(finished.folder), load_splits("digits", 0)
+    model, config = loaded.model, from_dict(Config, loaded.details["config"])
+    course = Course(model, config, splits, [], make_engine("fp32", "cpu"), 50, 0, print)
+    player = make_player(RIVALS["reconstructions"].settings(config), course)
+    images, size = to_float(splits.training.images), model.noise_layout.latent_size
+    with torch.no_grad():
+        drawn = model.transport(player.fresh((20, model.noise_layout.size), course.generator(0))).mean
+        expected = model.vae.elbo_terms(images, torch.zeros(len(images), size)).reconstruction
+    assert float(torch.cdist(drawn.double().flatten(1), expected.double().flatten(1)).min(1).values.max()) < 1e-4
+
+
 def test_the_rows_are_listed(cli: Cli) -> None:
     outcome = cli("benchmark", "mnist", "--rows", "list")
     assert outcome.code == 0
@@ -187,6 +205,8 @@ def test_what_cant_be_compared_is_refused(finished: FinishedRun, cli: Cli) -> No
     assert "generator has no chains" in refused("--config", "bad.yaml")
     Path("bad.yaml").write_text("pixels-short-run: {energy: {objective: importance_sampled}}\n")
     assert "rows are trained by chains" in refused("--config", "bad.yaml")
+    Path("bad.yaml").write_text("vaebm: {start: images}\n")
+    assert "start is 'images' with space 'noise': expected none" in refused("--config", "bad.yaml")
     Path("bad.yaml").write_text("vaebm: {energy: {persistence: 0.5}}\n")
     assert "energy.persistence is 0.5: chains of rows keep no momentum" in refused("--config", "bad.yaml")
     Path("bad.yaml").write_text("pixels-short-run: {input_pooling: 100}\n")

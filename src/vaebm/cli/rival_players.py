@@ -15,7 +15,7 @@ from torch import Tensor
 from vaebm.applications import start_noise
 from vaebm.cli.rival_state import Misfit
 from vaebm.cli.running import MISFITS
-from vaebm.data import Batches, Splits, to_float
+from vaebm.data import Batches, ImageSet, Splits, to_float
 from vaebm.distributed import Engine
 from vaebm.evaluation import Floors, Judge, Reference, make_reference, measure_floors
 from vaebm.models import VAEBM, EnergyNetwork, GaussianReference, ImageFields, TemperedEnergy
@@ -167,7 +167,8 @@ def make_player(rival: RivalConfig, course: Course) -> Player:
         )
         fresh = _from_vae(base) if rival.start == "vae" else _uniform
     else:
-        model, fresh = VAEBM(copy.deepcopy(base.vae), energy, base.image_fields), standard_normal
+        model = VAEBM(copy.deepcopy(base.vae), energy, base.image_fields)
+        fresh = _from_images(base, course.splits.training) if rival.start == "images" else standard_normal
     model.to(course.engine.device)
     if rival.space == "generator":
         train, part = _adversarial, "vae"
@@ -192,6 +193,20 @@ def _from_vae(model: VAEBM) -> FreshNoise:
     def draw(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
         parts = torch.split(start_noise(model, shape[0], generator), 500)
         return torch.cat([model.transport(part).mean.flatten(1) for part in parts]).cpu()
+
+    return draw
+
+
+def _from_images(model: VAEBM, data: ImageSet) -> FreshNoise:
+    """Returns what draws the noise of images, by the means of their posteriors, without that of pixels."""
+
+    @torch.no_grad()
+    def draw(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
+        chosen = torch.randint(len(data), (shape[0],), generator=generator, device=generator.device).cpu().numpy()
+        images = to_float(data.images[chosen])
+        device, size = next(model.vae.parameters()).device, model.noise_layout.latent_size
+        latent = model.vae.elbo_terms(images.to(device), torch.zeros(shape[0], size, device=device)).noise.cpu()
+        return torch.cat([latent, latent.new_zeros(shape[0], shape[1] - size)], 1)
 
     return draw
 

@@ -3,6 +3,7 @@
 | row | where chains run | where they start |
 |---|---|---|
 | ``vae`` | nowhere | |
+| ``reconstructions`` | nowhere: training images as the VAE reconstructs them | |
 | ``vaebm`` | noise space | buffer, N(0, I) |
 | ``vaebm-no-buffer`` | noise space | N(0, I) |
 | ``vaebm-official`` | noise space, the official release's potential | buffer, N(0, I) |
@@ -29,7 +30,7 @@ from vaebm.training import AdversarialSettings, EnergySettings
 SHORT = 15
 # At the temperature of pixel space, energies that begin with a spread of 1 drive chains from noise away for good.
 SMALL_SPREAD = 0.1
-SPACES, STARTS = ("none", "noise", "pixels", "generator"), ("noise", "vae")
+SPACES, STARTS = ("none", "noise", "pixels", "generator"), ("noise", "vae", "images")
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class RivalConfig:
 
     Arguments:
         space: Where it happens: none (the VAE as it is), noise (VAEBM), pixels (an energy alone), generator (WGAN-GP).
-        start: Where chains of pixels start that don't go on from the buffer: noise, or samples of the vae.
+        start: Where chains of pixels start that don't go on from the buffer: noise, or samples of the vae; for space
+            none also images, the means of their posteriors instead of draws of the prior.
         temperature: T of E(x) = network(x) / T, for pixels.
         data_noise: The standard deviation σ of Gaussian noise on data, for pixels. Samples end with x + σ² ∇ log h(x),
             the mean of what they were without it (Tweedie's formula).
@@ -65,6 +67,8 @@ class RivalConfig:
         for name, allowed in (("space", SPACES), ("start", STARTS)):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}: expected one of {', '.join(allowed)}")
+        if self.start == "images" and self.space != "none":
+            raise ConfigError(f"start is 'images' with space {self.space!r}: expected none, whose rows aren't trained")
         check_leaves(self)
         if self.space in ("noise", "pixels") and self.energy.objective != "contrastive":
             raise ConfigError(f"energy.objective is {self.energy.objective!r}: rows are trained by chains, contrastive")
@@ -153,6 +157,9 @@ def _wgan(config: Config) -> RivalConfig:
 
 RIVALS = {
     "vae": Rival("VAE", True, lambda config: RivalConfig("none", lengths=(0,))),
+    "reconstructions": Rival(
+        "reconstructions by the VAE", True, lambda config: RivalConfig("none", start="images", lengths=(0,))
+    ),
     "vaebm": Rival("VAEBM", True, _vaebm),
     "vaebm-no-buffer": Rival("VAEBM without persistent chains", True, _no_buffer),
     "vaebm-official": Rival("VAEBM, official potential", True, _official),
