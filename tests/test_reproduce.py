@@ -18,7 +18,7 @@ from vaebm.cli.benchmark import _parser as rivals_parser
 ROOT = Path(__file__).parent.parent
 BENCHMARKS = ROOT / "benchmarks"
 CLAIMS = (
-    "mnist", "cifar10", "stacked-mnist", "rivals", "rivals-cifar10", "rivals-cifar10-2h", "standard", "own-images",
+    "mnist", "cifar10", "stacked-mnist", "rivals", "rivals-cifar10", "rivals-nvae", "standard", "own-images",
     "short-chains", "short-chains-mnist", "modes-plane", "modes-stacked", "density", "outliers-mnist",
     "outliers-cifar10", "defects", "false-alarms", "export", "survival", "step", "scaling",
 )  # fmt: skip
