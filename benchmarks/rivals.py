@@ -4,7 +4,7 @@ r"""A VAEBM beside other ways to train the same networks, for the same time: qua
     python benchmarks/rivals.py train runs/cifar10-quick --data cifar10.npz
     python benchmarks/rivals.py run cifar10 --model runs/cifar10-quick --source cifar10.npz --budget 10m -n 500 \
         --config benchmarks/rivals_cifar10.yaml --replace
-    python benchmarks/rivals.py run cifar10-nvae --model cifar10-small --source cifar10.npz --budget 2h -n 500 \
+    python benchmarks/rivals.py run cifar10-nvae --model cifar10-small --source cifar10.npz --budget 1h -n 500 \
         --config benchmarks/rivals_nvae.yaml --replace
     python benchmarks/rivals.py table docs/benchmark.md
 
