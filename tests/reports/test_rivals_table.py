@@ -54,6 +54,18 @@ def test_what_the_guard_did_is_told() -> None:
     assert rivals_table({"a": lost}).rows[0]["acts"] == 4
 
 
+def test_the_share_of_iterations_that_diverged_is_told_where_there_are_chains() -> None:
+    def seen(space: str, **counts: int) -> dict[str, Any]:
+        return {**row(space, 0, 6.0, 30), "settings": {"space": space}, "conditions": counts}
+
+    rows = {"a": seen("pixels", healthy=1, strained=2, diverged=1), "b": seen("pixels", healthy=3, diverged=1)}
+    assert rivals_table(rows).rows[0]["diverged"] == 0.25
+    assert "25.0 %" in rivals_text(rows)
+    # Chains that gave up before their first iteration have counted nothing; a generator has no chains.
+    assert rivals_table({"a": seen("pixels", healthy=0, diverged=0)}).rows[0]["diverged"] is None
+    assert rivals_table({"a": seen("generator", healthy=4, diverged=0)}).rows[0]["diverged"] is None
+
+
 def test_seeds_that_diverged_are_told() -> None:
     rows = {f"vaebm-{seed}": row("vaebm", seed, 6.0, 30) for seed in range(3)}
     rows["vaebm-1"] = {**rows["vaebm-1"], "quality": []}

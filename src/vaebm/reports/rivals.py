@@ -13,6 +13,8 @@ COLUMNS = (
     Column("iterations", "iterations", "count"),
     Column("num_steps", "steps", meaning="chain steps of a sample, chosen on the selection split"),
     Column("acts", "acts", "count", meaning="how often the guard went back, in all seeds"),
+    Column("diverged", "diverged", "percent",
+           meaning="share of iterations after which the guard saw divergence; in pixel space it doesn't act"),
     Column("step_size", "step size", meaning="of training and samples, where the guard changed it, by seed"),
     Column("milliseconds", "ms a sample", "digits", better="low", meaning="time to draw one of a batch"),
     Column("frechet", "Fréchet", "digits", better="low", meaning="Fréchet distance, median over seeds"),
@@ -78,6 +80,7 @@ def _line(rows: Sequence[Mapping[str, Any]], judge: str, vae: float | None) -> d
         "iterations": round(fmean(row["num_iterations"] for row in rows)),
         "num_steps": ", ".join(map(str, steps)),
         "acts": acts,
+        "diverged": _diverged(rows),
         "step_size": _step_sizes(rows),
         "milliseconds": fmean(times) if any(steps) else None,
         "frechet": frechet,
@@ -104,6 +107,18 @@ def _acts(rows: Sequence[Mapping[str, Any]]) -> int | None:
     if all(row.get("settings", {}).get("space") != "noise" for row in rows):
         return None
     return sum(not act["gave_up"] for row in rows for act in row.get("acts", ()))
+
+
+def _diverged(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Returns the share of iterations after which what the guard looks at was beyond its limits, the mean over seeds.
+
+    None where there are no chains that it looks at.
+    """
+    seen = [row["conditions"] for row in rows if row.get("settings", {}).get("space") in ("noise", "pixels")
+            and sum(row.get("conditions", {}).values())]  # fmt: skip
+    if not seen:
+        return None
+    return fmean(counts["diverged"] / sum(counts.values()) for counts in seen)
 
 
 def _step_sizes(rows: Sequence[Mapping[str, Any]]) -> str | None:
