@@ -42,13 +42,14 @@ from forked import run_vaebm, train_run
 from tables import put_table
 from vaebm.checkpoint import read_json, write_json
 from vaebm.plots import png_bytes
-from vaebm.recipes.rivals import settings_today
+from vaebm.recipes.rivals import RIVALS, settings_today
 from vaebm.reports import markdown_table
 from vaebm.reports.rivals import rivals_table
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "rivals.json"
 SHOWN = ("vaebm", "vaebm-no-buffer", "vaebm-official", "pixels-short-run", "pixels-persistent", "pixels-from-vae")
+TRAINED = (*SHOWN, "wgan-gp")
 NUM_SHOWN, NUM_STEPS = 8, 15
 QUICK = {
     "vae.num_iterations": "1900",
@@ -112,21 +113,36 @@ def joined(name: str, folder: Path, results: Path, is_replaced: bool) -> dict[st
         today = settings_today(row.get("settings", {}))
         if settings.setdefault(row["name"], today) != today:
             raise Other(f"{results} keeps rows of other settings than those of {key}: --replace drops them")
-    return {**known, name: {"identity": identity, "rows": rows}}
+    places = {row: place for place, row in enumerate(RIVALS)}
+    ordered = sorted(rows.items(), key=lambda kept: (places[kept[1]["name"]], kept[1]["seed"]))
+    return {**known, name: {"identity": identity, "rows": dict(ordered)}}
 
 
 def keep(name: str, folder: Path, results: Path, is_replaced: bool = False) -> None:
-    """Puts the figures of a folder among the results, and draws its picture."""
-    known, rows = joined(name, folder, results, is_replaced), read_json(folder / "benchmark.json")["rows"]
+    """Puts the figures of a folder among the results, and draws their pictures."""
+    known, picture = joined(name, folder, results, is_replaced), results.with_name(f"rivals_{name}.png")
+    shown = {} if is_replaced or not picture.exists() else strips_of(read_json(results)[name]["rows"], picture)
+    for key in read_json(folder / "benchmark.json")["rows"]:
+        grid = np.asarray(Image.open(folder / f"{key}.png"))
+        # One line of the grid, of eight.
+        shown[key] = grid[: grid.shape[0] // NUM_SHOWN]
     write_json(results, known)
-    strips = []
-    for key, row in rows.items():
-        if row["seed"] == min(entry["seed"] for entry in rows.values()):
-            grid = np.asarray(Image.open(folder / f"{key}.png"))
-            # One line of the grid, of eight.
-            strips.append(grid[: grid.shape[0] // NUM_SHOWN])
-    results.with_name(f"rivals_{name}.png").write_bytes(png_bytes(np.concatenate(strips)))
-    draw(known[name]["rows"], results.with_name(f"rivals_{name}_curves.png"))
+    rows = known[name]["rows"]
+    picture.write_bytes(png_bytes(np.concatenate([shown[key] for key in first_seed(rows) if key in shown])))
+    draw(rows, results.with_name(f"rivals_{name}_curves.png"))
+
+
+def first_seed(rows: Mapping[str, Any]) -> list[str]:
+    """Returns the keys of the rows of the lowest seed."""
+    return [key for key, row in rows.items() if row["seed"] == min(entry["seed"] for entry in rows.values())]
+
+
+def strips_of(rows: Mapping[str, Any], picture: Path) -> dict[str, Any]:
+    """Returns the samples in the picture of results, by row; none if it isn't of these rows."""
+    keys, pixels = first_seed(rows), np.asarray(Image.open(picture))
+    # A line holds eight images, as wide as they are high.
+    num_lines = round(pixels.shape[0] * NUM_SHOWN / pixels.shape[1])
+    return dict(zip(keys, np.split(pixels, num_lines), strict=True)) if num_lines == len(keys) else {}
 
 
 def draw(rows: Mapping[str, Any], path: Path) -> None:
@@ -136,31 +152,27 @@ def draw(rows: Mapping[str, Any], path: Path) -> None:
     by_seconds.sharey(by_number)
     judge = last_judge(rows)
     titles = {row["name"]: row["title"] for row in rows.values()}
-    for name in SHOWN:
-        curve = curve_of(rows, name, judge)
-        if not curve:
-            continue
-        steps, distances = np.array(list(curve)), np.array(list(curve.values()))
-        style = {
-            "marker": ".",
-            "linestyle": "--" if name.startswith("pixels") else "-",
-            "color": f"C{SHOWN.index(name)}",
-        }
-        by_number.plot(steps, distances, **style)
-        by_seconds.plot(steps * pace_of(rows, name), distances, label=titles[name], **style)
-        for looks in (looks_of(row) for row in rows.values() if row["name"] == name):
-            by_training.plot([look["iteration"] for look in looks], [look["distance"] for look in looks], **style)
+    for place, name in enumerate(TRAINED):
+        style = {"marker": ".", "linestyle": "--" if name.startswith("pixels") else "-", "color": f"C{place}"}
+        if curve := curve_of(rows, name, judge):
+            steps, distances = np.array(list(curve)), np.array(list(curve.values()))
+            by_number.plot(steps, distances, **style)
+            by_seconds.plot(steps * pace_of(rows, name), distances, **style)
+        for number, looks in enumerate(looks_of(row) for row in rows.values() if row["name"] == name):
+            label = "_" if number else titles[name]
+            by_training.plot([look["iteration"] for look in looks], [look["distance"] for look in looks], label=label,
+                             **style)  # fmt: skip
     for axes, title in ((by_number, "steps"), (by_seconds, "seconds for 1,000 samples")):
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xlim(left=0)
         axes.set_xlabel(title)
         axes.set_ylabel(f"Fréchet distance ({judge})")
     by_training.set_xlabel("iterations of training, each seed")
-    by_training.set_ylabel("distance from the selection split, by the judge that chooses")
+    by_training.set_ylabel("distance from the selection split")
     for axes in (by_number, by_seconds, by_training):
         axes.set_yscale("log")
         axes.grid(alpha=0.3)
-    figure.legend(*by_seconds.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+    figure.legend(*by_training.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     figure.savefig(path, dpi=110)
 
 

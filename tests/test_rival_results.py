@@ -43,24 +43,26 @@ def row(name: str, seed: int = 0, curve: dict[int, float] | None = None, pace: f
     }  # fmt: skip
 
 
-def written(folder: Path, rows: dict[str, Any], **changes: Any) -> None:
+def written(folder: Path, rows: dict[str, Any], shade: int = 0, **changes: Any) -> None:
     """Writes what ``vaebm benchmark`` leaves in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "benchmark.json").write_text(json.dumps({**IDENTITY, "versions": {}, **changes, "rows": rows}))
     for key in rows:
-        Image.fromarray(np.zeros((80, 80), np.uint8)).save(folder / f"{key}.png")
+        Image.fromarray(np.full((80, 80), shade, np.uint8)).save(folder / f"{key}.png")
 
 
 def test_rows_are_kept_with_what_they_have_in_common(rivals: Any) -> None:
     results = Path("rivals.json")
     written(Path("first"), {"vae-0": row("vae"), "vaebm-0": row("vaebm", 0, {0: 8.0, 15: 2.0})})
     rivals.keep("digits", Path("first"), results)
-    written(Path("second"), {"vaebm-1": row("vaebm", 1, {0: 8.0, 15: 2.0})})
+    second = {"vaebm-1": row("vaebm", 1, {0: 8.0, 15: 2.0}), "reconstructions-0": row("reconstructions")}
+    written(Path("second"), second, shade=9)
     rivals.keep("digits", Path("second"), results)
     kept = json.loads(results.read_text())["digits"]
     assert kept["identity"] == IDENTITY
-    assert list(kept["rows"]) == ["vae-0", "vaebm-0", "vaebm-1"]
-    assert Image.open("rivals_digits.png").size == (80, 10)
+    assert list(kept["rows"]) == ["vae-0", "reconstructions-0", "vaebm-0", "vaebm-1"]
+    # Of the first seed, in the order of the rows; those of the first folder from the picture that was there.
+    assert np.asarray(Image.open("rivals_digits.png"))[::10, ::10].mean(1).tolist() == [0, 9, 0]
 
 
 def test_rows_of_another_comparison_are_refused_or_replace_those_that_are_kept(rivals: Any) -> None:
