@@ -190,7 +190,7 @@ def plane() -> Row:
         found[method] = statistics.mean(gaps)
     return Row(
         f"nats below the truth: {found['importance']:.3f} by importance sampling, {found['jumps']:.3f} by MALA with "
-        f"jumps, {found['langevin']:.0f} by Langevin alone; the guard off for all",
+        f"jumps, {found['langevin']:.0f} by Langevin alone; means over seeds, the guard off for all",
         "holds with jumps, fails without" if found["jumps"] < RIGHT < found["langevin"] else "not shown",
     )
 

@@ -121,7 +121,8 @@ def joined(name: str, folder: Path, results: Path, is_replaced: bool) -> dict[st
 def keep(name: str, folder: Path, results: Path, is_replaced: bool = False) -> None:
     """Puts the figures of a folder among the results, and draws their pictures."""
     known, picture = joined(name, folder, results, is_replaced), results.with_name(f"rivals_{name}.png")
-    shown = {} if is_replaced or not picture.exists() else strips_of(read_json(results)[name]["rows"], picture)
+    before = read_json(results) if results.exists() and not is_replaced else {}
+    shown = strips_of(before.get(name, {}).get("rows", {}), picture)
     for key in read_json(folder / "benchmark.json")["rows"]:
         grid = np.asarray(Image.open(folder / f"{key}.png"))
         # One line of the grid, of eight.
@@ -134,15 +135,19 @@ def keep(name: str, folder: Path, results: Path, is_replaced: bool = False) -> N
 
 def first_seed(rows: Mapping[str, Any]) -> list[str]:
     """Returns the keys of the rows of the lowest seed."""
-    return [key for key, row in rows.items() if row["seed"] == min(entry["seed"] for entry in rows.values())]
+    lowest = min((row["seed"] for row in rows.values()), default=0)
+    return [key for key, row in rows.items() if row["seed"] == lowest]
 
 
 def strips_of(rows: Mapping[str, Any], picture: Path) -> dict[str, Any]:
-    """Returns the samples in the picture of results, by row; none if it isn't of these rows."""
-    keys, pixels = first_seed(rows), np.asarray(Image.open(picture))
+    """Returns the samples in the picture of results, by row; none if it isn't there, or has another number of lines."""
+    keys = first_seed(rows)
+    if not keys or not picture.exists():
+        return {}
+    pixels = np.asarray(Image.open(picture))
     # A line holds eight images, as wide as they are high.
     num_lines = round(pixels.shape[0] * NUM_SHOWN / pixels.shape[1])
-    return dict(zip(keys, np.split(pixels, num_lines), strict=True)) if num_lines == len(keys) else {}
+    return dict(zip(keys, np.array_split(pixels, num_lines), strict=True)) if num_lines == len(keys) else {}
 
 
 def draw(rows: Mapping[str, Any], path: Path) -> None:
