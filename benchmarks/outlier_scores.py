@@ -34,12 +34,13 @@ from torch import Tensor
 from endings import ended
 from tables import put_table
 from vaebm.checkpoint import read_json, tensors_sha256, write_bytes, write_json
-from vaebm.cli.known_images import load_splits_of
+from vaebm.cli.known_images import config_of, load_splits_of
 from vaebm.cli.outlier_table import SCORES, Known, further_outliers, know_normal, named_scores, shared_images
+from vaebm.cli.parsing import UsageError
 from vaebm.data import Preprocessing, Splits, outlier_sets, to_float, to_uint8
 from vaebm.distributed import hardware_facts
 from vaebm.evaluation import rank_scores
-from vaebm.recipes import Config, LoadedModel, config_class, from_dict, read_model
+from vaebm.recipes import LoadedModel, read_model
 
 RESULTS = Path(__file__).parent / "results" / "outliers.json"
 DOCS = Path(__file__).parents[1] / "docs" / "scores.md"
@@ -88,8 +89,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Scores normal images and every set of outliers."""
     began = time.monotonic()
     loaded = read_model(options.model)
-    assert loaded.calibration is not None
-    config: Config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
+    config = config_of(loaded)
+    if loaded.calibration is None:
+        raise UsageError(f"{options.model} has no calibration scores: expected a model that vaebm train finished")
     splits = load_splits_of(config, loaded.details, options.source)
     test = torch.from_numpy(splits.test.images[: options.count])
     sets = sets_of(loaded, splits, options.others, test)

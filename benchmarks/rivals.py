@@ -36,12 +36,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from endings import ended
+from few_steps import NUM_STEPS, over_the_best
 from forked import run_vaebm, train_run
 from tables import put_table
 from vaebm.checkpoint import read_json, write_json
-from vaebm.plots import png_bytes
+from vaebm.cli.benchmark import planned
 from vaebm.recipes.rivals import RIVALS, settings_today
 from vaebm.reports import markdown_table
 from vaebm.reports.rivals import rivals_table
@@ -50,7 +52,8 @@ ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "rivals.json"
 SHOWN = ("vaebm", "vaebm-no-buffer", "vaebm-official", "pixels-short-run", "pixels-persistent", "pixels-from-vae")
 TRAINED = (*SHOWN, "wgan-gp")
-NUM_SHOWN, NUM_STEPS = 8, 15
+# A line of the picture is named by the text of this name in its file.
+NUM_SHOWN, ROWS = 8, "rows"
 QUICK = {
     "vae.num_iterations": "1900",
     "energy.num_iterations": "100",
@@ -75,30 +78,29 @@ def train(folder: Path, data: Path) -> None:
 
 
 def run(options: argparse.Namespace, words: Sequence[str]) -> None:
-    """Trains and measures all rows, and keeps what was found.
+    """Trains and measures all rows, and keeps what was found: after each seed, or at the end instead of what was kept.
 
     Raises:
         Other: If they don't belong to the rows that are kept; told before any of them is trained.
     """
-    folder = options.runs / options.name
-    for index, seed in enumerate(options.seeds):
-        told = ["benchmark", options.model, "--output", str(folder), *words]
-        told += ["--seed", str(seed)]
-        if not index:
-            # The VAE's row takes no training.
-            run_vaebm([*told, "--rows", "vae"])
-            joined(options.name, folder, options.results, options.replace)
-        run_vaebm(told)
-        keep(options.name, folder, options.results, options.replace)
+    folder, results = options.runs / options.name, options.results
+    told = [options.model, "--output", str(folder), *words]
+    plan = planned([*told, "--seed", str(options.seeds[0])])
+    joined(options.name, plan, results, options.replace)
+    for seed in options.seeds:
+        run_vaebm(["benchmark", *told, "--seed", str(seed)])
+        if not options.replace:
+            keep(options.name, folder, results)
+    if options.replace:
+        keep(options.name, folder, results, is_replaced=True)
 
 
-def joined(name: str, folder: Path, results: Path, is_replaced: bool) -> dict[str, Any]:
-    """Returns the results with the rows of a folder in them, or instead of them.
+def joined(name: str, found: Mapping[str, Any], results: Path, is_replaced: bool) -> dict[str, Any]:
+    """Returns the results with rows in them that were found or are planned, or with these instead of them.
 
     Raises:
         Other: If rows of another identity are kept, or rows of this name of other settings.
     """
-    found = read_json(folder / "benchmark.json")
     identity = {part: found[part] for part in IDENTITY}
     known = read_json(results) if results.exists() else {}
     kept = {} if is_replaced else known.get(name, {})
@@ -120,34 +122,32 @@ def joined(name: str, folder: Path, results: Path, is_replaced: bool) -> dict[st
 
 def keep(name: str, folder: Path, results: Path, is_replaced: bool = False) -> None:
     """Puts the figures of a folder among the results, and draws their pictures."""
-    known, picture = joined(name, folder, results, is_replaced), results.with_name(f"rivals_{name}.png")
-    before = read_json(results) if results.exists() and not is_replaced else {}
-    shown = strips_of(before.get(name, {}).get("rows", {}), picture)
-    for key in read_json(folder / "benchmark.json")["rows"]:
-        grid = np.asarray(Image.open(folder / f"{key}.png"))
-        # One line of the grid, of eight.
-        shown[key] = grid[: grid.shape[0] // NUM_SHOWN]
+    found, picture = read_json(folder / "benchmark.json"), results.with_name(f"rivals_{name}.png")
+    known = joined(name, found, results, is_replaced)
+    rows, strips = known[name]["rows"], strips_of(picture)
+    for key, row in found["rows"].items():
+        grid = np.asarray(Image.open(folder / f"{key}.png").convert("RGB"))
+        # The first of up to eight lines.
+        strips[key] = grid[: grid.shape[0] // math.ceil(min(NUM_SHOWN**2, row["num_samples"]) / NUM_SHOWN)]
+    shown: dict[str, str] = {}
+    for key, row in rows.items():
+        if key in strips:
+            shown.setdefault(row["name"], key)
+    about = PngInfo()
+    about.add_text(ROWS, " ".join(shown.values()))
+    lines = Image.fromarray(np.concatenate([strips[key] for key in shown.values()]))
+    lines.save(picture, pnginfo=about, optimize=True)
     write_json(results, known)
-    rows = known[name]["rows"]
-    picture.write_bytes(png_bytes(np.concatenate([shown[key] for key in first_seed(rows) if key in shown])))
     draw(rows, results.with_name(f"rivals_{name}_curves.png"))
 
 
-def first_seed(rows: Mapping[str, Any]) -> list[str]:
-    """Returns the keys of the rows of the lowest seed."""
-    lowest = min((row["seed"] for row in rows.values()), default=0)
-    return [key for key, row in rows.items() if row["seed"] == lowest]
-
-
-def strips_of(rows: Mapping[str, Any], picture: Path) -> dict[str, Any]:
-    """Returns the samples in the picture of results, by row; none if it isn't there, or has another number of lines."""
-    keys = first_seed(rows)
-    if not keys or not picture.exists():
+def strips_of(picture: Path) -> dict[str, Any]:
+    """Returns the samples in the picture of results, by row, as the picture tells them; none if it isn't there."""
+    if not picture.exists():
         return {}
-    pixels = np.asarray(Image.open(picture))
-    # A line holds eight images, as wide as they are high.
-    num_lines = round(pixels.shape[0] * NUM_SHOWN / pixels.shape[1])
-    return dict(zip(keys, np.array_split(pixels, num_lines), strict=True)) if num_lines == len(keys) else {}
+    with Image.open(picture) as image:
+        keys, pixels = str(image.info.get(ROWS, "")).split(), np.asarray(image.convert("RGB"))
+    return dict(zip(keys, np.array_split(pixels, len(keys)), strict=True)) if keys else {}
 
 
 def draw(rows: Mapping[str, Any], path: Path) -> None:
@@ -181,9 +181,14 @@ def draw(rows: Mapping[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def judges_of(rows: Mapping[str, Any]) -> list[str]:
+    """Returns the judges in their order; none if all rows diverged."""
+    return next(([str(look["judge"]) for look in row["quality"]] for row in rows.values() if row["quality"]), [])
+
+
 def last_judge(rows: Mapping[str, Any]) -> str:
     """Returns the name of the last judge, which didn't choose unless it is the only one; none if all rows diverged."""
-    return next((str(row["quality"][-1]["judge"]) for row in rows.values() if row["quality"]), "")
+    return next(reversed(judges_of(rows)), "")
 
 
 def floor_of(rows: Mapping[str, Any], judge: str) -> float:
@@ -247,8 +252,8 @@ def by_steps(rows: Mapping[str, Any], judge: str) -> list[str]:
         cells = [f"{curve[number]:.3g}" if number in curve else "" for number in steps]
         share = "not finite"
         if NUM_STEPS in curve:
-            best = min(curve.values()) - floor
-            share = f"{(curve[NUM_STEPS] - floor) / best:.2f}" if best > 0 else "the best is at the floor"
+            times = over_the_best(curve[NUM_STEPS], min(curve.values()), floor)
+            share = f"{times:.2f}" if math.isfinite(times) else "the best is at the floor"
         lines.append(f"| {titles[name]} | {' | '.join(cells)} | {share} |")
     return lines
 
@@ -300,14 +305,13 @@ def by_iterations(rows: Mapping[str, Any]) -> list[str]:
 
 
 def table(results: Path, document: Path) -> None:
-    """Writes the tables into a document, those of MNIST first."""
+    """Writes the tables into a document, in the order of the results."""
     known = read_json(results)
     found: dict[str, list[str]] = {}
     for name, kept in known.items():
         for part, lines in lines_of(kept["rows"]).items():
-            found.setdefault(f"rivals{part}", []).extend(
-                [*([""] if f"rivals{part}" in found else []), f"{name}:", "", *lines]
-            )
+            before = found.setdefault(f"rivals{part}", [])
+            before += [*([""] if before else []), f"{name}:", "", *lines]
     for part, lines in found.items():
         put_table(document, part, lines)
 

@@ -12,14 +12,15 @@ its own step size times 0.5, 1, 2 or 3, and keep 0, 0.3, 0.5 or 0.7 of their mom
 selection split that pair is chosen, by the model's first judge, whose samples after 15 steps are nearest, and that step
 size among chains without momentum. On the test images these two and the model's own chains are measured after 0 to 200
 steps, all from the same noise, by its last judge, which takes no part in the choice where there are two: by the Fréchet
-distance, or by the kernel distance where images are fewer than features. Written to
-``benchmarks/results/short_chains.json``.
+distance, or by the kernel distance where images are fewer than features. The floor is the distance of as many training
+images. Written to ``benchmarks/results/short_chains.json``.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -29,22 +30,24 @@ from typing import Any
 import torch
 
 from endings import ended
+from few_steps import NUM_STEPS, over_the_best
 from forked import train_run
 from tables import put_table
 from vaebm.applications import snapshots, start_noise
 from vaebm.checkpoint import read_json, write_json
+from vaebm.cli.benchmark import measuring_judges
 from vaebm.cli.candidates import distance_of
 from vaebm.cli.choosing import Measure, selection_measure
-from vaebm.cli.evaluation import judges_for
-from vaebm.cli.known_images import load_splits_of
+from vaebm.cli.known_images import config_of, load_splits_of
 from vaebm.cli.parsing import UsageError
+from vaebm.data import to_float
 from vaebm.distributed import Engine, hardware_facts, make_engine
 from vaebm.models import VAEBM
-from vaebm.recipes import config_class, from_dict, load_judges, read_model
+from vaebm.recipes import read_model
 from vaebm.recipes.config import SamplingConfig
 
 RESULTS = Path(__file__).parent / "results" / "short_chains.json"
-STEPS, FEW, SEED = (0, 1, 2, 4, 8, 15, 30, 60, 120, 200), 15, 2023
+STEPS, SEED = (0, 1, 2, 4, 8, 15, 30, 60, 120, 200), 2023
 WITHOUT = "without momentum"
 TITLES = {"frechet": "Fréchet", "kernel": "kernel"}
 FACTORS, PERSISTENCES = (0.5, 1, 2, 3), (0.0, 0.3, 0.5, 0.7)
@@ -85,13 +88,12 @@ def run(options: argparse.Namespace) -> None:
     """Measures a model's chains, and keeps what was found under its name."""
     model, source, count, steps = options.which, options.source, options.num_samples, options.steps
     loaded = read_model(model)
-    config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
+    config = config_of(loaded)
     splits = load_splits_of(config, loaded.details, source)
-    judges = judges_for(config.data.source, splits.training.shape, print)
-    judges += load_judges(splits.training.shape, options.judges) if options.judges else []
-    few = max((step for step in steps if step <= FEW), default=0)
+    judges = measuring_judges(options.judges, config.data.source, splits.training.shape, print)
+    few = max((step for step in steps if step <= NUM_STEPS), default=0)
     if not judges or not few:
-        raise UsageError(f"expected a judge of {config.data.source}, and a number of steps up to {FEW}")
+        raise UsageError(f"expected a judge of {config.data.source}, and a number of steps up to {NUM_STEPS}")
     engine = make_engine(config.precision)
     loaded.model.to(engine.device)
     chains, own = Chains(loaded.model, engine), SamplingConfig(**loaded.model.sampling)
@@ -102,26 +104,29 @@ def run(options: argparse.Namespace) -> None:
     kinds = {"as trained": own, WITHOUT: _sampling(plain), "chosen": _sampling(nearest)}
     testing = selection_measure(judges[-1], splits._replace(selection=splits.test), count,
                                 torch.Generator().manual_seed(SEED))  # fmt: skip
+    # What was chosen may be what the model has.
+    pairs = list(dict.fromkeys((sampling.step_size, sampling.persistence) for sampling in kinds.values()))
+    row_of = {kind: pairs.index((sampling.step_size, sampling.persistence)) for kind, sampling in kinds.items()}
     rows: list[dict[str, Any]] = []
     for kind, sampling in kinds.items():
-        if any((row["step_size"], row["persistence"]) == (sampling.step_size, sampling.persistence) for row in rows):
-            continue
-        curve = chains.distances(sampling, steps, testing, SEED)
-        print(f"test images, {kind}: {curve}", flush=True)
-        rows.append({"chains": kind, **asdict(sampling), "curve": curve})
+        if row_of[kind] == len(rows):
+            curve = chains.distances(sampling, steps, testing, SEED)
+            print(f"test images, {kind}: {curve}", flush=True)
+            rows.append({"chains": kind, **asdict(sampling), "curve": curve})
     name = Path(model).name
     entry = {
-        "command": ["short_chains.py", "run", name, *(["--source", Path(source).name] if source else []), "-n", count],
+        "command": ["short_chains.py", *options.told],
         "trained": {"seed": config.seed, "initial_vae": Path(config.initial_vae).name, "energy": asdict(config.energy)},
         "judge": judges[-1].name, "measure": testing.name, "num_samples": testing.num_samples, "seed": SEED, "few": few,
-        "tried": tried, "rows": rows, "precision": engine.precision, "hardware": hardware_facts(),
+        "floor": testing.distance(to_float(splits.training.images[: testing.num_samples])), "tried": tried,
+        "rows": rows, "row_of": row_of, "precision": engine.precision, "hardware": hardware_facts(),
     }  # fmt: skip
     known = read_json(options.results) if options.results.exists() else {}
     write_json(options.results, {**known, name: entry})
 
 
 def _sampling(one: dict[str, Any]) -> SamplingConfig:
-    return SamplingConfig(FEW, one["step_size"], one["persistence"])
+    return SamplingConfig(NUM_STEPS, one["step_size"], one["persistence"])
 
 
 def table(results: Path, document: Path) -> None:
@@ -130,18 +135,21 @@ def table(results: Path, document: Path) -> None:
     for name, entry in read_json(results).items():
         steps = list(entry["rows"][0]["curve"])
         best = min(value for row in entry["rows"] for value in row["curve"].values())
-        few = str(entry["few"])
+        few, floor = str(entry["few"]), entry["floor"]
         lines += [
             "",
             f"{name}, {TITLES[entry['measure']]} distance by {entry['judge']}, {entry['num_samples']:,} samples:",
             "",
-            f"| chains, after steps | {' | '.join(steps)} | {few} over the best of all |",
+            f"| chains, after steps | {' | '.join(steps)} | {few} over the best of all, above the floor of "
+            f"{floor:.3g} |",
             "|---" * (len(steps) + 2) + "|",
         ]
         for row in entry["rows"]:
             kept = f", {row['persistence']:g} of the momentum kept" if row["persistence"] else ""
             cells = " | ".join(f"{value:.3g}" for value in row["curve"].values())
-            lines.append(f"| {row['chains']}: {row['step_size']:g}{kept} | {cells} | {row['curve'][few] / best:.2f} |")
+            share = over_the_best(row["curve"][few], best, floor)
+            told = f"{share:.2f}" if math.isfinite(share) else "the best is at the floor"
+            lines.append(f"| {row['chains']}: {row['step_size']:g}{kept} | {cells} | {told} |")
     put_table(document, "short-chains", lines)
 
 
@@ -163,6 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", default="0", metavar="N", help="the seed of that run")
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
+    # Folders are other ones where someone else repeats it.
+    options.told = [Path(word).name if "/" in word else word for word in arguments or sys.argv[1:]]
     if options.what == "table":
         table(options.results, Path(options.which))
     else:

@@ -48,7 +48,8 @@ def written(folder: Path, rows: dict[str, Any], shade: int = 0, **changes: Any) 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "benchmark.json").write_text(json.dumps({**IDENTITY, "versions": {}, **changes, "rows": rows}))
     for key in rows:
-        Image.fromarray(np.full((80, 80), shade, np.uint8)).save(folder / f"{key}.png")
+        # Seven lines of eight hold 50 samples.
+        Image.fromarray(np.full((70, 80), shade, np.uint8)).save(folder / f"{key}.png")
 
 
 def test_rows_are_kept_with_what_they_have_in_common(rivals: Any) -> None:
@@ -62,7 +63,45 @@ def test_rows_are_kept_with_what_they_have_in_common(rivals: Any) -> None:
     assert kept["identity"] == IDENTITY
     assert list(kept["rows"]) == ["vae-0", "reconstructions-0", "vaebm-0", "vaebm-1"]
     # Of the first seed, in the order of the rows; those of the first folder from the picture that was there.
-    assert np.asarray(Image.open("rivals_digits.png"))[::10, ::10].mean(1).tolist() == [0, 9, 0]
+    assert shades("rivals_digits.png") == [0, 9, 0]
+
+
+def shades(picture: str) -> list[float]:
+    """The lines of a picture whose rows are 10 pixels high."""
+    found: list[float] = np.asarray(Image.open(picture).convert("L"))[::10].mean(1).tolist()
+    return found
+
+
+def test_a_picture_has_the_first_seed_of_each_row_that_has_samples(rivals: Any) -> None:
+    results = Path("rivals.json")
+    written(Path("first"), {"vae-0": row("vae"), "wgan-gp-1": row("wgan-gp", 1)})
+    rivals.keep("digits", Path("first"), results)
+    assert shades("rivals_digits.png") == [0, 0]
+    # Without the picture, of what is there; one that tells no rows is none.
+    for spoilt in (False, True):
+        Path("rivals_digits.png").unlink()
+        if spoilt:
+            Image.fromarray(np.full((20, 80), 5, np.uint8)).save("rivals_digits.png")
+        written(Path("second"), {"vae-1": row("vae", 1)}, shade=9)
+        rivals.keep("digits", Path("second"), results)
+        assert shades("rivals_digits.png") == [9]
+
+
+def test_samples_without_colour_stand_among_those_with_it(rivals: Any) -> None:
+    """Those of a row that diverged are black; of 40 samples a picture has five lines."""
+    written(Path("rows"), {"vae-0": row("vae"), "vaebm-0": {**row("vaebm"), "quality": []}})
+    for key, colour in (("vae-0", (0, 200, 0)), ("vaebm-0", (0, 0, 0))):
+        found = np.full((50, 80, 3), colour, np.uint8) if any(colour) else np.zeros((50, 80), np.uint8)
+        Image.fromarray(found).save(f"rows/{key}.png")
+    rows = json.loads(Path("rows/benchmark.json").read_text())
+    for one in rows["rows"].values():
+        one["num_samples"] = 40
+    Path("rows/benchmark.json").write_text(json.dumps(rows))
+    rivals.keep("digits", Path("rows"), Path("rivals.json"))
+    with Image.open("rivals_digits.png") as picture:
+        assert (picture.size, picture.info["rows"]) == ((80, 20), "vae-0 vaebm-0")
+        assert np.asarray(picture)[::10, 0].tolist() == [[0, 200, 0], [0, 0, 0]]
+    assert Path("rivals_digits_curves.png").stat().st_size > 1000
 
 
 def test_rows_of_another_comparison_are_refused_or_replace_those_that_are_kept(rivals: Any) -> None:
@@ -92,34 +131,50 @@ def test_it_is_told_before_anything_is_trained(
     def benchmark(words: list[str]) -> None:
         asked.append(words)
         seed = int(words[words.index("--seed") + 1])
-        rows = (
-            {"vae-0": row("vae")} if words[-2:] == ["--rows", "vae"] else {f"vaebm-{seed}": row("vaebm", seed, {0: 8})}
-        )
-        written(Path("runs/digits"), rows)
+        written(Path("runs/digits"), {f"vaebm-{seed}": {**row("vaebm", seed, {0: 8}), "settings": settings}})
 
+    settings: dict[str, Any] = {"lengths": [1]}
+    plan = {**IDENTITY, "rows": {"vaebm-0": {"name": "vaebm", "seed": 0, "settings": settings}}}
+    planned: list[list[str]] = []
+    monkeypatch.setattr(rivals, "planned", lambda words: planned.append(words) or plan)
     monkeypatch.setattr(rivals, "run_vaebm", benchmark)
     words = ["run", "digits", "--runs", "runs", "--results", "rivals.json", "--seeds", "0", "1", "--budget", "1m"]
     assert rivals.main(words) == 0
-    assert [words[-2:] for words in asked] == [["--rows", "vae"], ["--seed", "0"], ["--seed", "1"]]
-    assert all("--budget" in words for words in asked)
+    assert [words[-2:] for words in asked] == [["--seed", "0"], ["--seed", "1"]]
+    assert all("--budget" in words for words in [*asked, *planned])
+    assert asked[0] == ["benchmark", *planned[0]]
     known = json.loads(Path("rivals.json").read_text())
     known["digits"]["identity"]["budget"] = 3.0
     Path("rivals.json").write_text(json.dumps(known))
     asked.clear()
     assert rivals.main(words) == 2
-    assert len(asked) == 1
+    assert not asked
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert "keeps rows of another comparison (budget 3.0 instead of 60.0)" in told
+    # What is kept stays until all there is instead of it is there.
+    before = Path("rivals.json").read_text()
+    monkeypatch.setattr(rivals, "run_vaebm", lambda words: refuse(words) if words[-1] == "1" else benchmark(words))
+    assert rivals.main([*words, "--replace"]) == 2
+    assert Path("rivals.json").read_text() == before
+    monkeypatch.setattr(rivals, "run_vaebm", benchmark)
     assert rivals.main([*words, "--replace"]) == 0
+    # Other settings than those of a seed that is kept.
+    plan["rows"] = {"vaebm-2": {"name": "vaebm", "seed": 2, "settings": {"lengths": [2]}}}
+    asked.clear()
+    assert rivals.main([*words[:-5], "--seeds", "2"]) == 2
+    assert "keeps rows of other settings than those of vaebm-2" in capsys.readouterr().err
+    assert not asked
+
+
+def refuse(words: list[str]) -> None:
+    raise subprocess.CalledProcessError(2, words)
 
 
 def test_what_vaebm_benchmark_refuses_is_an_error(rivals: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(words: list[str]) -> None:
-        raise subprocess.CalledProcessError(2, words)
-
+    monkeypatch.setattr(rivals, "planned", lambda words: {**IDENTITY, "rows": {}})
     monkeypatch.setattr(rivals, "run_vaebm", refuse)
-    assert rivals.main(["run", "digits", "--rows", "vaebn"]) == 2
+    assert rivals.main(["run", "digits", "--rows", "vaebm"]) == 2
 
 
 def test_rows_of_before_a_setting_was_there_are_joined(rivals: Any) -> None:
@@ -128,13 +183,13 @@ def test_rows_of_before_a_setting_was_there_are_joined(rivals: Any) -> None:
     written(Path("first"), {"vaebm-0": {**row("vaebm", 0, {0: 8.0}), "settings": older}})
     rivals.keep("digits", Path("first"), Path("rivals.json"))
     written(Path("second"), {"vaebm-1": {**row("vaebm", 1, {0: 8.0}), "settings": settings}})
-    assert set(rivals.joined("digits", Path("second"), Path("rivals.json"), False)["digits"]["rows"]) == {
-        "vaebm-0", "vaebm-1"
-    }  # fmt: skip
+    found = json.loads(Path("second/benchmark.json").read_text())
+    kept = rivals.joined("digits", found, Path("rivals.json"), False)["digits"]
+    assert set(kept["rows"]) == {"vaebm-0", "vaebm-1"}
     other = {**settings, "energy": {**settings["energy"], "num_steps": 99}}
     written(Path("second"), {"vaebm-1": {**row("vaebm", 1, {0: 8.0}), "settings": other}})
     with pytest.raises(rivals.Other, match="other settings"):
-        rivals.joined("digits", Path("second"), Path("rivals.json"), False)
+        rivals.keep("digits", Path("second"), Path("rivals.json"))
 
 
 def test_tables_of_rows_that_all_diverged_are_empty(rivals: Any) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from vaebm.checkpoint import load_model_folder, model_folders, save_model_folder
 from vaebm.cli import rival_runs
+from vaebm.cli.benchmark import planned
 from vaebm.cli.rival_players import Course, _decay, _scaled, make_player
 from vaebm.data import load_splits, to_float
 from vaebm.distributed import make_engine
@@ -209,6 +210,20 @@ def test_what_cant_be_compared_is_refused(finished: FinishedRun, cli: Cli) -> No
     assert "start is 'images' with space 'noise': expected none" in refused("--config", "bad.yaml")
     Path("bad.yaml").write_text("vaebm: {energy: {persistence: 0.5}}\n")
     assert "energy.persistence is 0.5: chains of rows keep no momentum" in refused("--config", "bad.yaml")
+    for row, change in (("vaebm", "temperature: 0.5"), ("vaebm", "data_noise: 0.3"), ("vaebm", "start: vae")):
+        Path("bad.yaml").write_text(f"{row}: {{{change}}}\n")
+        assert "space is 'noise': expected start noise, temperature 1 and data_noise 0" in refused(
+            "--config", "bad.yaml"
+        )
+    # A row is what its title says.
+    for row, change in (("vaebm", "space: none, lengths: [0]"), ("wgan-gp", "space: noise"), ("vae", "space: pixels")):
+        Path("bad.yaml").write_text(f"{row}: {{{change}}}\n")
+        assert f"{row}: space is '{change[7:].split(',')[0]}': expected that of the row" in refused(
+            "--config", "bad.yaml"
+        )
+    for change in ("kernel: mala", "jump_probability: 0.3"):
+        Path("bad.yaml").write_text(f"vaebm: {{energy: {{{change}}}}}\n")
+        assert "those of rows are Langevin's" in refused("--config", "bad.yaml")
     Path("bad.yaml").write_text("pixels-short-run: {input_pooling: 100}\n")
     assert "input_pooling is 100" in refused("--config", "bad.yaml")
     Path("bad.yaml").write_text("1: {}\n")
@@ -229,7 +244,7 @@ def test_other_settings_dont_take_a_rows_place(finished: FinishedRun, cli: Cli) 
     before = (Path("out") / "benchmark.json").read_bytes()
     # Of another number of samples, distances can't be compared.
     assert_user_error(cli(*words, "-n", 60), "holds rows of another comparison (num_samples 50)")
-    Path("other.yaml").write_text("vae: {temperature: 2.0}\n")
+    Path("other.yaml").write_text("vae: {input_pooling: 1}\n")
     assert_user_error(cli(*words, "-n", 50, "--config", "other.yaml"), "holds a row vae-0 of other settings")
     assert (Path("out") / "benchmark.json").read_bytes() == before
     # Nothing is trained for a folder that can't be one.
@@ -307,11 +322,36 @@ def test_weights_of_the_loss_hold_for_the_networks_output(temperature: float) ->
     assert scaled.weight_decay * temperature == pytest.approx(settings.weight_decay)
 
 
-def test_chains_of_rows_keep_no_momentum_whatever_the_recipe_says() -> None:
+@pytest.mark.parametrize("change", [{"persistence": 0.5}, {"kernel": "mala"}, {"jump_probability": 0.3}])
+def test_chains_of_rows_are_langevins_without_momentum_whatever_the_recipe_says(change: dict[str, Any]) -> None:
     recipe = mnist()
-    config = replace(recipe, energy=replace(recipe.energy, persistence=0.5))
+    config = replace(recipe, energy=replace(recipe.energy, **change))
     for rival in RIVALS.values():
         assert rival.settings(config) == rival.settings(recipe)
+
+
+def test_what_is_planned_is_what_rows_are_made_by(finished: FinishedRun, cli: Cli) -> None:
+    Path("tiny.yaml").write_text("vae: {input_pooling: 1}\n")
+    words = [
+        str(finished.folder),
+        "--rows",
+        "vae,reconstructions",
+        "--config",
+        "tiny.yaml",
+        "--budget",
+        "1s",
+        "-n",
+        "50",
+    ]
+    words += ["--output", "out", "--seed", "3"]
+    plan = planned(words)
+    assert not Path("out").exists()
+    assert cli("benchmark", *words).code == 0
+    stored = json.loads(Path("out/benchmark.json").read_text())
+    assert {key: stored[key] for key in plan if key != "rows"} == {key: plan[key] for key in plan if key != "rows"}
+    assert {key: {part: row[part] for part in plan["rows"][key]} for key, row in stored["rows"].items()} == json.loads(
+        json.dumps(plan["rows"])
+    )
 
 
 def test_a_moving_average_remembers_a_tenth_of_the_training() -> None:

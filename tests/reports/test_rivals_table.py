@@ -61,6 +61,10 @@ def test_the_share_of_iterations_that_diverged_is_told_where_there_are_chains() 
     rows = {"a": seen("pixels", healthy=1, strained=2, diverged=1), "b": seen("pixels", healthy=3, diverged=1)}
     assert rivals_table(rows).rows[0]["diverged"] == 0.25
     assert "25.0 %" in rivals_text(rows)
+    # Of all seeds, as the acts are: of those too whose networks drew nothing that is finite.
+    lost = {**seen("pixels", diverged=4), "quality": [], "seed": 1}
+    assert rivals_table({"b": rows["b"], "lost": lost}).rows[0]["diverged"] == 0.625
+    assert rivals_table({"lost": lost}).rows[0]["diverged"] == 1.0
     # Chains that gave up before their first iteration have counted nothing; a generator has no chains.
     assert rivals_table({"a": seen("pixels", healthy=0, diverged=0)}).rows[0]["diverged"] is None
     assert rivals_table({"a": seen("generator", healthy=4, diverged=0)}).rows[0]["diverged"] is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,19 +56,12 @@ def run(arguments: Sequence[str]) -> int:
     if options.output is None:
         raise UsageError("rows need a place: expected --output FOLDER")
     from vaebm.cli.progress import Console
-    from vaebm.cli.rival_runs import check_row
     from vaebm.cli.stop import STOPPED, Interrupted, StopRequest
-    from vaebm.recipes import ConfigError
     from vaebm.reports.rivals import rivals_text
 
     console = Console()
     course, vae_time = _course(options, console)
     settings = _settings(course, names, options.config)
-    for name, rival in settings.items():
-        try:
-            check_row(rival, course)
-        except ConfigError as error:
-            raise ConfigError(f"{name}: {error}") from error
     results = _results_in(options.output)
     identity = _identity(course, options, vae_time)
     stop = StopRequest()
@@ -88,6 +81,24 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
+def planned(arguments: Sequence[str]) -> dict[str, Any]:
+    """Returns what ``run`` would leave in its file, as far as it is known before anything is trained.
+
+    Raises:
+        UsageError, ConfigError, CheckpointError, DataError: As ``run`` does, for what the command line asks for.
+    """
+    from vaebm.cli.progress import Console
+    from vaebm.recipes import to_dict
+    from vaebm.recipes.rivals import RIVALS
+
+    options = _parser().parse_args(arguments)
+    names = _names(options.rows, list(RIVALS))
+    course, vae_time = _course(options, Console())
+    rows = {f"{name}-{course.seed}": {"name": name, "seed": course.seed, "settings": to_dict(rival)}
+            for name, rival in _settings(course, names, options.config).items()}  # fmt: skip
+    return {**_identity(course, options, vae_time), "rows": rows}
+
+
 def _names(rows: str | None, known: list[str]) -> list[str]:
     names = [name.strip() for name in rows.split(",")] if rows else known
     for name in names:
@@ -98,22 +109,19 @@ def _names(rows: str | None, known: list[str]) -> list[str]:
 
 def _course(options: Namespace, console: Console) -> tuple[Course, float]:
     """Returns what all rows have in common, and the training time of the VAE."""
-    from vaebm.checkpoint import CheckpointError
     from vaebm.cli.evaluation import FEWEST_JUDGED, fewer_to_test
-    from vaebm.cli.known_images import load_splits_of
+    from vaebm.cli.known_images import config_of, load_splits_of
     from vaebm.cli.rival_players import Course
     from vaebm.distributed import launched_processes, make_engine
-    from vaebm.recipes import Config, config_class, from_dict, read_model
+    from vaebm.recipes import read_model
 
     loaded = read_model(options.model)
-    if "config" not in loaded.details or "density" in loaded.details["config"]:
-        raise CheckpointError(f"{loaded.folder} is no model of images that was trained here: expected a run or 'mnist'")
+    config = config_of(loaded)
     if launched_processes() > 1:
         raise UsageError("vaebm benchmark runs in one process: start it without a launcher")
-    config: Config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
     splits = load_splits_of(config, loaded.details, options.source)
     splits = fewer_to_test(splits, config.evaluation.num_test)
-    judges = _judges(options.judges, config.data.source, splits.training.shape, console)
+    judges = measuring_judges(options.judges, config.data.source, splits.training.shape, console.tell)
     count = min(options.num_samples or config.evaluation.num_samples, len(splits.training))
     fewest = min(count, len(splits.test), len(splits.selection))
     if not judges or fewest < FEWEST_JUDGED:
@@ -123,16 +131,23 @@ def _course(options: Namespace, console: Console) -> tuple[Course, float]:
         )
     engine = make_engine(options.precision or config.precision, config.device)
     console.tell(f"{loaded.folder}, {config.data.source}, {engine.device}, {engine.precision}")
+    loaded.model.to(engine.device)
     course = Course(loaded.model, config, splits, judges, engine, count, options.seed, console.tell)
     return course, options.vae_time or _vae_time(loaded)
 
 
-def _judges(folder: Path | None, source: str, image_shape: tuple[int, int, int], console: Console) -> list[Judge]:
-    """Returns the bundled judges, of which the first one chooses, and behind them those of a folder."""
+def measuring_judges(
+    folder: Path | None, source: str, image_shape: tuple[int, int, int], tell: Callable[[str], None]
+) -> list[Judge]:
+    """Returns the bundled judges, of which the first one chooses, and behind them those of a folder.
+
+    Raises:
+        UsageError: If none in the folder takes such images, or one has the name of another that is bundled.
+    """
     from vaebm.cli.evaluation import judges_for, warn_of_judges
     from vaebm.recipes import load_judges, load_stacked_judges
 
-    bundled = judges_for(source, image_shape, console.tell)
+    bundled = judges_for(source, image_shape, tell)
     if folder is None or not bundled:
         # Those of the folder are no one's choice.
         return bundled
@@ -148,7 +163,7 @@ def _judges(folder: Path | None, source: str, image_shape: tuple[int, int, int],
     for judge in further:
         if judge.name in {other.name for other in bundled}:
             raise UsageError(f"--judges {folder}: another judge {judge.name} is bundled: expected another name")
-    warn_of_judges(further, source, console.tell)
+    warn_of_judges(further, source, tell)
     return [*bundled, *further]
 
 
@@ -166,16 +181,28 @@ def _vae_time(loaded: LoadedModel) -> float:
 
 
 def _settings(course: Course, names: Sequence[str], path: Path | None) -> dict[str, RivalConfig]:
-    """Returns the settings of rows: their own, but for what the file says."""
+    """Returns the settings of rows: their own, but for what the file says; each is built once, before any is trained.
+
+    Raises:
+        ConfigError, UsageError: If one can't be.
+    """
     from vaebm.cli.request import read_yaml
+    from vaebm.cli.rival_runs import check_row
+    from vaebm.recipes import ConfigError
     from vaebm.recipes.rivals import RIVALS
 
     changes: Mapping[str, Any] = read_yaml(path) if path else {}
     for name in changes:
         if name not in RIVALS:
             raise UsageError(f"{path}: unknown row {name}{nearest(str(name), list(RIVALS))}")
-    return {name: _changed(RIVALS[name].settings(course.config), changes.get(name, {}), f"{path}: {name}")
-            for name in names}  # fmt: skip
+    settings = {name: _changed(RIVALS[name].settings(course.config), changes.get(name, {}), f"{path}: {name}")
+                for name in names}  # fmt: skip
+    for name, rival in settings.items():
+        try:
+            check_row(rival, course)
+        except ConfigError as error:
+            raise ConfigError(f"{name}: {error}") from error
+    return settings
 
 
 def _changed(settings: RivalConfig, changes: object, where: str) -> RivalConfig:
@@ -192,6 +219,8 @@ def _changed(settings: RivalConfig, changes: object, where: str) -> RivalConfig:
         changed: RivalConfig = from_dict(type(settings), values)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
+    if changed.space != settings.space:
+        raise ConfigError(f"{where}: space is {changed.space!r}: expected that of the row, {settings.space}")
     return changed
 
 

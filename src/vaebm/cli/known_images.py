@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vaebm.checkpoint import CheckpointError
 from vaebm.cli.running import Run
 from vaebm.data import DataError, Splits, load_splits
-from vaebm.recipes import Config
+from vaebm.recipes import Config, LoadedModel, config_class, from_dict
 
 EARLIER_EVALUATION = "earlier_evaluation.json"
 PARTS = ("training", "selection", "calibration", "test")
@@ -23,6 +24,18 @@ PARTS = ("training", "selection", "calibration", "test")
 
 class ChangedError(DataError):
     """Images aren't those that a run was trained on."""
+
+
+def config_of(loaded: LoadedModel) -> Config:
+    """Returns the configuration of the run that a model of images comes from.
+
+    Raises:
+        CheckpointError: If it wasn't trained here, or isn't one of images.
+    """
+    if "config" not in loaded.details or "density" in loaded.details["config"]:
+        raise CheckpointError(f"{loaded.folder} is no model of images that was trained here: expected a run or 'mnist'")
+    config: Config = from_dict(config_class(loaded.details["config"]), loaded.details["config"])
+    return config
 
 
 def fingerprint(splits: Splits, source: str) -> dict[str, Any]:

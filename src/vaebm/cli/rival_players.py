@@ -191,7 +191,8 @@ def _from_vae(model: VAEBM) -> FreshNoise:
 
     @torch.no_grad()
     def draw(shape: tuple[int, int], generator: torch.Generator) -> Tensor:
-        parts = torch.split(start_noise(model, shape[0], generator), 500)
+        device = next(model.vae.parameters()).device
+        parts = torch.split(start_noise(model, shape[0], generator).to(device), 500)
         return torch.cat([model.transport(part).mean.flatten(1) for part in parts]).cpu()
 
     return draw

@@ -70,8 +70,14 @@ class RivalConfig:
         if self.start == "images" and self.space != "none":
             raise ConfigError(f"start is 'images' with space {self.space!r}: expected none, whose rows aren't trained")
         check_leaves(self)
+        if self.space != "pixels" and (self.start == "vae" or self.temperature != 1 or self.data_noise):
+            raise ConfigError(f"space is {self.space!r}: expected start noise, temperature 1 and data_noise 0, which "
+                              "are otherwise for pixels alone")  # fmt: skip
         if self.space in ("noise", "pixels") and self.energy.objective != "contrastive":
             raise ConfigError(f"energy.objective is {self.energy.objective!r}: rows are trained by chains, contrastive")
+        if self.energy.kernel != "langevin" or self.energy.jump_probability:
+            raise ConfigError("energy has chains of another kind: those of rows are Langevin's, expected kernel "
+                              "langevin and jump_probability 0")  # fmt: skip
         if self.energy.persistence:
             raise ConfigError(f"energy.persistence is {self.energy.persistence:g}: chains of rows keep no momentum, "
                               "expected 0")  # fmt: skip
@@ -92,7 +98,7 @@ def settings_today(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Rival:
-    """A row: its title in tables, whether it makes no use of the VAE, and its settings for a model's recipe."""
+    """A row: its title in tables, whether it makes use of the VAE, and its settings for a model's recipe."""
 
     title: str
     needs_vae: bool
@@ -100,8 +106,8 @@ class Rival:
 
 
 def _plain(config: Config) -> EnergySettings:
-    """Returns a recipe's settings; chains of rows keep no momentum."""
-    return replace(config.energy, persistence=0.0)
+    """Returns a recipe's settings; chains of rows are Langevin's, without momentum."""
+    return replace(config.energy, persistence=0.0, kernel="langevin", jump_probability=0.0)
 
 
 def _vaebm(config: Config) -> RivalConfig:

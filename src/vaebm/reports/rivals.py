@@ -60,13 +60,15 @@ def _of(row: Mapping[str, Any], judge: str) -> Mapping[str, Any]:
 
 def _line(rows: Sequence[Mapping[str, Any]], judge: str, vae: float | None) -> dict[str, Any]:
     """Returns what the seeds of a row come to by one judge."""
-    lost, title, acts = sum(not row["quality"] for row in rows), rows[0]["title"], _acts(rows)
+    lost, title = sum(not row["quality"] for row in rows), rows[0]["title"]
+    # What the guard saw and did, it did in all seeds.
+    guarded = {"acts": _acts(rows), "diverged": _diverged(rows)}
     count, rows = len(rows), [row for row in rows if row["quality"]]
     if lost:
         # None of their networks drew finite images.
         title = f"{title} ({lost} of {count} diverged)"
     if not rows:
-        return {"group": f"judge {judge}", "title": title, "seeds": count, "acts": acts}
+        return {"group": f"judge {judge}", "title": title, "seeds": count, **guarded}
     seen = [_of(row, judge) for row in rows]
     distances = [entry["frechet"] for entry in seen]
     floor, frechet = seen[0]["floor"], median(distances)
@@ -79,20 +81,19 @@ def _line(rows: Sequence[Mapping[str, Any]], judge: str, vae: float | None) -> d
         "minutes": fmean(row["seconds"] for row in rows) / 60,
         "iterations": round(fmean(row["num_iterations"] for row in rows)),
         "num_steps": ", ".join(map(str, steps)),
-        "acts": acts,
-        "diverged": _diverged(rows),
+        **guarded,
         "step_size": _step_sizes(rows),
         "milliseconds": fmean(times) if any(steps) else None,
         "frechet": frechet,
         "range": f"{min(distances):.3g}, {max(distances):.3g}" if len(rows) > 1 else None,
         "closed": (vae - frechet) / (vae - floor) if vae is not None and vae > floor and vae != frechet else None,
-        "kernel_interval": _outermost([entry["kernel_interval"] for entry in seen if entry.get("kernel_interval")]),
+        "kernel_interval": outermost([entry["kernel_interval"] for entry in seen if entry.get("kernel_interval")]),
         "recall": median(entry["recall"] for entry in seen),
     }
 
 
-def _outermost(intervals: Sequence[Mapping[str, float]]) -> dict[str, float] | None:
-    """Returns the median of figures, with the lowest and the highest end of their intervals."""
+def outermost(intervals: Sequence[Mapping[str, float]]) -> dict[str, float] | None:
+    """Returns the median of figures, with the lowest and the highest end of their intervals; None of none."""
     if not intervals:
         return None
     return {
