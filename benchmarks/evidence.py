@@ -27,7 +27,7 @@ from tables import put_table
 
 ENOUGH, SURE, CHANCE, RIGHT = 0.95, 0.99, 0.5, 0.1
 PAPER_MODES, PAPER_KL = 1000, 0.087
-FEW, APART = "mnist-few", "digits_apart"
+FEW, APART, STACKED = "mnist-few", "digits_apart", "stacked_mnist-quick"
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def outliers(name: str, sets: Sequence[str]) -> Row:
 
 def modes() -> Row:
     """The modes of StackedMNIST that samples reach, by the judge that is worse for the VAEBM."""
-    rows = read("modes", "stacked_mnist")["rows"]
+    rows = read("modes", STACKED)["rows"]
     worst = max((row for row in rows if row["what"] == "VAEBM"), key=lambda row: row["kl"])
     found = {row["what"]: row for row in rows if row["judge"] == worst["judge"]}
     told = "; ".join(f"{what} {found[what]['num_modes']:,} modes, KL {_of_shares(found[what])}"
@@ -183,7 +183,7 @@ def _of_shares(row: dict[str, Any]) -> str:
 
 def quick_stacked() -> Row:
     """VAE and VAEBM of the run whose modes are counted."""
-    entry = read("modes", "stacked_mnist")
+    entry = read("modes", STACKED)
     if "quality" not in entry:
         raise NotMeasured
     return _kernel(entry["quality"])

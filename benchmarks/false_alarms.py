@@ -22,6 +22,7 @@ import numpy as np
 from endings import ended
 from forked import run_vaebm
 from tables import put_table
+from vaebm.checkpoint import write_bytes
 from vaebm.data import load_splits
 from vaebm.recipes import Config, from_dict, read_model
 
@@ -98,7 +99,7 @@ def run(options: argparse.Namespace) -> None:
         # The folders of this machine tell nobody anything.
         text = json.dumps(row).replace(str(Path(source)), Path(source).name)
         rows[row["set"]] = json.loads(text.replace(str(options.runs), "runs"))
-        options.results.write_text(json.dumps(list(rows.values()), indent=1) + "\n")
+        write_bytes(options.results, (json.dumps(list(rows.values()), indent=1) + "\n").encode())
     if options.results == RESULTS:
         table(RESULTS, DOCS)
 

@@ -32,6 +32,7 @@ from PIL import Image
 from endings import ended
 from forked import run_vaebm
 from tables import put_table
+from vaebm.checkpoint import write_bytes
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "images.json"
@@ -159,7 +160,7 @@ def record(name: str, row: dict[str, Any], options: argparse.Namespace) -> None:
     known = json.loads(options.results.read_text()) if options.results.exists() else []
     rows = {entry["name"]: entry for entry in known} | {name: json.loads(plain(json.dumps(row)))}
     ordered = [rows[key] for key in SIZES if key in rows]
-    options.results.write_text(json.dumps(ordered, indent=1) + "\n")
+    write_bytes(options.results, (json.dumps(ordered, indent=1) + "\n").encode())
     if options.results == RESULTS:
         report = (options.runs / name / "report.html").read_text(encoding="utf-8")
         (RESULTS.parent / f"images_{name}.html").write_text(plain(report), encoding="utf-8")

@@ -41,7 +41,7 @@ def told_of_run(folder: Path) -> dict[str, Any]:
 
 
 def run(model: str, count: int, results: Path, source: str | None) -> None:
-    """Counts the modes of a model, and keeps what was found under the name of its data set."""
+    """Counts the modes of a model, and keeps what was found under its name."""
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "modes.json"
         words = ["evaluate", model, "--modes", str(count), *(["--source", source] if source else [])]
@@ -54,11 +54,12 @@ def run(model: str, count: int, results: Path, source: str | None) -> None:
     sampling = read_model(model).model.sampling
     entry = {
         "command": ["vaebm", "evaluate", Path(model).name, "--modes", str(count)],
+        "data": Path(found["data"]).stem,
         "sampling": sampling,
         "rows": rows,
         **told_of_run(Path(model)),
     }
-    write_json(results, {**known, Path(found["data"]).stem: entry})
+    write_json(results, {**known, Path(model).name: entry})
 
 
 def told(row: dict[str, Any]) -> str:
@@ -69,14 +70,14 @@ def told(row: dict[str, Any]) -> str:
 
 def table(results: Path, document: Path) -> None:
     """Writes the tables into a document."""
-    lines = ["| data | judge | images | number | modes | KL | by chance alone |", "|---" * 7 + "|"]
+    lines = ["| model | judge | images | number | modes | KL | by chance alone |", "|---" * 7 + "|"]
     for name, entry in json.loads(results.read_text()).items():
         lines += [
             f"| {name} | {row['judge']} | {row['what']} | {row['n']:,} | {row['num_modes']:,} of "
             f"{row['num_classes']:,} | {told(row)} | {row['kl_by_chance']:.3f} |"
             for row in entry["rows"]
         ]
-    lines += [f"| stacked_mnist | theirs | {name}, published | 26,000 | {modes:,} of 1,000 | {kl:.3f} | 0.019 |"
+    lines += [f"| theirs | theirs | {name}, published | 26,000 | {modes:,} of 1,000 | {kl:.3f} | 0.019 |"
               for name, (modes, kl) in PUBLISHED.items()]  # fmt: skip
     put_table(document, "modes", lines)
 

@@ -4,20 +4,21 @@
     python benchmarks/outlier_scores.py run cifar10 --model cifar10-small --source cifar10.npz --others mnist.npz
     python benchmarks/outlier_scores.py table docs/scores.md
 
-Normal are test images of the data that the model names. Outliers: other sets of images, brought to the model's form by
-the same path as its own (antialiased; colour to grey by luma, grey to colour by repetition); Gaussian and uniform
-noise; grey levels, and flat colours; averages of two normal images. A control: the normal images themselves, resized
-from 28 to 32 pixels and back or the other way round, as other sets are once. Every image goes through bytes. What a
-score needs to know of normal images (medians, neighbours, Gaussians) comes of the training and calibration splits.
-Told are AUROC, AUPR and FPR95 with 95 % bootstrap intervals. Scores of a set are kept in ``--runs``, by the hash of
-images, model and settings, and not made again. Figures are written to ``benchmarks/results/outliers.json``; ``vaebm
-evaluate MODEL --scores all`` measures the same, without the control.
+Normal are test images of the data that the model names, evenly spaced. Outliers: other sets of images, brought to the
+model's form by the same path as its own (antialiased; colour to grey by luma, grey to colour by repetition); Gaussian
+and uniform noise; grey levels, and flat colours; averages of two normal images. A control: the normal images
+themselves, resized from 28 to 32 pixels and back or the other way round, as other sets are once. Every image goes
+through bytes. What a score needs to know of normal images (medians, neighbours, Gaussians) comes of the training and
+calibration splits. Told are AUROC, AUPR and FPR95 with 95 % bootstrap intervals. Scores of a set are kept in
+``--runs``, by the hash of images, model and settings, and not made again. Figures are written to
+``benchmarks/results/outliers.json``; ``vaebm evaluate MODEL --scores all`` measures the same, without the control.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -37,13 +38,15 @@ from vaebm.checkpoint import read_json, tensors_sha256, write_bytes, write_json
 from vaebm.cli.known_images import config_of, load_splits_of
 from vaebm.cli.outlier_table import SCORES, Known, further_outliers, know_normal, named_scores, shared_images
 from vaebm.cli.parsing import UsageError
-from vaebm.data import Preprocessing, Splits, outlier_sets, to_float, to_uint8
+from vaebm.data import Preprocessing, Splits, evenly_spaced, outlier_sets, to_float, to_uint8
 from vaebm.distributed import hardware_facts
 from vaebm.evaluation import rank_scores
 from vaebm.recipes import LoadedModel, read_model
 
 RESULTS = Path(__file__).parent / "results" / "outliers.json"
 DOCS = Path(__file__).parents[1] / "docs" / "scores.md"
+# Is raised where scores change: those that were made before aren't taken for them.
+MEASURED = 2
 FIGURES = {"auroc": "AUROC against", "aupr": "AUPR", "fpr95": "FPR95"}
 
 
@@ -78,7 +81,7 @@ def sets_of(loaded: LoadedModel, splits: Splits, paths: Sequence[str], test: Ten
         shared = shared_images(name, images, splits)
         if shared:
             print(shared)
-        sets[name] = torch.from_numpy(to_uint8(images[: len(test)]))
+        sets[name] = torch.from_numpy(to_uint8(images[evenly_spaced(len(images), len(test))]))
     made = outlier_sets(to_float(test), torch.Generator().manual_seed(0))
     sets |= {kind: torch.from_numpy(to_uint8(images)) for kind, images in made.items()}
     # What the way of other sets does to images: a score that knows these sees interpolation, not content.
@@ -93,13 +96,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if loaded.calibration is None:
         raise UsageError(f"{options.model} has no calibration scores: expected a model that vaebm train finished")
     splits = load_splits_of(config, loaded.details, options.source)
-    test = torch.from_numpy(splits.test.images[: options.count])
+    test = torch.from_numpy(splits.test.images[evenly_spaced(len(splits.test), options.count)])
     sets = sets_of(loaded, splits, options.others, test)
     looked = {"num_reference": options.num_reference, "regret_steps": options.regret_steps}
     known = know_normal(loaded.model, loaded.calibration, splits.training.images, SCORES, print, **looked)
     model = tensors_sha256(loaded.model.state_dict())
+    training = hashlib.sha256(splits.training.images.tobytes()).hexdigest()
+    judge = known.baselines.extractor if known.baselines else None
     identity = (
-        f"{model} {looked} {loaded.calibration['seed']} {hashlib.sha256(splits.training.images.tobytes()).hexdigest()}"
+        f"{MEASURED} {model} {loaded.model.image_fields} {looked} {json.dumps(loaded.calibration)} {training} "
+        f"{judge.sha256 if judge else ''}"
     )
     normal = kept_scores(known, identity, test, options.runs)
     scores = {}

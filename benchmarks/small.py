@@ -34,8 +34,9 @@ from endings import ended
 from forked import train_run
 from tables import put_table
 from vaebm.applications import snapshots, start_noise
-from vaebm.checkpoint import RunFolder
-from vaebm.data import load_splits, to_float, to_uint8
+from vaebm.checkpoint import RunFolder, write_bytes
+from vaebm.cli.known_images import known_splits
+from vaebm.data import to_float, to_uint8
 from vaebm.distributions import bits_per_dim
 from vaebm.models import VAEBM
 from vaebm.plots import image_grid, png_bytes
@@ -104,13 +105,14 @@ def collect(folder: Path, results: Path, num_test: int, first: Path | None) -> N
     name, places, before = provenance["command"][2], places_of(folder, values), beginning(first)
     provenance["seconds"] = {**before.seconds, **provenance["seconds"]}
     model = vaebm.load(folder)
-    test = load_splits(config.data.source, config.data.split_seed, config.data.preprocessing).test
+    test = known_splits(config, provenance.get("images", {})).test
+    num_test = min(num_test or len(test), len(test))
     kept = ("judge", "judge_sha256", "what", "n", "seed", "frechet", "kernel", "kernel_interval", "closed", "shares",
             "precision", "recall", "density", "coverage", "confidence")  # fmt: skip
     row: dict[str, Any] = {
         "command": [_without_place(word, places) for word in provenance["command"]],
-        "bits_per_dim": test_bits(model, to_float(test.images[: num_test or len(test)])),
-        "num_test": num_test or len(test),
+        "bits_per_dim": test_bits(model, to_float(test.images[:num_test])),
+        "num_test": num_test,
         "num_steps": evaluation["num_steps"],
         "quality": [{key: _figure(key, entry[key]) for key in kept if key in entry} for entry in evaluation["quality"]],
         "steps_curve": evaluation["steps_curve"],
@@ -118,7 +120,7 @@ def collect(folder: Path, results: Path, num_test: int, first: Path | None) -> N
         "provenance": {key: value for key, value in provenance.items() if key not in ("command", "images")},
     }
     known = json.loads(results.read_text()) if results.exists() else {}
-    results.write_text(json.dumps({**known, name: row}, indent=1) + "\n")
+    write_bytes(results, (json.dumps({**known, name: row}, indent=1) + "\n").encode())
     log = before.log.replace(str(first), "RUN") + run.log.read_text()
     results.with_name(f"{name}.log").write_text(_without_place(log, places))
     results.with_name(f"{name}.png").write_bytes(png_bytes(picture(model)))

@@ -267,18 +267,18 @@ def test_the_run_whose_modes_are_counted_is_better_than_its_vae(evidence: Any, w
         {"judge": "plain", "what": what, "n": 2000, "kernel_interval": {"value": low, "low": low, "high": low + 0.1}}
         for what, low in (("VAE", 0.5), ("VAEBM", 0.2))
     ]
-    write("modes", {"stacked_mnist": {"rows": [], "quality": rows}})
+    write("modes", {"stacked_mnist-quick": {"rows": [], "quality": rows}})
     assert evidence.quick_stacked().verdict == "holds"
-    write("modes", {"stacked_mnist": {"rows": [], "quality": [*rows[::-1], dict(rows[0], what="floor")]}})
+    write("modes", {"stacked_mnist-quick": {"rows": [], "quality": [*rows[::-1], dict(rows[0], what="floor")]}})
     told = "kernel distance 0.500 [0.500, 0.600] → 0.200 [0.200, 0.300] by plain"
     assert evidence.quick_stacked().found == f"{told}, which also chose, n = 2,000"
     # The last judge took no part in choices: it decides.
     other = [dict(row, judge="apart", kernel_interval={"value": 0.5, "low": 0.4, "high": 0.6}) for row in rows]
-    write("modes", {"stacked_mnist": {"rows": [], "quality": [*rows, *other]}})
+    write("modes", {"stacked_mnist-quick": {"rows": [], "quality": [*rows, *other]}})
     found = evidence.quick_stacked()
     assert (found.verdict, found.found.endswith("by apart, n = 2,000")) == ("not shown", True)
     # A model folder has no quality of its own.
-    write("modes", {"stacked_mnist": {"rows": []}})
+    write("modes", {"stacked_mnist-quick": {"rows": []}})
     with pytest.raises(evidence.NotMeasured):
         evidence.quick_stacked()
 
@@ -289,10 +289,10 @@ def test_modes_are_told_with_what_is_chance(evidence: Any, write: Write) -> None
          "kl_interval": {"value": 0.06, "low": 0.05, "high": 0.07}}
         for what, count in (("test images", 10_000), ("VAE", 25_000), ("VAEBM", 25_000))
     ]  # fmt: skip
-    write("modes", {"stacked_mnist": {"rows": rows}})
+    write("modes", {"stacked_mnist-quick": {"rows": rows}})
     found = evidence.modes()
     assert found.verdict == "holds"
     assert "VAEBM 1,000 modes, KL 0.060 [0.050, 0.070] of 25,000 (by chance 0.020)" in found.found
     assert "test images 1,000 modes, KL 0.060 [0.050, 0.070] of 10,000 (by chance 0.050)" in found.found
-    write("modes", {"stacked_mnist": {"rows": [*rows[:2], dict(rows[2], num_modes=999)]}})
+    write("modes", {"stacked_mnist-quick": {"rows": [*rows[:2], dict(rows[2], num_modes=999)]}})
     assert evidence.modes().verdict == "fails"

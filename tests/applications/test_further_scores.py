@@ -65,6 +65,12 @@ def test_regret_is_never_negative_and_grows_with_the_steps(model: VAEBM) -> None
     assert bool((more > few).all())
 
 
+def test_a_step_out_of_all_numbers_takes_no_best_away(model: VAEBM) -> None:
+    images = torch.rand(3, 1, 8, 8, generator=seeded(), dtype=torch.float64) * 1.6 - 0.8
+    found = likelihood_regrets(model, images, generator=seeded(), num_steps=3, learning_rate=1e200)
+    assert bool((found >= 0).all())
+
+
 def test_the_first_posterior_is_the_encoders(model: VAEBM) -> None:
     torch.manual_seed(1)
     vae = ConvVAE((1, 8, 8), (4,), widths=(16,), scale=0.3)

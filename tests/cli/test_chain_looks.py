@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vaebm.cli.chain_looks import Look, watch_chains
+from vaebm.cli.parsing import UsageError
 from vaebm.distributed import make_engine
 from vaebm.models import VAEBM, ConvVAE, EnergyNetwork, ImageFields
 from vaebm.sampling import Langevin
@@ -22,6 +23,12 @@ def model(monkeypatch: pytest.MonkeyPatch) -> VAEBM:
 def watch(model: VAEBM, **further: int) -> list[Look]:
     generator = torch.Generator().manual_seed(3)
     return watch_chains(model, 40, (0, 3), Langevin(0.1), generator, make_engine("fp32", "cpu"), **further)
+
+
+def test_chains_that_are_no_numbers_any_more_are_told(model: VAEBM) -> None:
+    generator, engine = torch.Generator().manual_seed(3), make_engine("fp32", "cpu")
+    with pytest.raises(UsageError, match=r"of \d+ chains aren't finite after 3 steps: expected smaller .*--step-size"):
+        watch_chains(model, 40, (0, 3), Langevin(1e30), generator, engine)
 
 
 def test_noise_is_drawn_batch_by_batch_where_it_is_large(model: VAEBM) -> None:

@@ -12,8 +12,9 @@ import pytest
 import torch
 from commandline import Cli, FinishedRun, assert_user_error
 
-from vaebm.cli.outlier_table import OF_FEATURES, SCORES, know_normal, named_scores, score_names
-from vaebm.data import load_splits
+from vaebm.cli.evaluation import ranked_rows
+from vaebm.cli.outlier_table import OF_FEATURES, SCORES, Known, know_normal, named_scores, rank_named, score_names
+from vaebm.data import load_splits, to_float
 from vaebm.evaluation import png_bits
 from vaebm.recipes import ExtraError, load_judges, read_model
 
@@ -70,6 +71,44 @@ def test_scores_are_what_their_formulas_say_and_each_images_own(finished: Finish
     for name, values in found.items():
         assert mixed[name][12:].tolist() == pytest.approx(values.tolist(), rel=1e-4), name
         assert (mixed[name][:12].mean() > values.mean()) or name in ("energy", "likelihood_regret"), name
+
+
+def test_a_score_that_is_no_number_is_left_out_and_told() -> None:
+    def rows(normal: dict[str, Any], outliers: dict[str, Any]) -> tuple[list[Any], list[str]]:
+        told: list[str] = []
+        tensors = {name: {score: torch.tensor(values) for score, values in found.items()}
+                   for name, found in outliers.items()}  # fmt: skip
+        known = {score: torch.tensor(values) for score, values in normal.items()}
+        found = ranked_rows(known, tensors, torch.Generator().manual_seed(0), told.append)
+        return [(row["set"], row["score"], row["auroc"]["value"]) for row in found], told
+
+    fine, odd, lost = [0.0, 1.0, 2.0], [5.0, 6.0], [5.0, math.nan]
+    found, told = rows({"a": fine, "b": fine}, {"x": {"a": odd, "b": lost}, "y": {"a": odd, "b": odd}})
+    assert found == [("x", "a", 1.0), ("y", "a", 1.0), ("y", "b", 1.0)]
+    assert told == ["b of x is left out: it is NaN for 1 of 2 images"]
+    found, told = rows({"a": [0.0, math.nan], "b": [0.0, 1.0]}, {"x": {"a": odd, "b": odd}})
+    assert found == [("x", "b", 1.0)]
+    assert told == ["a is left out: it is NaN for 1 of 2 normal images"]
+
+
+def test_of_sorted_sets_all_classes_are_scored(finished: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, splits = read_model(finished.folder), load_splits("digits", 0)
+    assert loaded.calibration is not None
+    assert splits.test.labels is not None
+    by_class = splits._replace(test=splits.test.take(splits.test.labels.argsort(kind="stable")))
+    known = know_normal(loaded.model, loaded.calibration, splits.training.images, ("complexity",), print)
+    scored: list[torch.Tensor] = []
+
+    def named(_: Known, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        scored.append(images)
+        return named_scores(known, images)
+
+    monkeypatch.setattr("vaebm.cli.outlier_table.named_scores", named)
+    further = {"sorted": to_float(by_class.test.images)}
+    rank_named(known, by_class, further, 30, 0, print)
+    expected = by_class.test.images[np.linspace(0, len(by_class.test) - 1, 30).round().astype(int)]
+    for images in (scored[0], scored[-1]):
+        assert np.array_equal(images.numpy(), expected)
 
 
 def test_without_the_extra_scores_of_features_are_left_out(

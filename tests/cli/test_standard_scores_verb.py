@@ -84,13 +84,13 @@ def test_image_net_features_take_grey_digits(finished: FinishedRun, cli: Cli) ->
 
 def test_a_folder_that_cant_be_written_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    told: list[str] = []
-    splits = load_splits("digits", 0)
-    found = FeatureCache(tmp_path / "file" / "features", told.append).extract(
-        load_judges((1, 8, 8))[0], splits.test.images[:30]
-    )
-    assert len(found) == 30
-    assert "features aren't kept" in told[-1]
+    judge, images = load_judges((1, 8, 8))[0], load_splits("digits", 0).test.images[:30]
+    # One that can't be made, and one that is there.
+    for folder in (tmp_path / "file" / "features", Path("/proc/self")):
+        told: list[str] = []
+        assert len(FeatureCache(folder, told.append).extract(judge, images)) == 30
+        assert f"features aren't kept in {folder}" in told[-1]
+        assert "\n" not in told[-1]
 
 
 def test_features_that_were_not_used_for_long_make_room(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from vaebm.evaluation import (
     frechet_to_reference,
     make_reference,
     measure_against,
+    measure_floors,
     measure_samples,
 )
 from vaebm.metrics import feature_statistics, frechet_distance, prdc
@@ -105,6 +106,18 @@ def test_lost_class_shows_in_the_shares(judge: Judge, digits: SimpleNamespace) -
     assert sum(row.classes.shares) == pytest.approx(1)
     assert row.classes.shares[3] < 0.02
     assert row.classes.reference_shares[3] > 0.05
+
+
+def test_the_floor_has_the_classes_of_as_many_training_images(judge: Judge, digits: SimpleNamespace) -> None:
+    reference = make_reference(judge, digits.test, digits.training, num_samples=50, generator=seeded())
+    floors = measure_floors(reference, 20, generator=seeded())
+    assert floors.classes is not None
+    drawn = digits.training[torch.randperm(len(digits.training), generator=seeded())[:20]]
+    probabilities = extract(judge, drawn).probabilities
+    assert probabilities is not None
+    expected = probabilities.argmax(1).bincount(minlength=10).double() / 20
+    assert torch.equal(torch.tensor(floors.classes.shares, dtype=torch.float64), expected)
+    assert floors.classes.mean_confidence == pytest.approx(float(probabilities.max(1).values.mean()))
 
 
 def test_every_judge_has_its_row_and_headless_ones_no_classes(judge: Judge, digits: SimpleNamespace) -> None:

@@ -111,6 +111,14 @@ def test_the_interval_is_around_the_distance_of_the_whole_sets() -> None:
     assert interval.low < interval.value
 
 
+def test_large_sets_are_multiplied_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = features(60, 0.0, 1), features(50, 0.3, 2)
+    whole = kernel_interval(x, y, generator=seeded())
+    monkeypatch.setattr("vaebm.metrics.kernel_inception._AT_ONCE", 7)
+    parts = kernel_interval(x, y, generator=seeded())
+    assert (parts.value, parts.low, parts.high) == pytest.approx((whole.value, whole.low, whole.high), rel=1e-9)
+
+
 def test_intervals_hold_the_true_distance_as_often_as_they_say() -> None:
     """Of normals around 0 and around d, E[k] is a polynomial in d, known in closed form."""
     shift, size = 0.5, 8

@@ -1,5 +1,6 @@
 import re
 
+import numpy as np
 import pytest
 
 from vaebm.reports import (
@@ -121,6 +122,20 @@ def test_steps_and_p_values(evaluation: Evaluation) -> None:
     row = p_value_table(evaluation).rows[0]
     assert row["off"] == pytest.approx(0.0035)
     assert row["chance"] == pytest.approx(1.96 * (0.05 * 0.95 / 10000) ** 0.5)
+
+
+def test_chance_is_of_calibration_and_test_images() -> None:
+    """As often as it says, by draws of both."""
+    level, num_calibration, num_test = 0.1, 99, 200
+    (row,) = p_value_table({"p_values": [{"level": level, "measured": 0.12, "n": num_test,
+                                          "num_calibration": num_calibration}]}).rows  # fmt: skip
+    drawn = np.random.default_rng(0)
+    within = []
+    for _ in range(2000):
+        calibration, test = drawn.normal(size=num_calibration), drawn.normal(size=num_test)
+        above = (calibration[:, None] >= test).sum(0)
+        within.append(abs(((above + 1) / (num_calibration + 1) <= level).mean() - level) <= row["chance"])
+    assert np.mean(within) == pytest.approx(0.95, abs=0.02)
 
 
 def test_terminal_text_holds_every_table_that_has_rows(evaluation: Evaluation) -> None:

@@ -153,8 +153,8 @@ def _regrets(model: VAEBM, images: Tensor, noise: Tensor, num_steps: int, learni
         optimizer.zero_grad()
         torch.autograd.backward(-_elbos(model, images, mean, log_scale, noise).sum())
         optimizer.step()
-        # Adam may step too far: an image's best is kept.
-        best = torch.maximum(best, _elbos(model, images, mean, log_scale, noise).detach())
+        # Adam may step too far, also out of all numbers: an image's best is kept.
+        best = torch.fmax(best, _elbos(model, images, mean, log_scale, noise).detach())
     return best - first
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaebm.applications import Generation, sample_chains, snapshots, start_noise
+from vaebm.cli.parsing import UsageError
 from vaebm.data import to_uint8
 from vaebm.distributed import Engine
 from vaebm.models import VAEBM
@@ -86,6 +87,7 @@ def watch_chains(
             continue
         seen = snapshots(model, batch, steps, kernel=kernel, generator=generator)
         for index, look in enumerate(seen):
+            _check_finite(look)
             images[index].append(torch.from_numpy(to_uint8(look.images.cpu())))
             square = look.noise.double().square()
             figures = square.mean(1).sum(), square[:, :size].mean(1).sum(), look.energies.double().sum()
@@ -93,6 +95,19 @@ def watch_chains(
     means = (engine.gather(sums.to(engine.device)).cpu().sum(0) / num_images).tolist()
     pixels = [engine.gather(torch.cat(parts).to(engine.device)).cpu() for parts in images]
     return [Look(step, seen, *mean) for step, seen, mean in zip(steps, pixels, means, strict=True)]
+
+
+def _check_finite(look: Generation) -> None:
+    """Checks what chains have come to.
+
+    Raises:
+        UsageError: If images aren't numbers any more.
+    """
+    if lost := int((~look.images.isfinite().flatten(1).all(1)).sum()):
+        raise UsageError(
+            f"{lost} of {len(look.images)} chains aren't finite after {look.step} steps: expected smaller steps "
+            "(--step-size), or fewer (--num-steps)"
+        )
 
 
 def _starts(model: VAEBM, num_images: int, generator: torch.Generator, most_held: int) -> Iterator[Tensor]:

@@ -221,7 +221,8 @@ def _named_scores(
     count = options.num_samples or MOST_IMAGES
     with console.busy("measuring"):
         rows = rank_named(known, splits, against.outliers, count, settings.seed, console.tell)
-    return _told(Evaluation(n=count, seed=settings.seed, outliers=rows), options, config, engine, console)
+    scored = Evaluation(n=min(count, len(splits.test)), seed=settings.seed, outliers=rows)
+    return _told(scored, options, config, engine, console)
 
 
 def _check_alone(options: Namespace) -> None:

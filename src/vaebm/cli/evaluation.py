@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,10 +17,11 @@ from vaebm.applications import (
     round_scores,
 )
 from vaebm.cli.chain_looks import Look, watch_chains
-from vaebm.data import DATA_SETS, ImageSet, Splits, outlier_sets, to_float
+from vaebm.data import DATA_SETS, ImageSet, Splits, evenly_spaced, outlier_sets, to_float
 from vaebm.distributed import Engine
 from vaebm.evaluation import (
     FEWEST_STEPS,
+    Floors,
     Judge,
     RankedScore,
     Reference,
@@ -192,7 +192,7 @@ def evaluate_model(
         with engine.autocast():
             diagnosed = diagnose_chains(model, sampling.kernel, sampling.num_steps, drawn)
         result["chains"] = asdict(diagnosed)
-    result["outliers"] = _rank(normal, outliers, generator)
+    result["outliers"] = ranked_rows(_named(normal), outliers, generator, tell)
     result["p_values"] = _p_value_rows(p_values_of(normal, calibration), calibration)
     return result
 
@@ -217,8 +217,7 @@ def fewer_to_test(splits: Splits, num_test: int) -> Splits:
     """Returns splits with at most so many test images, all of them for 0."""
     if not 0 < num_test < len(splits.test):
         return splits
-    chosen = np.linspace(0, len(splits.test) - 1, num_test).round().astype(np.int64)
-    return splits._replace(test=splits.test.take(chosen))
+    return splits._replace(test=splits.test.take(evenly_spaced(len(splits.test), num_test)))
 
 
 @dataclass(frozen=True)
@@ -253,7 +252,7 @@ def _judge(judge: Judge, chains: list[Look], splits: Splits, num_steps: int, see
         for chain in chains
     ]
     return _Judged(
-        [_floor_row(reference, vae), quality_row("VAE", vae, None), quality_row("VAEBM", vaebm, closed)], curve
+        [_floor_row(reference, vae, floors), quality_row("VAE", vae, None), quality_row("VAEBM", vaebm, closed)], curve
     )
 
 
@@ -269,15 +268,15 @@ def quality_row(what: str, quality: SampleQuality, closed: float | None) -> Qual
     return row
 
 
-def _floor_row(reference: Reference, vae: SampleQuality) -> QualityRow:
+def _floor_row(reference: Reference, vae: SampleQuality, floors: Floors) -> QualityRow:
     """Returns the row of n training images in the place of samples."""
     row = _common("floor", vae, prdc(reference.test.features, reference.training.features))
     row["frechet"], row["closed"] = vae.frechet_floor, None
     row["kernel"], row["kernel_std"] = vae.kernel_floor.mean, vae.kernel_floor.std
     if vae.kernel_floor_interval is not None:
         row["kernel_interval"] = _interval(vae.kernel_floor_interval)
-    if vae.classes is not None:
-        row["confidence"], row["shares"] = vae.classes.reference_mean_confidence, list(vae.classes.reference_shares)
+    if floors.classes is not None:
+        row["confidence"], row["shares"] = floors.classes.mean_confidence, list(floors.classes.shares)
     return row
 
 
@@ -305,22 +304,42 @@ def _score_outliers(
 ) -> dict[str, dict[str, Tensor]]:
     """Returns each score of each set of outliers; ranks need no float64, which takes several times as long."""
     sets = {**outlier_sets(to_float(against.splits.test.images), generator), **against.outliers}
-    return {
-        name: score_images(
-            lambda batch: _named(_scores_of(model, batch, calibration, engine)), images, SCORED * engine.num_processes
-        )
-        for name, images in sets.items()
-    }
+    # Normal images have float64: GPUs that cut float32 down to TF32 would tell the two apart by that.
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        return {
+            name: score_images(
+                lambda batch: _named(_scores_of(model, batch, calibration, engine)), images,
+                SCORED * engine.num_processes,
+            )
+            for name, images in sets.items()
+        }  # fmt: skip
 
 
-def _rank(
-    normal: OutlierScores, outliers: Mapping[str, Mapping[str, Tensor]], generator: torch.Generator
+def ranked_rows(
+    normal: Mapping[str, Tensor],
+    outliers: Mapping[str, Mapping[str, Tensor]],
+    generator: torch.Generator,
+    tell: Callable[[str], None],
 ) -> list[OutlierRow]:
-    return outlier_rows(rank_scores(_named(normal), outliers, generator=generator))
+    """Returns the rows of a table of outliers; a score with NaN is left out and told, as it has no rank.
 
-
-def outlier_rows(ranked: Sequence[RankedScore]) -> list[OutlierRow]:
-    """Returns the rows of a table of outliers."""
+    Arguments:
+        normal: Each score of normal images by name, (N,), higher = outlier.
+        outliers: The same by set of outliers.
+        generator: Draws the resamples for the intervals.
+        tell: Is told what is left out.
+    """
+    for score, values in normal.items():
+        if lost := int(values.isnan().sum()):
+            tell(f"{score} is left out: it is NaN for {lost:,} of {len(values):,} normal images")
+    known = {score: values for score, values in normal.items() if not values.isnan().any()}
+    ranked: list[RankedScore] = []
+    for name, scores in outliers.items():
+        for score in known:
+            if lost := int(scores[score].isnan().sum()):
+                tell(f"{score} of {name} is left out: it is NaN for {lost:,} of {len(scores[score]):,} images")
+        kept = {score: scores[score] for score in known if not scores[score].isnan().any()}
+        ranked += rank_scores({score: known[score] for score in kept}, {name: kept}, generator=generator)
     return [
         OutlierRow(
             set=row.outliers,
@@ -347,8 +366,8 @@ def _interval(interval: Interval) -> IntervalFigure:
 
 
 def _p_value_rows(p_values: Tensor, calibration: Mapping[str, Any]) -> list[PValueRow]:
-    score, seed = calibration["score"], calibration["seed"]
+    score, seed, num_calibration = calibration["score"], calibration["seed"], len(calibration["outlier_scores"])
     return [
-        PValueRow(level=level, measured=rate, n=len(p_values), score=score, seed=seed)
+        PValueRow(level=level, measured=rate, n=len(p_values), num_calibration=num_calibration, score=score, seed=seed)
         for level, rate in false_positive_rates(p_values, LEVELS).items()
     ]

@@ -16,12 +16,12 @@ from vaebm.cli.card import training_summary, write_card
 from vaebm.cli.chain_looks import record_chain
 from vaebm.cli.evaluation import Against, calibrate, evaluate_model
 from vaebm.cli.running import Run, save_checkpoint
-from vaebm.data import to_float, to_uint8
+from vaebm.data import evenly_spaced, to_float, to_uint8
 from vaebm.distributed import peak_memory
 from vaebm.recipes import save, to_dict
 from vaebm.reports import Evaluation, NearestImages, ReportContent, evaluation_text, render_report
 
-NUM_SHOWN, NUM_CHAINS, NUM_NEAREST, NUM_NEIGHBOURS = 64, 12, 8, 4
+NUM_SHOWN, NUM_CHAINS, NUM_NEAREST, NUM_NEIGHBOURS, NUM_DISTANCES = 64, 12, 8, 4, 200
 CHUNK = 10_000
 
 
@@ -148,7 +148,7 @@ def _content(run: Run, evaluation: Evaluation) -> ReportContent:
         provenance=run.folder.read_provenance(),
         vae_samples=to_uint8(vae.images.cpu()),
         vaebm_samples=to_uint8(vaebm.images.cpu()),
-        real_images=run.splits.test.images[:NUM_SHOWN],
+        real_images=run.splits.test.images[evenly_spaced(len(run.splits.test), NUM_SHOWN)],
         chain_images=record.images,
         chain_energies=record.energies,
         chain_steps=record.steps,
@@ -160,7 +160,7 @@ def _content(run: Run, evaluation: Evaluation) -> ReportContent:
 
 def _nearest(run: Run, samples: torch.Tensor) -> NearestImages:
     training = run.splits.training.images
-    test = to_float(run.splits.test.images[:200]).flatten(1)
+    test = to_float(run.splits.test.images[evenly_spaced(len(run.splits.test), NUM_DISTANCES)]).flatten(1)
     distances, reference = [], torch.full((len(test),), torch.inf)
     for first in range(0, len(training), CHUNK):
         # All of them would fill the memory as floats.

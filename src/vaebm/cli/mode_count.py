@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vaebm.cli.chain_looks import watch_chains
 from vaebm.cli.parsing import UsageError
-from vaebm.data import Splits, to_float
+from vaebm.data import Splits, evenly_spaced, to_float
 from vaebm.distributed import Engine
 from vaebm.evaluation import Judge, Probe, extract, fit_probe
 from vaebm.metrics import class_shares, mode_coverage, uniform_kl
@@ -114,7 +114,7 @@ def count_modes(
         looks = watch_chains(model, num_samples, steps, sampling.kernel, generator, engine)
     if not engine.is_main:
         return []
-    test = torch.from_numpy(splits.test.images[:num_samples])
+    test = torch.from_numpy(splits.test.images[evenly_spaced(len(splits.test), num_samples)])
     sets = {"test images": test, "VAE": looks[0].images, **({"VAEBM": looks[-1].images} if len(looks) > 1 else {})}
     rows = []
     for judge in counting.judges:

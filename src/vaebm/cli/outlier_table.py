@@ -29,10 +29,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaebm.applications import complexity_corrected, gradient_norms, likelihood_regrets, typicality
-from vaebm.cli.evaluation import outlier_rows, scores_of
+from vaebm.cli.evaluation import ranked_rows, scores_of
 from vaebm.cli.parsing import UsageError, nearest
-from vaebm.data import OUTLIER_SETS, Preprocessing, Splits, load_images, outlier_sets, to_float, to_uint8
-from vaebm.evaluation import Baselines, baseline_scores, fit_baselines, png_bits, rank_scores
+from vaebm.data import (
+    OUTLIER_SETS,
+    Preprocessing,
+    Splits,
+    evenly_spaced,
+    load_images,
+    outlier_sets,
+    to_float,
+    to_uint8,
+)
+from vaebm.evaluation import Baselines, baseline_scores, fit_baselines, png_bits
 from vaebm.models import VAEBM
 from vaebm.recipes import ExtraError, LoadedModel, load_extractor
 from vaebm.reports.content import OutlierRow
@@ -163,8 +172,7 @@ def know_normal(
     wanted = [name for name in names if name in BASELINES]
     if wanted and len(training) < FEWEST_REFERENCE:
         raise UsageError(f"--scores {wanted[0]}: looks at {len(training)} training images, expected at least 2")
-    chosen = np.linspace(0, len(training) - 1, min(len(training), num_reference)).astype(np.int64)
-    reference, extractor = torch.from_numpy(training[chosen]), None
+    reference, extractor = torch.from_numpy(training[evenly_spaced(len(training), num_reference)]), None
     if set(names) & set(OF_FEATURES):
         try:
             extractor = load_extractor()
@@ -209,16 +217,17 @@ def rank_named(
         known: What scores know of normal images.
         splits: The images; those of the test split are the normal ones.
         further: Sets of outliers in [−1, 1] by name.
-        count: How many images of each set are scored, at most.
+        count: How many images of each set are scored, at most; evenly spaced, as sets are often sorted by class.
         seed: The seed of outliers and resamples.
         tell: Is told what goes on.
     """
     generator = torch.Generator().manual_seed(seed)
-    test = torch.from_numpy(splits.test.images[:count])
-    sets = {**outlier_sets(to_float(test), generator), **{name: images[:count] for name, images in further.items()}}
+    test = torch.from_numpy(splits.test.images[evenly_spaced(len(splits.test), count)])
+    sets = outlier_sets(to_float(test), generator)
+    sets |= {name: images[evenly_spaced(len(images), count)] for name, images in further.items()}
     tell(f"scoring {len(test):,} test images")
     normal, scores = named_scores(known, test), {}
     for kind, images in sets.items():
         tell(f"scoring {len(images):,} images, {kind}")
         scores[kind] = named_scores(known, torch.from_numpy(to_uint8(images)))
-    return outlier_rows(rank_scores(normal, scores, generator=generator))
+    return ranked_rows(normal, scores, generator, tell)

@@ -18,7 +18,7 @@ from vaebm.cli.decision import Decider
 from vaebm.cli.evaluation import scores_of
 from vaebm.cli.known_images import known_splits
 from vaebm.cli.progress import Console
-from vaebm.data import DataError, defect_sets, load_images, to_float, to_uint8
+from vaebm.data import DataError, defect_sets, evenly_spaced, load_images, to_float, to_uint8
 from vaebm.evaluation import Baselines, Comparison, Judge, baseline_scores, compare_scores, fit_baselines
 from vaebm.metrics import conformal_p_values
 from vaebm.recipes import Config, ExtraError, LoadedModel, config_class, from_dict, load_extractor
@@ -169,8 +169,7 @@ def _shared(images: NDArray[np.uint8], normal: NormalImages) -> list[str]:
 
 def _few(images: NDArray[np.uint8], most: int) -> Tensor:
     """Returns at most so many images, evenly spaced."""
-    chosen = np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(np.int64)
-    return torch.from_numpy(images[chosen])
+    return torch.from_numpy(images[evenly_spaced(len(images), most)])
 
 
 def _extractor(notes: list[str]) -> Judge | None:

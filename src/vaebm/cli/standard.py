@@ -16,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from vaebm.checkpoint import write_bytes
+from vaebm.checkpoint import CheckpointError, write_bytes
+from vaebm.checkpoint.errors import one_line
 from vaebm.cli.chain_looks import watch_chains
 from vaebm.cli.evaluation import warn_of_judges
 from vaebm.cli.parsing import UsageError, nearest
@@ -101,8 +102,8 @@ class FeatureCache:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(path, save(tensors))
             self._shrink(path)
-        except OSError as error:
-            self.tell(f"features aren't kept in {self.folder} ({error.strerror}): name another folder by VAEBM_CACHE")
+        except (OSError, CheckpointError) as error:
+            self.tell(f"features aren't kept in {self.folder} ({one_line(error)}): name another by VAEBM_CACHE")
         return judged
 
     def _shrink(self, latest: Path) -> None:

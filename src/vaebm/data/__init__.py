@@ -23,7 +23,7 @@ from vaebm.data.images import ImageSet, Skipped, to_float, to_uint8
 from vaebm.data.inspection import Inspection, inspect_source
 from vaebm.data.preprocessing import Preprocessing
 from vaebm.data.sources import DATA_SETS, load_images, load_splits
-from vaebm.data.splits import Splits, make_splits
+from vaebm.data.splits import Splits, evenly_spaced, make_splits
 from vaebm.data.toy import PLANAR_DENSITIES, PlanarDensity, planar_density
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "check_images",
     "check_labels",
     "defect_sets",
+    "evenly_spaced",
     "flat_colours",
     "gaussian_noise",
     "grey_levels",

@@ -94,6 +94,24 @@ def make_splits(
     )
 
 
+def evenly_spaced(size: int, most: int) -> NDArray[np.int64]:
+    """Returns the places of at most so many of a number of things: the first, the last, and those evenly between.
+
+    Test sets and folders are often sorted by class: their first images are of few classes.
+
+    Arguments:
+        size: How many there are.
+        most: How many are wanted at most.
+
+    Example:
+        >>> evenly_spaced(9, 3)
+        array([0, 4, 8])
+        >>> evenly_spaced(2, 3)
+        array([0, 1])
+    """
+    return np.linspace(0, max(size - 1, 0), min(size, most)).round().astype(np.int64)
+
+
 def _permutation(size: int, seed: int) -> NDArray[np.int64]:
     if seed < 0:
         raise DataError(f"the seed of a split is {seed}: expected 0 or more")

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vaebm.data import ImageSet, to_float
+from vaebm.data import ImageSet, evenly_spaced, to_float
 from vaebm.evaluation.features import Judge, extract
 
 __all__ = ["Probe", "fit_probe"]
@@ -111,4 +111,4 @@ def fit_probe(judge: Judge, training: ImageSet, held_out: ImageSet) -> Probe:
 def _few(images: ImageSet) -> ImageSet:
     if len(images) <= MOST_IMAGES:
         return images
-    return images.take(np.linspace(0, len(images) - 1, MOST_IMAGES).round().astype(np.int64).tolist())
+    return images.take(evenly_spaced(len(images), MOST_IMAGES).tolist())

@@ -223,12 +223,14 @@ class Floors:
         frechet: The Fréchet distance.
         kernel: The kernel distance.
         kernel_interval: The kernel distance of all of them with its 95 % interval, or None if they are too few.
+        classes: Their class shares and confidence, or None if the judge has no head.
     """
 
     num_samples: int
     frechet: float
     kernel: KernelDistance
     kernel_interval: Interval | None
+    classes: ClassQuality | None
 
 
 def measure_floors(reference: Reference, num_samples: int, *, generator: torch.Generator) -> Floors:
@@ -256,6 +258,7 @@ def measure_floors(reference: Reference, num_samples: int, *, generator: torch.G
         frechet=frechet_distance(feature_statistics(floor.features), reference.test_statistics),
         kernel=_kernel(floor, reference.test, generator),
         kernel_interval=_interval(floor, reference.test, generator),
+        classes=_classes(floor, reference.test),
     )
 
 

@@ -28,6 +28,7 @@ from vaebm.metrics.ranking import Interval
 __all__ = ["KernelDistance", "kernel_distance", "kernel_interval"]
 
 _NUM_GROUPS = 20
+_AT_ONCE = 500
 _FEWEST = 2 * _NUM_GROUPS
 _QUANTILE = 2.093024
 """The 97.5 % quantile of Student's t with 19 degrees of freedom."""
@@ -157,7 +158,11 @@ def _groups(size: int, generator: torch.Generator) -> Tensor:
 def _block_sums(x: Tensor, y: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Returns the sum of the kernel between each group of x and each group of y, (G, G)."""
     by_group = torch.nn.functional.one_hot(columns, _NUM_GROUPS).to(y)
-    return torch.stack([((x[rows == group] @ y.T).pow(3) @ by_group).sum(0) for group in range(_NUM_GROUPS)])
+    sums = torch.zeros(_NUM_GROUPS, _NUM_GROUPS, dtype=x.dtype, device=x.device)
+    # A part at a time: all of a large set's products with another would fill the memory.
+    for part, groups in zip(torch.split(x, _AT_ONCE), torch.split(rows, _AT_ONCE), strict=True):
+        sums.index_add_(0, groups.to(x.device), (part @ y.T).pow_(3) @ by_group)
+    return sums
 
 
 def _selves(x: Tensor, groups: Tensor) -> Tensor:

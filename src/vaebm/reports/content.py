@@ -73,11 +73,15 @@ class OutlierRow(TypedDict, total=False):
 
 
 class PValueRow(TypedDict, total=False):
-    """The share of n normal images whose p-value, of a score and with the seed of its noise, is at most `level`."""
+    """The share of n normal images whose p-value, of a score and with the seed of its noise, is at most `level`.
+
+    The p-values are those by `num_calibration` other images.
+    """
 
     level: float
     measured: float
     n: int
+    num_calibration: int
     score: str
     seed: int
 

@@ -128,13 +128,16 @@ def p_value_table(evaluation: Evaluation) -> Table:
         evaluation: what was measured.
 
     Returns:
-        The table; "off by" is in percentage points, "chance" what 95 % of test sets of this size stay within.
+        The table; "off by" is in percentage points, "chance" what 95 % of calibration and test sets of these sizes stay
+        within; of test sets alone, where the number of calibration images isn't known.
     """
     rows = []
     for row in evaluation.get("p_values", []):
         level, measured, count = number(row.get("level")), number(row.get("measured")), number(row.get("n"))
         off = None if level is None or measured is None else measured - level
-        chance = None if level is None or not count else 1.96 * np.sqrt(level * (1 - level) / count)
+        others = number(row.get("num_calibration"))
+        shares = (1 / count if count else np.nan) + (1 / others if others else 0)
+        chance = None if level is None or not count else 1.96 * np.sqrt(level * (1 - level) * shares)
         rows.append({**row, "off": off, "chance": chance})
     columns = (
         Column("level", "level α"),
