@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from endings import ended
-from few_steps import NUM_STEPS, over_the_best, verdict_of, worst
+from few_steps import NUM_STEPS, Few, worst
 from measured import NotMeasured, Row, interval, read
 from reproduce import CLAIMS as COMMANDS
 from rival_verdicts import fresh_chains, gan, rivals
@@ -98,42 +98,37 @@ def short_chains() -> Row:
         evaluation = entry["evaluation"]
         curve = {look["num_steps"]: look["frechet"] for look in evaluation["steps_curve"] if look["judge"] == APART}
         floor = next(row["frechet"] for row in evaluation["quality"] if (row["judge"], row["what"]) == (APART, "floor"))
-        distance, best = curve.get(NUM_STEPS, math.inf), min(curve.values())
-        told.append(f"{over_the_best(distance, best, floor):.2f}")
-        found.append(verdict_of(distance, best, floor, curve[0]))
-    return Row(f"Fréchet distance above the floor at {NUM_STEPS} steps over the best of 0 to 150, by {APART}: "
-               f"{', '.join(told)}", worst(found))  # fmt: skip
+        few = Few(curve.get(NUM_STEPS, math.inf), min(curve.values()), floor, curve[0])
+        told.append(few.told)
+        found.append(few.verdict)
+    return Row(f"Fréchet distance at {NUM_STEPS} steps over the best of 0 to 150 (of what is above the floor), by "
+               f"{APART}: {', '.join(told)}", worst(found))  # fmt: skip
 
 
-@dataclass(frozen=True)
-class _Few:
-    """What few steps of a kind of chains come to, beside the best of all kinds of a model."""
-
-    share: float
-    verdict: str
-
-
-def _few(entry: dict[str, Any]) -> dict[str, _Few]:
-    """Returns what few steps come to, as trained, as chosen, and as chosen without momentum."""
+def _few(entry: dict[str, Any]) -> dict[str, Few]:
+    """Returns what few steps come to, as trained, as chosen, and as chosen without momentum, beside the best of all."""
     curves = [row["curve"] for row in entry["rows"]]
     best = min(value for curve in curves for value in curve.values())
     # The first look is that at the VAE's samples, or after one step.
-    first, floor = max(next(iter(curve.values())) for curve in curves), entry["floor"]
-    found = {kind: curves[place][str(entry["few"])] for kind, place in entry["row_of"].items()}
-    return {kind: _Few(over_the_best(distance, best, floor), verdict_of(distance, best, floor, first))
-            for kind, distance in found.items()}  # fmt: skip
+    first = max(next(iter(curve.values())) for curve in curves)
+    number, floor = str(entry["few"]), statistics.fmean(entry["floors"])
+    return {kind: Few(curves[place][number], best, floor, first) for kind, place in entry["row_of"].items()}
 
 
 def kept_momentum() -> Row:
     """How far quality at 15 steps is from the best of all measured chains, with the momentum that was chosen."""
-    told, verdicts = [], set()
-    for name, by in ((name, _few(entry)) for name, entry in read("short_chains").items() if not name.startswith(FEW)):
-        others = ", ".join(f"{kind} {by[kind].share:.2f}" for kind in ("without momentum", "as trained"))
-        told.append(f"{name} {by['chosen'].share:.2f} ({others})")
-        verdicts.add(by["chosen"].verdict)
+    entries = {name: _few(entry) for name, entry in read("short_chains").items() if not name.startswith(FEW)}
+    if not entries:
+        raise NotMeasured("short_chains")
+    told, verdicts = [], []
+    for name, by in entries.items():
+        others = "; ".join(f"{kind} {by[kind].told}" for kind in ("without momentum", "as trained"))
+        told.append(f"{name} {by['chosen'].told}; {others}")
+        verdicts.append(by["chosen"].verdict)
     # Data sets, not seeds: where it holds on some, it does so in part.
-    verdict = verdicts.pop() if len(verdicts) == 1 else "in part"
-    return Row(f"distance above the floor at {NUM_STEPS} steps over the best of up to 200: {', '.join(told)}", verdict)
+    verdict = "in part" if "holds" in verdicts and set(verdicts) != {"holds"} else worst(verdicts)
+    whole = f"distance at {NUM_STEPS} steps over the best of up to 200 (of what is above the floor)"
+    return Row(f"{whole}: {'. '.join(told)}", verdict)
 
 
 def few_steps() -> Row:
@@ -142,10 +137,10 @@ def few_steps() -> Row:
     if not entries:
         raise NotMeasured(FEW)
     found = [_few(entry) for entry in entries.values()]
-    told = ", ".join(f"{by['as trained'].share:.2f} (as chosen {by['chosen'].share:.2f})" for by in found)
+    told = "; ".join(f"{by['as trained'].told}, as chosen {by['chosen'].told}" for by in found)
     judge = next(iter(entries.values()))["judge"]
-    return Row(f"Fréchet distance above the floor at {NUM_STEPS} steps over the best of all after 0 to 200, by "
-               f"{judge}: {told}", worst([by["as trained"].verdict for by in found]))  # fmt: skip
+    return Row(f"Fréchet distance at {NUM_STEPS} steps over the best of all after 0 to 200 (of what is above the "
+               f"floor), by {judge}: {told}", worst([by["as trained"].verdict for by in found]))  # fmt: skip
 
 
 def outliers(name: str, sets: Sequence[str]) -> Row:

@@ -257,6 +257,9 @@ def _outliers(results: dict[str, Any]) -> list[str]:
             cells = []
             for score in ("energy", "elbo", "joint"):
                 rows = [row["auroc"] for run in runs for row in run if (row["set"], row["score"]) == (name, score)]
+                if not rows:
+                    cells.append("not finite")
+                    continue
                 low, high = min(row["low"] for row in rows), max(row["high"] for row in rows)
                 cells.append(f"{_spread([row['value'] for row in rows], 3)} [{low:.3f}, {high:.3f}]")
             lines.append(f"| {title} | {name} | {' | '.join(cells)} |")

@@ -35,12 +35,12 @@ from torch import Tensor
 from endings import ended
 from tables import put_table
 from vaebm.checkpoint import read_json, tensors_sha256, write_bytes, write_json
+from vaebm.cli.evaluation import ranked_rows
 from vaebm.cli.known_images import config_of, load_splits_of
 from vaebm.cli.outlier_table import SCORES, Known, further_outliers, know_normal, named_scores, shared_images
 from vaebm.cli.parsing import UsageError
 from vaebm.data import Preprocessing, Splits, evenly_spaced, outlier_sets, to_float, to_uint8
 from vaebm.distributed import hardware_facts
-from vaebm.evaluation import rank_scores
 from vaebm.recipes import LoadedModel, read_model
 
 RESULTS = Path(__file__).parent / "results" / "outliers.json"
@@ -112,13 +112,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     for kind, images in sets.items():
         scores[kind] = kept_scores(known, identity, images, options.runs)
         print(f"{options.name} against {kind}: {time.monotonic() - began:.0f} s", flush=True)
-    ranked = rank_scores(normal, scores, generator=torch.Generator().manual_seed(0))
-    rows = [
-        {"set": row.outliers, "score": row.score, **{
-            figure: vars(getattr(row.ranking, figure)) for figure in ("auroc", "aupr", "fpr95")
-        }}
-        for row in ranked
-    ]  # fmt: skip
+    ranked = ranked_rows(normal, scores, torch.Generator().manual_seed(0), print)
+    rows = [{name: row.get(name) for name in ("set", "score", *FIGURES)} for row in ranked]
     return {
         "model": Path(options.model).name,
         "data": Path(config.data.source).name,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from few_steps import NUM_STEPS, over_the_best, verdict_of, worst
+from few_steps import NUM_STEPS, Few, worst
 from measured import NotMeasured, Row, interval, read
 from rivals import floor_of, judges_of
 from vaebm.reports.rivals import outermost
@@ -121,11 +121,8 @@ def fresh_chains(data: str = "mnist") -> Row:
             told.append(f"seed {seed} not finite")
             found.append("fails")
             continue
-        best, distance = min(curve.values()), curve[NUM_STEPS]
-        share = over_the_best(distance, best, floor)
-        told.append(f"{share:.2f} ({distance - floor:.3g} above the floor, the VAE {curve[0] - floor:.3g})")
-        found.append(verdict_of(distance, best, floor, curve[0]))
-    return Row(
-        f"Fréchet distance above the floor at {NUM_STEPS} steps over the best, by {judge}: {', '.join(told)}",
-        worst(found),
-    )
+        few = Few(curve[NUM_STEPS], min(curve.values()), floor, curve[0])
+        told.append(f"{few.told}, {few.distance:.3g} after the VAE's {few.first:.3g}")
+        found.append(few.verdict)
+    return Row(f"Fréchet distance at {NUM_STEPS} steps over the best (of what is above the floor), by {judge}: "
+               f"{'; '.join(told)}", worst(found))  # fmt: skip

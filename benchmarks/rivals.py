@@ -14,8 +14,8 @@ are its figures, ``benchmarks/results/rivals.json``, a picture with eight sample
 common (``IDENTITY``). Rows of another model, time, number of samples or judge don't join them; ``--replace`` drops
 those that are kept. ``table`` writes the rows, the Fréchet distance by number of steps, what the nearest costs in time
 of sampling, and the distance by iterations of training; steps and times by the last judge, which takes part in no
-choice where there are several. 15 steps are compared with the best number by what is above the floor, the distance of
-as many training images, which is large where images are few.
+choice where there are several. 15 steps are compared with the best number, also by what is above the floor, the
+distance of as many training images, which is large where images are few.
 
 ``train`` makes a model of one's own images as ``vaebm train --data`` does, with a convolutional VAE of ten minutes; of
 its energy network only the settings matter here, so it is hardly trained. The step size is the one that the guard
@@ -39,7 +39,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from endings import ended
-from few_steps import NUM_STEPS, over_the_best
+from few_steps import NUM_STEPS, Few
 from forked import run_vaebm, train_run
 from tables import put_table
 from vaebm.checkpoint import read_json, write_json
@@ -86,7 +86,13 @@ def run(options: argparse.Namespace, words: Sequence[str]) -> None:
     folder, results = options.runs / options.name, options.results
     told = [options.model, "--output", str(folder), *words]
     plan = planned([*told, "--seed", str(options.seeds[0])])
-    joined(options.name, plan, results, options.replace)
+    # What was made there before comes along.
+    path = folder / "benchmark.json"
+    before = read_json(path)["rows"] if path.exists() else {}
+    check_alike(
+        {**before, **plan["rows"]}, f"{path} holds rows of other settings than those of {{}}: name other --runs"
+    )
+    joined(options.name, {**plan, "rows": {**before, **plan["rows"]}}, results, options.replace)
     for seed in options.seeds:
         run_vaebm(["benchmark", *told, "--seed", str(seed)])
         if not options.replace:
@@ -110,14 +116,23 @@ def joined(name: str, found: Mapping[str, Any], results: Path, is_replaced: bool
                          if isinstance(identity[part], float | int) else part for part in other)  # fmt: skip
         raise Other(f"{results} keeps rows of another comparison ({told}): --replace drops them")
     rows = {**kept.get("rows", {}), **found["rows"]}
+    check_alike(rows, f"{results} keeps rows of other settings than those of {{}}: --replace drops them")
+    places = {row: place for place, row in enumerate(RIVALS)}
+    ordered = sorted(rows.items(), key=lambda kept: (places[kept[1]["name"]], kept[1]["seed"]))
+    return {**known, name: {"identity": identity, "rows": dict(ordered)}}
+
+
+def check_alike(rows: Mapping[str, Any], told: str) -> None:
+    """Checks that rows of one name have the same settings.
+
+    Raises:
+        Other: If a row doesn't have those of one before it; the message names its key.
+    """
     settings: dict[str, Any] = {}
     for key, row in rows.items():
         today = settings_today(row.get("settings", {}))
         if settings.setdefault(row["name"], today) != today:
-            raise Other(f"{results} keeps rows of other settings than those of {key}: --replace drops them")
-    places = {row: place for place, row in enumerate(RIVALS)}
-    ordered = sorted(rows.items(), key=lambda kept: (places[kept[1]["name"]], kept[1]["seed"]))
-    return {**known, name: {"identity": identity, "rows": dict(ordered)}}
+            raise Other(told.format(key))
 
 
 def keep(name: str, folder: Path, results: Path, is_replaced: bool = False) -> None:
@@ -236,24 +251,20 @@ def curve_of(rows: Mapping[str, Any], name: str, judge: str) -> dict[int, float]
 
 
 def by_steps(rows: Mapping[str, Any], judge: str) -> list[str]:
-    """Returns a table of the distance by number of steps; the last column compares 15 steps with the best number.
-
-    What it compares is above the floor.
-    """
+    """Returns a table of the distance by number of steps; the last column compares 15 steps with the best number."""
     curves = {name: curve for name in SHOWN if (curve := curve_of(rows, name, judge))}
     steps = sorted({number for curve in curves.values() for number in curve})
     titles, floor = {row["name"]: row["title"] for row in rows.values()}, floor_of(rows, judge)
     lines = [
-        f"| {judge}, after steps | {' | '.join(map(str, steps))} | {NUM_STEPS} over the best, above the floor of "
-        f"{floor:.3g} |",
+        f"| {judge}, after steps | {' | '.join(map(str, steps))} | {NUM_STEPS} over the best (above the floor of "
+        f"{floor:.3g}) |",
         "|---" * (len(steps) + 2) + "|",
     ]
     for name, curve in curves.items():
         cells = [f"{curve[number]:.3g}" if number in curve else "" for number in steps]
         share = "not finite"
         if NUM_STEPS in curve:
-            times = over_the_best(curve[NUM_STEPS], min(curve.values()), floor)
-            share = f"{times:.2f}" if math.isfinite(times) else "the best is at the floor"
+            share = Few(curve[NUM_STEPS], min(curve.values()), floor, math.inf).told
         lines.append(f"| {titles[name]} | {' | '.join(cells)} | {share} |")
     return lines
 

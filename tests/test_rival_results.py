@@ -159,9 +159,18 @@ def test_it_is_told_before_anything_is_trained(
     assert Path("rivals.json").read_text() == before
     monkeypatch.setattr(rivals, "run_vaebm", benchmark)
     assert rivals.main([*words, "--replace"]) == 0
+    # Those of a seed that is in the folder, but not among the results.
+    stored = json.loads(Path("runs/digits/benchmark.json").read_text())
+    stored["rows"]["vaebm-3"] = {**row("vaebm", 3, {0: 8}), "settings": {"lengths": [9]}}
+    Path("runs/digits/benchmark.json").write_text(json.dumps(stored))
+    asked.clear()
+    assert rivals.main([*words, "--replace"]) == 2
+    assert "runs/digits/benchmark.json holds rows of other settings than those of" in capsys.readouterr().err
+    assert not asked
     # Other settings than those of a seed that is kept.
     plan["rows"] = {"vaebm-2": {"name": "vaebm", "seed": 2, "settings": {"lengths": [2]}}}
     asked.clear()
+    Path("runs/digits/benchmark.json").unlink()
     assert rivals.main([*words[:-5], "--seeds", "2"]) == 2
     assert "keeps rows of other settings than those of vaebm-2" in capsys.readouterr().err
     assert not asked
@@ -196,7 +205,7 @@ def test_tables_of_rows_that_all_diverged_are_empty(rivals: Any) -> None:
     lost = {"vaebm-0": {**row("vaebm"), "quality": []}}
     assert len(rivals.by_steps(lost, "")) == 2
     near = {"a": row("vaebm", 0, {0: 8.0, 15: 4.0, 30: 1.0})}
-    assert rivals.by_steps(near, "apart")[2].endswith("| the best is at the floor |")
+    assert rivals.by_steps(near, "apart")[2].endswith("| 4.00 (∞) |")
 
 
 def test_a_model_is_trained_once_by_settings_that_can_be_built(rivals: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,10 +235,10 @@ def test_curves_are_those_of_the_last_judge_where_all_seeds_are_finite(rivals: A
     assert rivals.last_judge(rows) == "apart"
     assert rivals.curve_of(rows, "vaebm", "apart") == {0: 4.0, 30: 1.5}
     lines = rivals.by_steps(rows, "apart")
-    assert lines[0].endswith("| 15 over the best, above the floor of 1 |")
+    assert lines[0].endswith("| 15 over the best (above the floor of 1) |")
     assert lines[2] == "| VAEBM | 4 |  | 1.5 | not finite |"
-    assert lines[3] == "| PIXELS-SHORT-RUN | 4.5 | 4 |  | 1.00 |"
-    assert rivals.by_steps({"a": row("vaebm", 0, {0: 8.0, 15: 4.0, 30: 3.0})}, "apart")[2].endswith("| 2.00 |")
+    assert lines[3] == "| PIXELS-SHORT-RUN | 4.5 | 4 |  | 1.00 (1.00) |"
+    assert rivals.by_steps({"a": row("vaebm", 0, {0: 8.0, 15: 4.0, 30: 3.0})}, "apart")[2].endswith("| 1.33 (2.00) |")
     # Without a distance at 15 steps there is none to be reached.
     assert rivals.by_time(rows, "apart")[2].endswith("| 60.0 |  |")
     assert rivals.last_judge({"c": rows["c"]}) == ""

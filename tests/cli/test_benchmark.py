@@ -221,6 +221,15 @@ def test_what_cant_be_compared_is_refused(finished: FinishedRun, cli: Cli) -> No
         assert f"{row}: space is '{change[7:].split(',')[0]}': expected that of the row" in refused(
             "--config", "bad.yaml"
         )
+    for row, change, told in (
+        ("vae", "start: images", "start is 'images': expected that of the row, noise"),
+        ("pixels-from-vae", "start: noise", "start is 'noise': expected that of the row, vae"),
+        ("vaebm", "energy: {potential: official}", "energy.potential is 'official': expected that of the row, exact"),
+        ("pixels-persistent", "energy: {replay_probability: 0}", "replay_probability is 0: expected above 0"),
+        ("vaebm-no-buffer", "energy: {replay_probability: 0.8}", "replay_probability is 0.8: expected 0"),
+    ):
+        Path("bad.yaml").write_text(f"{row}: {{{change}}}\n")
+        assert f"{row}: {told}" in refused("--config", "bad.yaml").replace("energy.replay", "replay")
     for change in ("kernel: mala", "jump_probability: 0.3"):
         Path("bad.yaml").write_text(f"vaebm: {{energy: {{{change}}}}}\n")
         assert "those of rows are Langevin's" in refused("--config", "bad.yaml")

@@ -27,7 +27,7 @@ def watch(model: VAEBM, **further: int) -> list[Look]:
 
 def test_chains_that_are_no_numbers_any_more_are_told(model: VAEBM) -> None:
     generator, engine = torch.Generator().manual_seed(3), make_engine("fp32", "cpu")
-    with pytest.raises(UsageError, match=r"of \d+ chains aren't finite after 3 steps: expected smaller .*--step-size"):
+    with pytest.raises(UsageError, match="40 of 40 chains are NaN after 3 steps: expected a smaller step size"):
         watch_chains(model, 40, (0, 3), Langevin(1e30), generator, engine)
 
 

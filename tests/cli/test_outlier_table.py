@@ -12,6 +12,8 @@ import pytest
 import torch
 from commandline import Cli, FinishedRun, assert_user_error
 
+from vaebm.applications import OutlierScores
+from vaebm.cli import evaluation
 from vaebm.cli.evaluation import ranked_rows
 from vaebm.cli.outlier_table import OF_FEATURES, SCORES, Known, know_normal, named_scores, rank_named, score_names
 from vaebm.data import load_splits, to_float
@@ -89,6 +91,29 @@ def test_a_score_that_is_no_number_is_left_out_and_told() -> None:
     found, told = rows({"a": [0.0, math.nan], "b": [0.0, 1.0]}, {"x": {"a": odd, "b": odd}})
     assert found == [("x", "b", 1.0)]
     assert told == ["a is left out: it is NaN for 1 of 2 normal images"]
+
+
+def test_figures_are_there_though_a_normal_image_has_no_score(
+    finished: FinishedRun, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = evaluation.scores_of
+
+    def broken(*arguments: Any) -> OutlierScores:
+        found = original(*arguments)
+        found.energy[3], found.joint[3] = math.nan, math.nan
+        return found
+
+    monkeypatch.setattr(evaluation, "scores_of", broken)
+    outcome = cli("evaluate", finished.folder, "-n", 50, "--output", "x.json")
+    assert outcome.code == 0, outcome.errors
+    assert "energy is left out: it is NaN for 1 of" in outcome.output
+    assert "false alarms are left out" in outcome.output
+    measured = json.loads(Path("x.json").read_text())
+    assert {row["score"] for row in measured["outliers"]} == {"elbo"}
+    assert "p_values" not in measured
+    # The floor's classes are those of as many training images, not of the test images.
+    (floor,) = (row for row in measured["quality"] if row["what"] == "floor")
+    assert all(50 * share == pytest.approx(round(50 * share)) for share in floor["shares"])
 
 
 def test_of_sorted_sets_all_classes_are_scored(finished: FinishedRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -219,9 +219,21 @@ def _changed(settings: RivalConfig, changes: object, where: str) -> RivalConfig:
         changed: RivalConfig = from_dict(type(settings), values)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
-    if changed.space != settings.space:
-        raise ConfigError(f"{where}: space is {changed.space!r}: expected that of the row, {settings.space}")
+    for name, other, own in zip(
+        ("space", "start", "energy.potential"), _nature(changed), _nature(settings), strict=True
+    ):
+        if other != own:
+            raise ConfigError(f"{where}: {name} is {other!r}: expected that of the row, {own}")
+    replayed, own_replayed = changed.energy.replay_probability, settings.energy.replay_probability
+    if bool(replayed) != bool(own_replayed):
+        expected = "above 0" if own_replayed else "0"
+        raise ConfigError(f"{where}: energy.replay_probability is {replayed:g}: expected {expected}, as the row has it")
     return changed
+
+
+def _nature(settings: RivalConfig) -> tuple[str, str, str]:
+    """Returns what a row's title says of it."""
+    return settings.space, settings.start, settings.energy.potential
 
 
 def _results_in(folder: Path) -> Path:

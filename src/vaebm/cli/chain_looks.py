@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,38 +76,45 @@ def watch_chains(
         engine: Device, precision and processes.
         most_held: How many numbers of start noise may be held at once; if there are more, each batch is drawn when its
             turn comes.
+
+    Raises:
+        UsageError: If chains aren't numbers any more.
     """
     size, at_once = model.noise_layout.latent_size, model.largest_batch
     own = engine.deal(math.ceil(num_images / at_once))
     images = [[torch.zeros(0, *model.image_shape, dtype=torch.uint8)] for _ in steps]
-    sums = torch.zeros(len(own), len(steps), 3, dtype=torch.float64)
+    sums = torch.zeros(len(own), len(steps), 4, dtype=torch.float64)
     for place, batch in enumerate(_starts(model, num_images, generator, most_held)):
         if place not in own:
             pass_over(kernel, batch, max(steps), generator)
             continue
         seen = snapshots(model, batch, steps, kernel=kernel, generator=generator)
         for index, look in enumerate(seen):
-            _check_finite(look)
-            images[index].append(torch.from_numpy(to_uint8(look.images.cpu())))
+            images[index].append(torch.from_numpy(to_uint8(look.images.cpu().nan_to_num())))
             square = look.noise.double().square()
-            figures = square.mean(1).sum(), square[:, :size].mean(1).sum(), look.energies.double().sum()
+            lost = look.images.isnan().flatten(1).any(1).double().sum()
+            figures = square.mean(1).sum(), square[:, :size].mean(1).sum(), look.energies.double().sum(), lost
             sums[own.index(place), index] = torch.stack(figures).cpu()
-    means = (engine.gather(sums.to(engine.device)).cpu().sum(0) / num_images).tolist()
+    total = engine.gather(sums.to(engine.device)).cpu().sum(0)
+    # In all processes at once, so that none waits for another.
+    _check_finite(dict(zip(steps, total[:, 3].round().int().tolist(), strict=True)), num_images)
+    means = (total[:, :3] / num_images).tolist()
     pixels = [engine.gather(torch.cat(parts).to(engine.device)).cpu() for parts in images]
     return [Look(step, seen, *mean) for step, seen, mean in zip(steps, pixels, means, strict=True)]
 
 
-def _check_finite(look: Generation) -> None:
-    """Checks what chains have come to.
+def _check_finite(lost: Mapping[int, int], num_images: int) -> None:
+    """Checks how many chains aren't numbers any more after so many steps.
 
     Raises:
-        UsageError: If images aren't numbers any more.
+        UsageError: If some aren't.
     """
-    if lost := int((~look.images.isfinite().flatten(1).all(1)).sum()):
-        raise UsageError(
-            f"{lost} of {len(look.images)} chains aren't finite after {look.step} steps: expected smaller steps "
-            "(--step-size), or fewer (--num-steps)"
-        )
+    for step, count in lost.items():
+        if count:
+            raise UsageError(
+                f"{count:,} of {num_images:,} chains are NaN after {step} steps: expected a smaller step size, or "
+                "looks after fewer steps"
+            )
 
 
 def _starts(model: VAEBM, num_images: int, generator: torch.Generator, most_held: int) -> Iterator[Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -193,7 +193,10 @@ def evaluate_model(
             diagnosed = diagnose_chains(model, sampling.kernel, sampling.num_steps, drawn)
         result["chains"] = asdict(diagnosed)
     result["outliers"] = ranked_rows(_named(normal), outliers, generator, tell)
-    result["p_values"] = _p_value_rows(p_values_of(normal, calibration), calibration)
+    if bool(normal.outlier_score.isnan().any()):
+        tell("false alarms are left out: the joint of normal images is NaN for some")
+    else:
+        result["p_values"] = _p_value_rows(p_values_of(normal, calibration), calibration)
     return result
 
 
@@ -305,7 +308,8 @@ def _score_outliers(
     """Returns each score of each set of outliers; ranks need no float64, which takes several times as long."""
     sets = {**outlier_sets(to_float(against.splits.test.images), generator), **against.outliers}
     # Normal images have float64: GPUs that cut float32 down to TF32 would tell the two apart by that.
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    is_cut = engine.device.type == "cuda"
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if is_cut else nullcontext():
         return {
             name: score_images(
                 lambda batch: _named(_scores_of(model, batch, calibration, engine)), images,
