@@ -162,12 +162,12 @@ def outliers(name: str, sets: Sequence[str]) -> Row:
 def modes() -> Row:
     """The modes of StackedMNIST that samples reach, by the judge that is worse for the VAEBM."""
     rows = read("modes", STACKED)["rows"]
-    worst = max((row for row in rows if row["what"] == "VAEBM"), key=lambda row: row["kl"])
-    found = {row["what"]: row for row in rows if row["judge"] == worst["judge"]}
+    ours = max((row for row in rows if row["what"] == "VAEBM"), key=lambda row: row["kl"])
+    found = {row["what"]: row for row in rows if row["judge"] == ours["judge"]}
     told = "; ".join(f"{what} {found[what]['num_modes']:,} modes, KL {_of_shares(found[what])}"
                      for what in ("VAE", "VAEBM", "test images"))  # fmt: skip
-    holds = worst["num_modes"] == PAPER_MODES and worst["kl"] <= PAPER_KL
-    return Row(f"by {worst['judge']}: {told}", "holds" if holds else "fails")
+    holds = ours["num_modes"] == PAPER_MODES and ours["kl"] <= PAPER_KL
+    return Row(f"by {ours['judge']}: {told}", "holds" if holds else "fails")
 
 
 def _of_shares(row: dict[str, Any]) -> str:
@@ -193,7 +193,7 @@ def plane() -> Row:
         found[method] = statistics.mean(gaps)
     return Row(
         f"nats below the truth: {found['importance']:.3f} by importance sampling, {found['jumps']:.3f} by MALA with "
-        f"jumps, {found['langevin']:.0f} by Langevin alone; means over seeds, the guard off for all",
+        f"jumps, {found['langevin']:.0f} by Langevin alone; means over seeds",
         "holds with jumps, fails without" if found["jumps"] < RIGHT < found["langevin"] else "not shown",
     )
 

@@ -89,9 +89,7 @@ def run(options: argparse.Namespace, words: Sequence[str]) -> None:
     # What was made there before comes along.
     path = folder / "benchmark.json"
     before = read_json(path)["rows"] if path.exists() else {}
-    check_alike(
-        {**before, **plan["rows"]}, f"{path} holds rows of other settings than those of {{}}: name other --runs"
-    )
+    check_alike({**before, **plan["rows"]}, f"{path} holds", "name other --runs")
     joined(options.name, {**plan, "rows": {**before, **plan["rows"]}}, results, options.replace)
     for seed in options.seeds:
         run_vaebm(["benchmark", *told, "--seed", str(seed)])
@@ -116,23 +114,23 @@ def joined(name: str, found: Mapping[str, Any], results: Path, is_replaced: bool
                          if isinstance(identity[part], float | int) else part for part in other)  # fmt: skip
         raise Other(f"{results} keeps rows of another comparison ({told}): --replace drops them")
     rows = {**kept.get("rows", {}), **found["rows"]}
-    check_alike(rows, f"{results} keeps rows of other settings than those of {{}}: --replace drops them")
+    check_alike(rows, f"{results} keeps", "--replace drops them")
     places = {row: place for place, row in enumerate(RIVALS)}
     ordered = sorted(rows.items(), key=lambda kept: (places[kept[1]["name"]], kept[1]["seed"]))
     return {**known, name: {"identity": identity, "rows": dict(ordered)}}
 
 
-def check_alike(rows: Mapping[str, Any], told: str) -> None:
+def check_alike(rows: Mapping[str, Any], where: str, remedy: str) -> None:
     """Checks that rows of one name have the same settings.
 
     Raises:
-        Other: If a row doesn't have those of one before it; the message names its key.
+        Other: If a row doesn't have those of one before it; the message says where they are and what helps.
     """
     settings: dict[str, Any] = {}
     for key, row in rows.items():
         today = settings_today(row.get("settings", {}))
         if settings.setdefault(row["name"], today) != today:
-            raise Other(told.format(key))
+            raise Other(f"{where} rows of other settings than those of {key}: {remedy}")
 
 
 def keep(name: str, folder: Path, results: Path, is_replaced: bool = False) -> None:

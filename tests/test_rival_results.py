@@ -123,57 +123,82 @@ def test_rows_of_another_comparison_are_refused_or_replace_those_that_are_kept(r
     assert list(kept["others"]["rows"]) == ["vaebm-0"]
 
 
-def test_it_is_told_before_anything_is_trained(
-    rivals: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked: list[list[str]] = []
+class Trained:
+    """Stands for ``vaebm benchmark``: what it was asked for, and the settings by which it makes rows."""
 
-    def benchmark(words: list[str]) -> None:
-        asked.append(words)
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+        self.planned: list[list[str]] = []
+        self.settings: dict[str, Any] = {"lengths": [1]}
+
+    def plan(self, words: list[str]) -> dict[str, Any]:
+        self.planned.append(words)
         seed = int(words[words.index("--seed") + 1])
-        written(Path("runs/digits"), {f"vaebm-{seed}": {**row("vaebm", seed, {0: 8}), "settings": settings}})
+        return {**IDENTITY, "rows": {f"vaebm-{seed}": {"name": "vaebm", "seed": seed, "settings": self.settings}}}
 
-    settings: dict[str, Any] = {"lengths": [1]}
-    plan = {**IDENTITY, "rows": {"vaebm-0": {"name": "vaebm", "seed": 0, "settings": settings}}}
-    planned: list[list[str]] = []
-    monkeypatch.setattr(rivals, "planned", lambda words: planned.append(words) or plan)
-    monkeypatch.setattr(rivals, "run_vaebm", benchmark)
-    words = ["run", "digits", "--runs", "runs", "--results", "rivals.json", "--seeds", "0", "1", "--budget", "1m"]
-    assert rivals.main(words) == 0
-    assert [words[-2:] for words in asked] == [["--seed", "0"], ["--seed", "1"]]
-    assert all("--budget" in words for words in [*asked, *planned])
-    assert asked[0] == ["benchmark", *planned[0]]
+    def run(self, words: list[str]) -> None:
+        self.asked.append(words)
+        seed = int(words[words.index("--seed") + 1])
+        written(Path("runs/digits"), {f"vaebm-{seed}": {**row("vaebm", seed, {0: 8}), "settings": self.settings}})
+
+
+WORDS = ["run", "digits", "--runs", "runs", "--results", "rivals.json", "--budget", "1m", "--seeds", "0", "1"]
+
+
+@pytest.fixture
+def trained(rivals: Any, monkeypatch: pytest.MonkeyPatch) -> Trained:
+    """Two seeds that are kept."""
+    found = Trained()
+    monkeypatch.setattr(rivals, "planned", found.plan)
+    monkeypatch.setattr(rivals, "run_vaebm", found.run)
+    assert rivals.main(WORDS) == 0
+    assert [words[-2:] for words in found.asked] == [["--seed", "0"], ["--seed", "1"]]
+    assert all("--budget" in words for words in [*found.asked, *found.planned])
+    assert found.asked[0] == ["benchmark", *found.planned[0]]
+    found.asked.clear()
+    return found
+
+
+def test_another_comparison_is_told_before_anything_is_trained(
+    rivals: Any, trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
     known = json.loads(Path("rivals.json").read_text())
     known["digits"]["identity"]["budget"] = 3.0
     Path("rivals.json").write_text(json.dumps(known))
-    asked.clear()
-    assert rivals.main(words) == 2
-    assert not asked
+    assert rivals.main(WORDS) == 2
+    assert not trained.asked
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert "keeps rows of another comparison (budget 3.0 instead of 60.0)" in told
-    # What is kept stays until all there is instead of it is there.
+    assert rivals.main([*WORDS, "--replace"]) == 0
+
+
+def test_what_is_kept_stays_until_all_there_is_instead_of_it_is_there(
+    rivals: Any, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = Path("rivals.json").read_text()
-    monkeypatch.setattr(rivals, "run_vaebm", lambda words: refuse(words) if words[-1] == "1" else benchmark(words))
-    assert rivals.main([*words, "--replace"]) == 2
+    monkeypatch.setattr(rivals, "run_vaebm", lambda words: refuse(words) if words[-1] == "1" else trained.run(words))
+    assert rivals.main([*WORDS, "--replace"]) == 2
+    assert len(trained.asked) == 1
     assert Path("rivals.json").read_text() == before
-    monkeypatch.setattr(rivals, "run_vaebm", benchmark)
-    assert rivals.main([*words, "--replace"]) == 0
+
+
+def test_other_settings_are_told_before_anything_is_trained(
+    rivals: Any, trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
     # Those of a seed that is in the folder, but not among the results.
-    stored = json.loads(Path("runs/digits/benchmark.json").read_text())
+    path = Path("runs/digits/benchmark.json")
+    stored = json.loads(path.read_text())
     stored["rows"]["vaebm-3"] = {**row("vaebm", 3, {0: 8}), "settings": {"lengths": [9]}}
-    Path("runs/digits/benchmark.json").write_text(json.dumps(stored))
-    asked.clear()
-    assert rivals.main([*words, "--replace"]) == 2
-    assert "runs/digits/benchmark.json holds rows of other settings than those of" in capsys.readouterr().err
-    assert not asked
-    # Other settings than those of a seed that is kept.
-    plan["rows"] = {"vaebm-2": {"name": "vaebm", "seed": 2, "settings": {"lengths": [2]}}}
-    asked.clear()
-    Path("runs/digits/benchmark.json").unlink()
-    assert rivals.main([*words[:-5], "--seeds", "2"]) == 2
-    assert "keeps rows of other settings than those of vaebm-2" in capsys.readouterr().err
-    assert not asked
+    path.write_text(json.dumps(stored))
+    assert rivals.main([*WORDS, "--replace"]) == 2
+    assert f"{path} holds rows of other settings than those of" in capsys.readouterr().err
+    # Those of a seed that is kept.
+    path.unlink()
+    trained.settings = {"lengths": [2]}
+    assert rivals.main([*WORDS[:-2], "2"]) == 2
+    assert "keeps rows of other settings than those of vaebm-2: --replace drops them" in capsys.readouterr().err
+    assert not trained.asked
 
 
 def refuse(words: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -179,12 +180,17 @@ def test_the_rows_are_listed(cli: Cli) -> None:
     assert_user_error(cli("benchmark", "mnist"), "expected --output FOLDER")
 
 
-def test_what_cant_be_compared_is_refused(finished: FinishedRun, cli: Cli) -> None:
-    def refused(*words: object) -> str:
+@pytest.fixture
+def refused(finished: FinishedRun, cli: Cli) -> Callable[..., str]:
+    def told(*words: object) -> str:
         outcome = cli("benchmark", finished.folder, "--budget", "1s", "-n", 50, "--output", "out", *words)
         assert_user_error(outcome)
         return outcome.errors
 
+    return told
+
+
+def test_what_cant_be_compared_is_refused(refused: Callable[..., str]) -> None:
     assert "did you mean wgan-gp?" in refused("--rows", "wgan")
     for nothing in ("", " ", ","):
         told = f"--rows: {nothing!r} is empty: expected rows such as vae,vaebm, or list"
@@ -215,7 +221,21 @@ def test_what_cant_be_compared_is_refused(finished: FinishedRun, cli: Cli) -> No
         assert "space is 'noise': expected start noise, temperature 1 and data_noise 0" in refused(
             "--config", "bad.yaml"
         )
-    # A row is what its title says.
+    Path("bad.yaml").write_text("pixels-short-run: {input_pooling: 100}\n")
+    assert "input_pooling is 100" in refused("--config", "bad.yaml")
+    Path("bad.yaml").write_text("1: {}\n")
+    assert "unknown row 1" in refused("--config", "bad.yaml")
+    assert not Path("out").exists()
+    Path("bad.yaml").write_text("vaebm: 3\n")
+    assert "vaebm is 3: expected settings" in refused("--config", "bad.yaml")
+    Path("out").mkdir()
+    (Path("out") / "benchmark.json").write_text('{"model": "other", "rows": {}}')
+    assert "holds rows of another comparison (model other" in refused("--rows", "vae")
+    (Path("out") / "benchmark.json").write_text("{")
+    assert "benchmark.json" in refused("--rows", "vae")
+
+
+def test_a_row_is_what_its_title_says(refused: Callable[..., str]) -> None:
     for row, change in (("vaebm", "space: none, lengths: [0]"), ("wgan-gp", "space: noise"), ("vae", "space: pixels")):
         Path("bad.yaml").write_text(f"{row}: {{{change}}}\n")
         assert f"{row}: space is '{change[7:].split(',')[0]}': expected that of the row" in refused(
@@ -233,18 +253,7 @@ def test_what_cant_be_compared_is_refused(finished: FinishedRun, cli: Cli) -> No
     for change in ("kernel: mala", "jump_probability: 0.3"):
         Path("bad.yaml").write_text(f"vaebm: {{energy: {{{change}}}}}\n")
         assert "those of rows are Langevin's" in refused("--config", "bad.yaml")
-    Path("bad.yaml").write_text("pixels-short-run: {input_pooling: 100}\n")
-    assert "input_pooling is 100" in refused("--config", "bad.yaml")
-    Path("bad.yaml").write_text("1: {}\n")
-    assert "unknown row 1" in refused("--config", "bad.yaml")
     assert not Path("out").exists()
-    Path("bad.yaml").write_text("vaebm: 3\n")
-    assert "vaebm is 3: expected settings" in refused("--config", "bad.yaml")
-    Path("out").mkdir()
-    (Path("out") / "benchmark.json").write_text('{"model": "other", "rows": {}}')
-    assert "holds rows of another comparison (model other" in refused("--rows", "vae")
-    (Path("out") / "benchmark.json").write_text("{")
-    assert "benchmark.json" in refused("--rows", "vae")
 
 
 def test_other_settings_dont_take_a_rows_place(finished: FinishedRun, cli: Cli) -> None:
