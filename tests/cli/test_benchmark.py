@@ -221,6 +221,10 @@ def test_what_cant_be_compared_is_refused(refused: Callable[..., str]) -> None:
         assert "space is 'noise': expected start noise, temperature 1 and data_noise 0" in refused(
             "--config", "bad.yaml"
         )
+    Path("bad.yaml").write_text("pixels-short-run: {guarded: false}\n")
+    assert "guarded is false with space 'pixels': the guard acts in noise space alone" in refused(
+        "--config", "bad.yaml"
+    )
     Path("bad.yaml").write_text("pixels-short-run: {input_pooling: 100}\n")
     assert "input_pooling is 100" in refused("--config", "bad.yaml")
     Path("bad.yaml").write_text("1: {}\n")

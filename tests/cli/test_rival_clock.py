@@ -18,6 +18,7 @@ from vaebm.distributed import make_engine
 from vaebm.models import VAEBM, ConvVAE, EnergyNetwork, ImageFields
 from vaebm.recipes import RECIPES
 from vaebm.recipes.rivals import RIVALS, RivalConfig
+from vaebm.training import GuardSettings
 from vaebm.training.guard import Act
 
 
@@ -125,6 +126,17 @@ def test_a_rate_that_falls_rests_where_it_has_fallen(course: Course) -> None:
     # By its formula it would rise again.
     assert falling[4:] == [0.0, 0.0, 0.0]
     assert rates(course, "constant", 4, 7) == [1e-3] * 7
+
+
+@pytest.mark.parametrize(("guarded", "acts"), [(True, [True, True]), (False, [False, False])])
+def test_the_guard_only_watches_where_it_is_told_to(course: Course, guarded: bool, acts: list[bool]) -> None:
+    strict = replace(course, config=replace(course.config, guard=GuardSettings(largest_noise_norm=1e-9, window=1)))
+    rival = RIVALS["vaebm"].settings(course.config)
+    rival = replace(rival, guarded=guarded, energy=replace(rival.energy, num_steps=1, batch_size=4))
+    iterations = make_player(rival, strict).iterations(10, {})
+    seen = [next(iterations) for _ in range(2)]
+    assert [one.verdict.condition for one in seen] == ["diverged", "diverged"]
+    assert [one.act is not None for one in seen] == acts
 
 
 def test_the_critic_gets_images_for_each_of_its_steps(course: Course, monkeypatch: pytest.MonkeyPatch) -> None:

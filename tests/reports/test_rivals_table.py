@@ -50,6 +50,10 @@ def test_what_the_guard_did_is_told() -> None:
     # It may have changed the learning rate alone.
     (line,) = rivals_table({"a": guarded(0, 1, 0.1)}).rows
     assert (line["acts"], line["step_size"]) == (1, None)
+    # A guard that only watches does nothing.
+    watched = guarded(0, 0, 0.1)
+    watched["settings"]["guarded"] = False
+    assert rivals_table({"a": watched}).rows[0]["acts"] is None
     lost = {**guarded(0, 4, 0.1), "quality": []}
     assert rivals_table({"a": lost}).rows[0]["acts"] == 4
 

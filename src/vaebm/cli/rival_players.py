@@ -240,8 +240,8 @@ def _chains(
     state = start_energy(model, settings, first, course.generator(6))
     memory = _go_on(model, batches, state, stored)
     guard = course.config.guard
-    if rival.space == "pixels":
-        # They overshoot in their first iterations and come back by themselves; what it sees is only counted.
+    if rival.space == "pixels" or not rival.guarded:
+        # Pixels overshoot in their first iterations and come back by themselves; what it sees is only counted.
         guard = replace(guard, rolls_back=False)
 
     def make(adapted: EnergySettings) -> Any:

@@ -49,6 +49,8 @@ class RivalConfig:
         lengths: The numbers of steps among which the selection split chooses that of generation.
         energy: How the energy network is trained.
         adversarial: How generator and critic are trained.
+        guarded: Whether the guard takes training back, in noise space; otherwise what it sees is only counted, as it
+            always is on pixels.
 
     Raises:
         ConfigError: If a value is out of range.
@@ -62,6 +64,7 @@ class RivalConfig:
     lengths: tuple[int, ...] = (30, 60, 120)
     energy: EnergySettings = field(default_factory=EnergySettings)
     adversarial: AdversarialSettings = field(default_factory=AdversarialSettings)
+    guarded: bool = True
 
     def __post_init__(self) -> None:
         for name, allowed in (("space", SPACES), ("start", STARTS)):
@@ -81,6 +84,9 @@ class RivalConfig:
         if self.energy.persistence:
             raise ConfigError(f"energy.persistence is {self.energy.persistence:g}: chains of rows keep no momentum, "
                               "expected 0")  # fmt: skip
+        if self.space != "noise" and not self.guarded:
+            raise ConfigError(f"guarded is false with space {self.space!r}: the guard acts in noise space alone, "
+                              "expected true")  # fmt: skip
         if self.space not in ("noise", "pixels") and self.lengths != (0,):
             raise ConfigError(f"lengths is {list(self.lengths)}: {self.space} has no chains, expected [0]")
         if not self.lengths or list(self.lengths) != sorted(set(self.lengths)) or self.lengths[0] < 0:

@@ -104,8 +104,9 @@ def outermost(intervals: Sequence[Mapping[str, float]]) -> dict[str, float] | No
 
 
 def _acts(rows: Sequence[Mapping[str, Any]]) -> int | None:
-    """Returns how often the guard went back; None where it doesn't act, as in pixel space."""
-    if all(row.get("settings", {}).get("space") != "noise" for row in rows):
+    """Returns how often the guard went back; None where it doesn't act: in pixel space, or by the row's settings."""
+    settings = [row.get("settings", {}) for row in rows]
+    if not any(one.get("space") == "noise" and one.get("guarded", True) for one in settings):
         return None
     return sum(not act["gave_up"] for row in rows for act in row.get("acts", ()))
 
