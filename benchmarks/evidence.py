@@ -234,6 +234,7 @@ CLAIMS: tuple[tuple[str, str, str, Callable[[], Row]], ...] = (
      "CIFAR-10: 10 steps in training, 16 for samples (read)", "mnist", short_chains),
     ("… 15 steps from N(0, I)", "", "rivals", fresh_chains),
     ("… the same on CIFAR-10", "", "rivals-cifar10", lambda: fresh_chains("cifar10")),
+    ("… the same on an NVAE", "", "rivals-nvae", lambda: fresh_chains("cifar10-nvae")),
     ("… 15 steps that keep a part of their momentum", "", "short-chains", kept_momentum),
     ("… MNIST, trained with 8 steps that keep momentum, no buffer", "", "short-chains-mnist", few_steps),
     ("Outliers are recognised: MNIST, other data sets and noise", "", "outliers-mnist",
