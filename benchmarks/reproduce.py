@@ -84,7 +84,7 @@ CLAIMS = {
         "runs/stacked_mnist-quick", "modes-stacked", "features"),
     "short-chains-mnist": Claim("and what they bring where training is made for them", 0.9, (
         *(f"short_chains.py run runs/mnist-few{name} --train mnist --config benchmarks/few.yaml --seed {seed} "
-          "--judges benchmarks/judges" for seed, name in enumerate(("", "-1", "-2"))),
+          "--judges benchmarks/judges -n 5000" for seed, name in enumerate(("", "-1", "-2"))),
         "short_chains.py table docs/evidence.md", EVIDENCE)),
     "modes-plane": Claim("what chains need to get the masses of modes right, and what happens else", 0.6, (
         "gaussians.py", EVIDENCE)),
