@@ -9,7 +9,7 @@ from typing import Any
 
 from few_steps import NUM_STEPS, Few, worst
 from measured import NotMeasured, Row, interval, read
-from rivals import floor_of, judges_of
+from rivals import curve_of, floor_of, judges_of, pace_of, seconds_until
 from vaebm.reports.rivals import outermost
 
 PIXELS = ("pixels-short-run", "pixels-persistent", "pixels-from-vae")
@@ -106,6 +106,30 @@ def _is_below(ours: dict[str, Any] | None, other: dict[str, Any] | None) -> bool
     if ours is None or other is None:
         return ours is not None
     return bool(ours["kernel_interval"]["high"] < other["kernel_interval"]["low"])
+
+
+def pixel_seconds(data: str = "mnist") -> Row:
+    """How long chains on pixels take until they are as near as a VAEBM after 15 steps, by the last judge."""
+    rows = _rows(data)
+    judge, by_name = judges_of(rows)[-1], _by_name(rows)
+    wanted = curve_of(rows, "vaebm", judge).get(NUM_STEPS)
+    if wanted is None:
+        raise NotMeasured(f"{data}: {NUM_STEPS} steps of vaebm")
+    ours = seconds_until({NUM_STEPS: wanted}, wanted, pace_of(rows, "vaebm")) or 0.0
+    told, is_longer = [], []
+    for name in PIXELS:
+        curve = curve_of(rows, name, judge)
+        if not curve:
+            raise NotMeasured(f"{data}: {name}")
+        pace, nearest = pace_of(rows, name), min(curve.values())
+        seconds = seconds_until(curve, wanted, pace)
+        is_longer.append(seconds is None or seconds > ours)
+        title = next(iter(by_name[name].values()))["title"]
+        told.append(f"{title} not within {pace * max(curve):.0f} s ({nearest:.4g} at best)" if seconds is None
+                    else f"{title} {seconds:.1f} s")  # fmt: skip
+    return Row(f"seconds of sampling for 1,000 images until as near as after {NUM_STEPS} steps of VAEBM, {ours:.1f} s "
+               f"(Fréchet distance {wanted:.4g} by {judge}): {', '.join(told)}",
+               "holds" if all(is_longer) else "in part" if any(is_longer) else "fails")  # fmt: skip
 
 
 def fresh_chains(data: str = "mnist") -> Row:

@@ -4,7 +4,7 @@ r"""How good samples are after few steps: Langevin chains as in training, with l
     python benchmarks/short_chains.py run cifar10-small --source cifar10.npz -n 500
     python benchmarks/short_chains.py run runs/stacked_mnist-quick -n 500
     python benchmarks/short_chains.py run runs/mnist-few --train mnist --config benchmarks/few.yaml \
-        --judges benchmarks/judges
+        --judges benchmarks/judges -n 5000
     python benchmarks/short_chains.py table docs/evidence.md
 
 No training, unless ``--train`` names the recipe of a run that isn't there yet: the chains of a finished model run with

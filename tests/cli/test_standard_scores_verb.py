@@ -123,7 +123,7 @@ def test_what_cant_be_measured_is_refused(finished: FinishedRun, cli: Cli) -> No
 
     assert "expected classifiers, efficientnet_lite0 or inception=FILE" in refused("--fid", "resnet")
     told = refused("--fid", "inception")
-    assert "or inception=FILE (its weights, weights-inception-2015-12-05-6726825d.pth)" in told
+    assert "or inception=FILE (its weights, weights-inception-2015-12-05-6726825d.pth of torch-fidelity, git" in told
     assert "did you mean" not in told
     assert "--fid: '' is empty: expected classifiers, efficientnet_lite0 or inception=FILE" in refused("--fid", "")
     assert "there is no file weights.pth" in refused("--fid", "inception=weights.pth")

@@ -109,7 +109,7 @@ def _names(rows: str | None, known: list[str]) -> list[str]:
 
 def _course(options: Namespace, console: Console) -> tuple[Course, float]:
     """Returns what all rows have in common, and the training time of the VAE."""
-    from vaebm.cli.evaluation import FEWEST_JUDGED, fewer_to_test
+    from vaebm.cli.evaluation import FEWEST_JUDGED, fewer_to_test, tell_of_rank
     from vaebm.cli.known_images import config_of, load_splits_of
     from vaebm.cli.rival_players import Course
     from vaebm.distributed import launched_processes, make_engine
@@ -131,6 +131,8 @@ def _course(options: Namespace, console: Console) -> tuple[Course, float]:
         )
     engine = make_engine(options.precision or config.precision, config.device)
     console.tell(f"{loaded.folder}, {config.data.source}, {engine.device}, {engine.precision}")
+    for judge in judges:
+        tell_of_rank(judge, count, console.tell)
     loaded.model.to(engine.device)
     course = Course(loaded.model, config, splits, judges, engine, count, options.seed, console.tell)
     return course, options.vae_time or _vae_time(loaded)

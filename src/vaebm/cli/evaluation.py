@@ -104,6 +104,13 @@ def warn_of_judges(judges: Sequence[Judge], data: str, tell: Callable[[str], Non
         tell(f"the judges are classifiers of {', '.join(foreign)}: their distances say little about images of {data}")
 
 
+def tell_of_rank(judge: Judge, num_samples: int, tell: Callable[[str], None]) -> None:
+    """Tells of so few samples that their covariance isn't of full rank: Fréchet distances of them are too large."""
+    needed = judge.classifier.num_features
+    if num_samples <= needed:
+        tell(f"{judge.name}: covariances of {num_samples:,} samples aren't of full rank, expected more than {needed:,}")
+
+
 def calibrate(
     model: VAEBM, calibration: ImageSet, num_posterior_samples: int, engine: Engine | None = None
 ) -> dict[str, Any]:
@@ -169,7 +176,7 @@ def evaluate_model(
     result = Evaluation(n=count, seed=settings.seed, num_steps=sampling.num_steps, sampling=asdict(sampling))
     is_judged = bool(against.judges) and min(count, len(against.splits.test)) >= FEWEST_JUDGED
     if against.judges and not is_judged:
-        tell(f"fewer than {FEWEST_JUDGED} test images: the quality of samples is not measured")
+        tell(f"fewer than {FEWEST_JUDGED} samples or test images: the quality of samples is not measured")
     looks = _draw(model, count, sampling, settings, engine, tell) if is_judged else []
     tell("scoring outliers")
     normal = scores_of(model, to_float(against.splits.test.images), calibration, engine)
@@ -182,6 +189,7 @@ def evaluate_model(
         tell(f"judging samples: {', '.join(judge.name for judge in against.judges)}")
         result["quality"], result["steps_curve"] = [], []
         for judge in against.judges:
+            tell_of_rank(judge, count, tell)
             judged = _judge(judge, looks, against.splits, sampling.num_steps, settings.seed)
             result["quality"] += judged.quality
             result["steps_curve"] += judged.steps_curve

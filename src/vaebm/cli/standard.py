@@ -19,7 +19,7 @@ from torch import Tensor
 from vaebm.checkpoint import CheckpointError, write_bytes
 from vaebm.checkpoint.errors import one_line
 from vaebm.cli.chain_looks import watch_chains
-from vaebm.cli.evaluation import warn_of_judges
+from vaebm.cli.evaluation import tell_of_rank, warn_of_judges
 from vaebm.cli.parsing import UsageError, nearest
 from vaebm.data import Splits, to_float
 from vaebm.distributed import Engine
@@ -28,7 +28,7 @@ from vaebm.evaluation.standard_scores import FEWEST, NORMAL
 from vaebm.models import VAEBM
 from vaebm.recipes import load_extractor, load_inception, load_judges, load_stacked_judges
 from vaebm.recipes.config import SamplingConfig
-from vaebm.recipes.judges import INCEPTION_WEIGHTS
+from vaebm.recipes.judges import INCEPTION_SOURCE, INCEPTION_WEIGHTS
 from vaebm.reports.content import ErrorFigure, StandardRow
 
 EXTRACTORS = ("classifiers", "efficientnet_lite0", "inception")
@@ -46,7 +46,8 @@ def extractors_of(word: str, source: str, image_shape: Sequence[int], tell: Call
     """
     name, _, path = word.partition("=")
     if name not in EXTRACTORS or (name == "inception") != bool(path):
-        known = f"classifiers, efficientnet_lite0 or inception=FILE (its weights, {INCEPTION_WEIGHTS})"
+        weights = f"its weights, {INCEPTION_WEIGHTS} of {INCEPTION_SOURCE}"
+        known = f"classifiers, efficientnet_lite0 or inception=FILE ({weights})"
         raise UsageError(f"--fid {word}: expected {known}{'' if name in EXTRACTORS else nearest(name, EXTRACTORS)}")
     if name == "inception":
         return [load_inception(Path(path).expanduser())]
@@ -201,9 +202,7 @@ def measure_standard(
     drawn = np.random.default_rng(standard.seed).permutation(len(other))[: standard.num_samples]
     rows = []
     for judge in standard.extractors:
-        if standard.num_samples <= judge.classifier.num_features:
-            needed = f"expected more than {judge.classifier.num_features:,}"
-            cache.tell(f"{judge.name}: covariances of {standard.num_samples:,} samples aren't of full rank, {needed}")
+        tell_of_rank(judge, standard.num_samples, cache.tell)
         reference = cache.extract(judge, real)
         seen = {
             "floor": cache.extract(judge, other[np.sort(drawn)]),

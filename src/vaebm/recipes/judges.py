@@ -17,6 +17,8 @@ from vaebm.recipes.errors import ConfigError, ExtraError
 
 STACKED = "stacked_mnist"
 INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
+# Which release holds them.
+INCEPTION_SOURCE = "torch-fidelity, github.com/toshas/torch-fidelity, v0.2.0"
 
 
 def load_judges(image_shape: Sequence[int], folder: Path | None = None) -> list[Judge]:
@@ -103,8 +105,8 @@ def load_inception(path: str | Path) -> Judge:
     """
     if not Path(path).is_file():
         raise CheckpointError(
-            f"there is no file {path}: expected the weights {INCEPTION_WEIGHTS}, which a release of "
-            "torch-fidelity (github.com/toshas/torch-fidelity, v0.2.0) holds; fetch them where there is a network"
+            f"there is no file {path}: expected the weights {INCEPTION_WEIGHTS} of {INCEPTION_SOURCE}; fetch them "
+            "where there is a network"
         )
     tensors = read_torch_file(path)
     try:

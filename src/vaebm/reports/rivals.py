@@ -64,6 +64,9 @@ def _line(rows: Sequence[Mapping[str, Any]], judge: str, vae: float | None) -> d
     # What the guard saw and did, it did in all seeds.
     guarded = {"acts": _acts(rows), "diverged": _diverged(rows)}
     count, rows = len(rows), [row for row in rows if row["quality"]]
+    stopped = sum(bool(row.get("gave_up")) for row in rows)
+    if stopped:
+        title = f"{title} (the guard gave up{f' in {stopped} of {len(rows)}' if len(rows) > 1 else ''})"
     if lost:
         # None of their networks drew finite images.
         title = f"{title} ({lost} of {count} diverged)"
