@@ -227,10 +227,3 @@ def test_what_can_not_be_evaluated_gets_one_line(finished: FinishedRun, cli: Cli
     assert_user_error(
         cli("evaluate", finished.folder, "-n", 5), "vaebm: -n/--num-samples is 5: expected a number of at least 10"
     )
-
-
-def test_too_few_samples_for_their_quality_are_told(finished: FinishedRun, cli: Cli) -> None:
-    outcome = cli("evaluate", finished.folder, "-n", 9, "--output", "few.json")
-    assert (outcome.code, outcome.errors) == (0, "")
-    assert "fewer than 10 samples or test images: the quality of samples is not measured" in outcome.output
-    assert "quality" not in read("few.json")
