@@ -77,7 +77,7 @@ CLAIMS = {
         "images.py run --data IMAGES/own --budget 30m --runs runs/images", EVIDENCE),
         extra="features"),
     "short-chains": Claim("what 15 steps bring, with momentum and without, after modes-stacked", 1.0, (
-        "short_chains.py run mnist --judges benchmarks/judges",
+        "short_chains.py run mnist --judges benchmarks/judges -n 5000",
         "short_chains.py run cifar10-small --source IMAGES/cifar10.npz -n 500",
         "short_chains.py run runs/stacked_mnist-quick -n 500",
         "short_chains.py table docs/evidence.md", EVIDENCE),

@@ -109,26 +109,36 @@ def _is_below(ours: dict[str, Any] | None, other: dict[str, Any] | None) -> bool
 
 
 def pixel_seconds(data: str = "mnist") -> Row:
-    """How long chains on pixels take until they are as near as a VAEBM after 15 steps, by the last judge."""
+    """How long chains on pixels take until they are as near as a VAEBM after 15 steps, by the last judge.
+
+    They take longer where they aren't near after any number of steps that takes less time than these 15 do, with such
+    a number that takes as long, or longer, among those that were measured; or where all of them diverged.
+    """
     rows = _rows(data)
     judge, by_name = judges_of(rows)[-1], _by_name(rows)
     wanted = curve_of(rows, "vaebm", judge).get(NUM_STEPS)
     if wanted is None:
         raise NotMeasured(f"{data}: {NUM_STEPS} steps of vaebm")
-    ours = seconds_until({NUM_STEPS: wanted}, wanted, pace_of(rows, "vaebm")) or 0.0
+    ours = NUM_STEPS * pace_of(rows, "vaebm")
     told, is_longer = [], []
     for name in PIXELS:
-        curve = curve_of(rows, name, judge)
-        if not curve:
+        if name not in by_name:
             raise NotMeasured(f"{data}: {name}")
-        pace, nearest = pace_of(rows, name), min(curve.values())
+        title, curve = next(iter(by_name[name].values()))["title"], curve_of(rows, name, judge)
+        if not curve:
+            told.append(f"{title} diverged")
+            is_longer.append(True)
+            continue
+        pace = pace_of(rows, name)
         seconds = seconds_until(curve, wanted, pace)
-        is_longer.append(seconds is None or seconds > ours)
-        title = next(iter(by_name[name].values()))["title"]
-        told.append(f"{title} not within {pace * max(curve):.0f} s ({nearest:.4g} at best)" if seconds is None
-                    else f"{title} {seconds:.1f} s")  # fmt: skip
+        far = [pace * number for number in curve if seconds is None or pace * number < seconds]
+        is_longer.append(max(far, default=0.0) >= ours)
+        told.append(f"{title} not within {pace * max(curve):.0f} s ({min(curve.values()):.4g} at best)"
+                    if seconds is None else f"{title} {seconds:.1f} s")  # fmt: skip
+    seeds = len(by_name["vaebm"])
+    number = f"; medians of {seeds} seeds" if seeds > 1 else "; one seed"
     return Row(f"seconds of sampling for 1,000 images until as near as after {NUM_STEPS} steps of VAEBM, {ours:.1f} s "
-               f"(Fréchet distance {wanted:.4g} by {judge}): {', '.join(told)}",
+               f"(Fréchet distance {wanted:.4g} by {judge}, or 1 % more): {', '.join(told)}{number}",
                "holds" if all(is_longer) else "in part" if any(is_longer) else "fails")  # fmt: skip
 
 

@@ -273,7 +273,7 @@ def by_time(rows: Mapping[str, Any], judge: str) -> list[str]:
     """Returns a table of how near each row comes, and after how many seconds of sampling.
 
     The last column: when it is as near as the VAEBM after 15 steps, of the numbers of steps that were measured; what
-    is further by a hundredth counts as near, for distances of so few images differ by more from draw to draw.
+    is further by a hundredth counts as near.
     """
     wanted = curve_of(rows, "vaebm", judge).get(NUM_STEPS)
     target = "" if wanted is None else f" ({wanted:.3g}, or 1 % more)"
@@ -305,7 +305,10 @@ def reached(curve: Mapping[int, float], wanted: float | None, pace: float) -> st
 
 
 def seconds_until(curve: Mapping[int, float], wanted: float, pace: float) -> float | None:
-    """Returns the seconds for 1,000 samples until a curve is as near, or a hundredth further; None if it isn't."""
+    """Returns the seconds for 1,000 samples until a curve is as near, or a hundredth further; None if it isn't.
+
+    Seconds of the first number of steps that was measured and is near: one between may have been before.
+    """
     return next((pace * number for number, distance in curve.items() if distance <= NEAR * wanted), None)
 
 

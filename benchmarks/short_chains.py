@@ -1,6 +1,6 @@
 r"""How good samples are after few steps: Langevin chains as in training, with longer steps, and with momentum.
 
-    python benchmarks/short_chains.py run mnist --judges benchmarks/judges
+    python benchmarks/short_chains.py run mnist --judges benchmarks/judges -n 5000
     python benchmarks/short_chains.py run cifar10-small --source cifar10.npz -n 500
     python benchmarks/short_chains.py run runs/stacked_mnist-quick -n 500
     python benchmarks/short_chains.py run runs/mnist-few --train mnist --config benchmarks/few.yaml \

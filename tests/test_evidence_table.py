@@ -107,14 +107,22 @@ def test_the_seconds_of_pixels_stand_beside_those_of_noise(evidence: Any, write:
 
     ours = timed("vaebm", {0: 8.0, 15: 4.0}, 2.0)
     # A hundredth further is as near.
-    found = {"pixels-short-run": timed("pixels-short-run", {0: 9.0, 60: 4.03}, 1.0),
+    found = {"pixels-short-run": timed("pixels-short-run", {0: 9.0, 30: 4.1, 60: 4.03}, 1.0),
              "pixels-persistent": timed("pixels-persistent", {0: 9.0, 200: 4.05}, 1.0)}  # fmt: skip
-    for pace, verdict in ((0.5, "in part"), (2.0, "holds")):
-        write("rivals", kept(ours, *found.values(), timed("pixels-from-vae", {0: 8.0, 30: 4.0}, pace)))
+    for pace, verdict in ((0.5, "in part"), (2.0, "in part"), (3.0, "holds")):
+        # At the second pace they may have been near between 20 and 60 seconds.
+        write("rivals", kept(ours, *found.values(), timed("pixels-from-vae", {0: 8.0, 10: 4.2, 30: 4.0}, pace)))
         claim = evidence.pixel_seconds()
         assert claim.verdict == verdict
-        assert "after 15 steps of VAEBM, 30.0 s (Fréchet distance 4 by apart): PIXELS-SHORT-RUN 60.0 s" in claim.found
+        assert (
+            "after 15 steps of VAEBM, 30.0 s (Fréchet distance 4 by apart, or 1 % more): PIXELS-SHORT-RUN 60.0 s"
+            in claim.found
+        )
         assert f"not within 200 s (4.05 at best), PIXELS-FROM-VAE {30 * pace:.1f} s" in claim.found
+    lost = {**timed("pixels-from-vae", {}, 1.0), "quality": []}
+    write("rivals", kept(ours, *found.values(), lost))
+    claim = evidence.pixel_seconds()
+    assert (claim.verdict, claim.found.endswith("PIXELS-FROM-VAE diverged; one seed")) == ("holds", True)
     write("rivals", kept(ours, *found.values()))
     with pytest.raises(evidence.NotMeasured):
         evidence.pixel_seconds()
@@ -229,14 +237,12 @@ def test_every_stressed_run_must_hold(evidence: Any, write: Write) -> None:
         "stressed runs that hold with the guard: digits 2 of 2 (0 without), mnist 1 of 1 (0 without), gaussians 1 of 1"
     )
     assert (found.verdict, found.found.startswith(told)) == ("holds", True)
-    assert found.found.endswith("0 differing (at most 8.8% of kills, 95 %)")
     write("stress", {"digits": entries(0.8, 0.4), "mnist": entries(0.8), "gaussians": entries(0.3)})
     found = evidence.survival()
     assert (found.verdict, "gaussians 0 of 1 (0 without)" in found.found) == ("in part", True)
     write("stress", {"digits": entries(0.8), "mnist": entries(0.8), "gaussians": entries(0.8)})
     write("kills", {"kills": 40, "lost": 1, "differing": 0})
-    found = evidence.survival()
-    assert (found.verdict, found.found.endswith("0 differing")) == ("in part", True)
+    assert evidence.survival().verdict == "in part"
 
 
 def test_training_for_few_steps_is_compared_with_the_best_of_all(evidence: Any, write: Write) -> None:

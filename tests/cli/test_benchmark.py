@@ -53,7 +53,7 @@ def test_every_row_is_trained_measured_and_shown(
     words = ("benchmark", finished.folder, "--config", "tiny.yaml", "--budget", "1s", "-n", 50, "--output", "out")
     outcome = cli(*words)
     assert (outcome.code, outcome.errors) == (0, "")
-    assert "covariances of 50 samples aren't of full rank, expected more than 64" in outcome.output
+    assert "covariances of 50 images aren't of full rank, expected more than 64" in outcome.output
     found = rows("out")
     assert [row["name"] for row in found.values()] == list(RIVALS)
     for key, row in found.items():

@@ -48,7 +48,7 @@ def test_fewer_samples_and_further_outliers(finished: FinishedRun, cli: Cli) -> 
     np.savez("bright.npz", images=bright)
     outcome = cli("evaluate", finished.folder, "-n", 50, "--outliers", "bright=bright.npz", "--output", "more.json")
     assert outcome.code == 0
-    assert "covariances of 50 samples aren't of full rank, expected more than 64" in outcome.output
+    assert "covariances of 50 images aren't of full rank, expected more than 64" in outcome.output
     figures = read("more.json")
     assert figures["n"] == 50
     assert {row["n"] for row in figures["quality"]} == {50}

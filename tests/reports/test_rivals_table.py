@@ -53,11 +53,14 @@ def test_what_the_guard_did_is_told() -> None:
     # A guard that only watches does nothing.
     watched = guarded(0, 0, 0.1)
     watched["settings"]["guarded"] = False
-    assert rivals_table({"a": watched}).rows[0]["acts"] is None
+    (line,) = rivals_table({"a": watched}).rows
+    assert (line["title"], line["acts"]) == ("VAEBM (not guarded)", None)
     stopped = {**guarded(0, 4, 0.1), "gave_up": True}
     assert rivals_table({"a": stopped}).rows[0]["title"] == "VAEBM (the guard gave up)"
     rows = rivals_table({"a": stopped, "b": guarded(1, 0, 0.1)}).rows
     assert rows[0]["title"] == "VAEBM (the guard gave up in 1 of 2)"
+    rows = rivals_table({"a": {**stopped, "quality": []}, "b": guarded(1, 0, 0.1)}).rows
+    assert rows[0]["title"] == "VAEBM (the guard gave up in 1 of 2) (1 of 2 diverged)"
     lost = {**guarded(0, 4, 0.1), "quality": []}
     assert rivals_table({"a": lost}).rows[0]["acts"] == 4
 

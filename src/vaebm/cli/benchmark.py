@@ -132,7 +132,7 @@ def _course(options: Namespace, console: Console) -> tuple[Course, float]:
     engine = make_engine(options.precision or config.precision, config.device)
     console.tell(f"{loaded.folder}, {config.data.source}, {engine.device}, {engine.precision}")
     for judge in judges:
-        tell_of_rank(judge, count, console.tell)
+        tell_of_rank(judge, min(count, len(splits.test)), console.tell)
     loaded.model.to(engine.device)
     course = Course(loaded.model, config, splits, judges, engine, count, options.seed, console.tell)
     return course, options.vae_time or _vae_time(loaded)

@@ -104,11 +104,11 @@ def warn_of_judges(judges: Sequence[Judge], data: str, tell: Callable[[str], Non
         tell(f"the judges are classifiers of {', '.join(foreign)}: their distances say little about images of {data}")
 
 
-def tell_of_rank(judge: Judge, num_samples: int, tell: Callable[[str], None]) -> None:
-    """Tells of so few samples that their covariance isn't of full rank: Fréchet distances of them are too large."""
+def tell_of_rank(judge: Judge, num_images: int, tell: Callable[[str], None]) -> None:
+    """Tells of so few images that their covariance isn't of full rank: Fréchet distances of them are too large."""
     needed = judge.classifier.num_features
-    if num_samples <= needed:
-        tell(f"{judge.name}: covariances of {num_samples:,} samples aren't of full rank, expected more than {needed:,}")
+    if num_images <= needed:
+        tell(f"{judge.name}: covariances of {num_images:,} images aren't of full rank, expected more than {needed:,}")
 
 
 def calibrate(
@@ -189,7 +189,7 @@ def evaluate_model(
         tell(f"judging samples: {', '.join(judge.name for judge in against.judges)}")
         result["quality"], result["steps_curve"] = [], []
         for judge in against.judges:
-            tell_of_rank(judge, count, tell)
+            tell_of_rank(judge, min(count, len(against.splits.test)), tell)
             judged = _judge(judge, looks, against.splits, sampling.num_steps, settings.seed)
             result["quality"] += judged.quality
             result["steps_curve"] += judged.steps_curve

@@ -202,7 +202,7 @@ def measure_standard(
     drawn = np.random.default_rng(standard.seed).permutation(len(other))[: standard.num_samples]
     rows = []
     for judge in standard.extractors:
-        tell_of_rank(judge, standard.num_samples, cache.tell)
+        tell_of_rank(judge, min(standard.num_samples, len(real)), cache.tell)
         reference = cache.extract(judge, real)
         seen = {
             "floor": cache.extract(judge, other[np.sort(drawn)]),

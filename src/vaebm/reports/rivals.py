@@ -14,7 +14,7 @@ COLUMNS = (
     Column("num_steps", "steps", meaning="chain steps of a sample, chosen on the selection split"),
     Column("acts", "acts", "count", meaning="how often the guard went back, in all seeds"),
     Column("diverged", "diverged", "percent",
-           meaning="share of iterations after which the guard saw divergence; in pixel space it doesn't act"),
+           meaning="share of iterations after which the guard saw divergence; where it only watches, acts are –"),
     Column("step_size", "step size", meaning="of training and samples, where the guard changed it, by seed"),
     Column("milliseconds", "ms a sample", "digits", better="low", meaning="time to draw one of a batch"),
     Column("frechet", "Fréchet", "digits", better="low", meaning="Fréchet distance, median over seeds"),
@@ -63,10 +63,12 @@ def _line(rows: Sequence[Mapping[str, Any]], judge: str, vae: float | None) -> d
     lost, title = sum(not row["quality"] for row in rows), rows[0]["title"]
     # What the guard saw and did, it did in all seeds.
     guarded = {"acts": _acts(rows), "diverged": _diverged(rows)}
-    count, rows = len(rows), [row for row in rows if row["quality"]]
-    stopped = sum(bool(row.get("gave_up")) for row in rows)
+    stopped, count = sum(bool(row.get("gave_up")) for row in rows), len(rows)
     if stopped:
-        title = f"{title} (the guard gave up{f' in {stopped} of {len(rows)}' if len(rows) > 1 else ''})"
+        title = f"{title} (the guard gave up{f' in {stopped} of {count}' if count > 1 else ''})"
+    if not rows[0].get("settings", {}).get("guarded", True):
+        title = f"{title} (not guarded)"
+    rows = [row for row in rows if row["quality"]]
     if lost:
         # None of their networks drew finite images.
         title = f"{title} ({lost} of {count} diverged)"
