@@ -213,7 +213,8 @@ def test_what_vaebm_benchmark_refuses_is_an_error(rivals: Any, monkeypatch: pyte
 
 def test_rows_of_before_a_setting_was_there_are_joined(rivals: Any) -> None:
     settings = to_dict(RIVALS["vaebm"].settings(mnist()))
-    older = {**settings, "energy": {name: value for name, value in settings["energy"].items() if name != "persistence"}}
+    older = {name: value for name, value in settings.items() if name != "guarded"}
+    older = {**older, "energy": {name: value for name, value in settings["energy"].items() if name != "persistence"}}
     written(Path("first"), {"vaebm-0": {**row("vaebm", 0, {0: 8.0}), "settings": older}})
     rivals.keep("digits", Path("first"), Path("rivals.json"))
     written(Path("second"), {"vaebm-1": {**row("vaebm", 1, {0: 8.0}), "settings": settings}})
