@@ -76,13 +76,13 @@ CLAIMS = {
         "images.py folders --cifar10 IMAGES/cifar10.npz --photographs IMAGES/photographs --output IMAGES/own",
         "images.py run --data IMAGES/own --budget 30m --runs runs/images", EVIDENCE),
         extra="features"),
-    "short-chains": Claim("what 15 steps bring, with momentum and without, after modes-stacked", 1.0, (
+    "short-chains": Claim("what 15 steps bring, with momentum and without, after modes-stacked", 1.1, (
         "short_chains.py run mnist --judges benchmarks/judges -n 5000",
         "short_chains.py run cifar10-small --source IMAGES/cifar10.npz -n 500",
         "short_chains.py run runs/stacked_mnist-quick -n 500",
         "short_chains.py table docs/evidence.md", EVIDENCE),
         "runs/stacked_mnist-quick", "modes-stacked", "features"),
-    "short-chains-mnist": Claim("and what they bring where training is made for them", 0.9, (
+    "short-chains-mnist": Claim("and what they bring where training is made for them", 1.4, (
         *(f"short_chains.py run runs/mnist-few{name} --train mnist --config benchmarks/few.yaml --seed {seed} "
           "--judges benchmarks/judges -n 5000" for seed, name in enumerate(("", "-1", "-2"))),
         "short_chains.py table docs/evidence.md", EVIDENCE)),
