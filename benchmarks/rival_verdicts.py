@@ -111,8 +111,8 @@ def _is_below(ours: dict[str, Any] | None, other: dict[str, Any] | None) -> bool
 def pixel_seconds(data: str = "mnist") -> Row:
     """How long chains on pixels take until they are as near as a VAEBM after 15 steps, by the last judge.
 
-    They take longer where they aren't near after any number of steps that takes less time than these 15 do, with such
-    a number that takes as long, or longer, among those that were measured; or where all of them diverged.
+    They do take longer where they are still further after a number of steps that takes as long as these 15, or
+    longer, and where all of them diverged.
     """
     rows = _rows(data)
     judge, by_name = judges_of(rows)[-1], _by_name(rows)

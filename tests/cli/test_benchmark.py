@@ -222,15 +222,14 @@ def test_what_cant_be_compared_is_refused(refused: Callable[..., str]) -> None:
         assert "space is 'noise': expected start noise, temperature 1 and data_noise 0" in refused(
             "--config", "bad.yaml"
         )
-    Path("bad.yaml").write_text("pixels-short-run: {guarded: false}\n")
-    assert "guarded is false with space 'pixels': the guard acts in noise space alone" in refused(
-        "--config", "bad.yaml"
-    )
     Path("bad.yaml").write_text("pixels-short-run: {input_pooling: 100}\n")
     assert "input_pooling is 100" in refused("--config", "bad.yaml")
     Path("bad.yaml").write_text("1: {}\n")
     assert "unknown row 1" in refused("--config", "bad.yaml")
     assert not Path("out").exists()
+
+
+def test_files_that_cant_be_read_as_settings_or_rows_are_refused(refused: Callable[..., str]) -> None:
     Path("bad.yaml").write_text("vaebm: 3\n")
     assert "vaebm is 3: expected settings" in refused("--config", "bad.yaml")
     Path("out").mkdir()
@@ -255,6 +254,10 @@ def test_a_row_is_what_its_title_says(refused: Callable[..., str]) -> None:
     ):
         Path("bad.yaml").write_text(f"{row}: {{{change}}}\n")
         assert f"{row}: {told}" in refused("--config", "bad.yaml").replace("energy.replay", "replay")
+    Path("bad.yaml").write_text("pixels-short-run: {guarded: false}\n")
+    assert "guarded is false with space 'pixels': the guard acts in noise space alone" in refused(
+        "--config", "bad.yaml"
+    )
     for change in ("kernel: mala", "jump_probability: 0.3"):
         Path("bad.yaml").write_text(f"vaebm: {{energy: {{{change}}}}}\n")
         assert "those of rows are Langevin's" in refused("--config", "bad.yaml")
